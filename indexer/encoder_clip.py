@@ -1,0 +1,112 @@
+"""CLIP image vectors through transformers: a hub id or a local ``save_pretrained`` folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iconicity.indexer import hub
+from iconicity.indexer.encoders import EncoderSpec, FloatArray, canonical_json, state_dict_sha256, unit_rows
+from iconicity.indexer.errors import ModelUnavailableError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+WAYS_ON = (
+    "download it once on a machine with access, or give a local folder with --clip-model FOLDER, "
+    "or use --encoders offline (no download, other numbers)"
+)
+
+
+class ClipEncoder:
+    """``CLIPModel.get_image_features`` of an image, normalised."""
+
+    def __init__(self, model: Any, processor: Any, source: str, device: str) -> None:
+        self._model = model.to(device).eval()
+        self._processor = processor
+        self._device = device
+        vision = model.config.vision_config
+        # These shape the numbers but leave no trace in the state dict.
+        arch = {k: getattr(vision, k) for k in ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")}
+        self.spec = EncoderSpec(
+            family="clip",
+            name=f"transformers CLIPModel {canonical_json(arch)}",
+            weights_sha256=state_dict_sha256(model.state_dict()),
+            preprocess=_preprocess_facts(processor),
+            pool="projection",
+            dim=int(model.config.projection_dim),
+            source={"model": source},
+        )
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """One RGB image to (3, H, W)."""
+        pixels: torch.Tensor = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    def forward(self, batch: torch.Tensor) -> FloatArray:
+        """(n, 3, H, W) to (n, dim) unit rows."""
+        import torch
+
+        with torch.inference_mode():
+            out = self._model.get_image_features(pixel_values=batch.to(self._device))
+        return unit_rows(image_features(out))
+
+
+def image_features(out: Any) -> torch.Tensor:
+    """The projected vectors: a tensor up to transformers 4, the ``pooler_output`` of an object since 5."""
+    features: torch.Tensor = out if hasattr(out, "shape") else out.pooler_output
+    return features
+
+
+def _preprocess_facts(processor: Any) -> dict[str, Any]:
+    facts = processor.to_dict()
+    keys = ("size", "crop_size", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "rescale_factor")
+    return {
+        **{k: facts.get(k) for k in keys},
+        "interpolation": int(facts["resample"]),
+        "antialias": True,
+        "backend": "torchvision",
+        "mean": [float(v) for v in facts["image_mean"]],
+        "std": [float(v) for v in facts["image_std"]],
+    }
+
+
+def load(model: str, device: str = "cpu") -> ClipEncoder:
+    """Load a CLIP from a folder or a hub id.
+
+    A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
+    :class:`ModelUnavailableError` naming the model, the cause and the ways on.
+    """
+    from transformers import CLIPImageProcessor, CLIPModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = Path(model).expanduser()
+    local = folder.is_dir()
+    source = model
+    if local:
+        folder = folder.resolve()
+        source = str(folder)
+        if (folder / "0_CLIPModel" / "config.json").is_file():
+            folder = folder / "0_CLIPModel"
+        if not (folder / "config.json").is_file():
+            raise ModelUnavailableError(f"{folder}: no config.json; give a folder written by CLIPModel.save_pretrained")
+    elif model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelUnavailableError(f"{model}: no such folder, and not a hub id like openai/clip-vit-base-patch16; {WAYS_ON}")
+    elif not hub.is_cached(model, "config.json"):
+        hub.require_reachable(model, "config.json", WAYS_ON)
+    try:
+        where = str(folder) if local else model
+        loaded, info = CLIPModel.from_pretrained(where, output_loading_info=True, dtype="float32")
+        processor = CLIPImageProcessor.from_pretrained(where)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as e:
+        cause = " ".join(str(e).split())[:200]
+        raise ModelUnavailableError(f"{model}: cannot be loaded as a CLIP model ({cause}); {WAYS_ON}") from e
+    missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
+    if missing:
+        raise ModelUnavailableError(f"{model}: the checkpoint lacks or misshapes {len(missing)} tensors of its model, first {missing[0]}")
+    if "torchvision" not in type(processor).__mro__[1].__name__.lower():
+        raise ModelUnavailableError(f"{model}: its image processor is not torchvision's; install a torchvision that matches torch")
+    return ClipEncoder(loaded, processor, source, device)

@@ -1,0 +1,197 @@
+"""Encoders: a frozen spec, preprocessing that travels with the weights, and one batch method.
+
+An encoder knows no store and no metric. Batching lives in :mod:`iconicity.indexer.embed`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from iconicity.indexer.errors import InputError, ModelUnavailableError, SettingsError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+FloatArray = npt.NDArray[np.float32]
+
+PAPER_CLIP = "openai/clip-vit-base-patch16"
+PAPER_DINO = "vit_base_patch16_dinov3.lvd1689m"
+OFFLINE = "tf_efficientnet_lite0"
+POOLS = ("all", "patch", "cls")
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What fixes an encoder's numbers (all but ``source``), and where its weights were found (``source``)."""
+
+    family: str  # clip | timm | offline
+    name: str  # architecture, in its library's words
+    weights_sha256: str
+    preprocess: Mapping[str, Any]
+    pool: str
+    dim: int
+    precision: str = "fp32"
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything but the source: paths and hub ids are hints, not identity."""
+        facts = {k: v for k, v in self.to_dict().items() if k != "source"}
+        return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        return cast(dict[str, Any], json.loads(canonical_json(asdict(self))))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EncoderSpec:
+        return cls(**{k: data[k] for k in cls.__dataclass_fields__})
+
+    def differences(self, other: EncoderSpec) -> list[str]:
+        """``field: own value against other value`` for each fact that differs."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{k}: {_short(mine[k])} against {_short(theirs[k])}" for k in mine if k != "source" and mine[k] != theirs[k]]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+class Encoder(Protocol):
+    """Images to unit vectors."""
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """One RGB image to the tensor (3, H, W) the network takes. No network runs."""
+        ...
+
+    def forward(self, batch: torch.Tensor) -> FloatArray:
+        """Tensors (n, 3, H, W) to float32 rows (n, dim) of unit length."""
+        ...
+
+
+def encode(encoder: Encoder, images: Sequence[Image.Image]) -> FloatArray:
+    """RGB images to (n, dim) float32 rows of unit length, in one forward pass."""
+    import torch
+
+    if not images:
+        return np.zeros((0, encoder.spec.dim), np.float32)
+    return encoder.forward(torch.stack([encoder.prepare(i) for i in images]))
+
+
+def unit_rows(vectors: torch.Tensor) -> FloatArray:
+    """(n, dim) vectors to float32 rows of unit length. Raises :class:`ModelUnavailableError` on NaN or zero rows."""
+    import torch
+
+    out = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
+    norms = np.linalg.norm(out.astype(np.float64), axis=1)
+    if not np.all(np.abs(norms - 1.0) <= 1e-5):
+        raise ModelUnavailableError("the encoder gave NaN or zero vectors: its weights are damaged or not for this model")
+    return np.ascontiguousarray(out, dtype=np.float32)
+
+
+def state_dict_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the sorted state dict: name, dtype, shape and bytes of every tensor."""
+    import torch
+
+    h = hashlib.sha256()
+    for name in sorted(state):
+        t = state[name].detach().cpu().contiguous()
+        h.update(f"{name}|{t.dtype}|{tuple(t.shape)}|".encode())
+        h.update(t.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
+
+def pick_device(name: str) -> str:
+    """``auto`` to cuda, mps or cpu; another name unchanged. Raises :class:`InputError` when it is not there."""
+    import torch
+
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(d for d in ("cuda", "mps", "cpu") if have[d])
+    if not have.get(name.split(":")[0], False):
+        raise InputError(f"--device {name}: not available here; use auto or cpu")
+    return name
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Which two encoders to load: what the user typed on the command line."""
+
+    encoders: str = "paper"  # paper | offline
+    clip_model: str | None = None
+    dino_model: str | None = None
+    dino_weights: str | None = None
+    dino_image_size: int | None = None
+    pool: str = "all"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The global encoder (``clip``, one vector an image) and the patch encoder (``dino``, one vector a cell)."""
+
+    clip: Encoder
+    dino: Encoder
+
+
+def load_encoders(choice: EncoderChoice) -> Encoders:
+    """Load both encoders. Raises :class:`ModelUnavailableError`; another model is never put in their place."""
+    from iconicity.indexer import encoder_clip, encoder_offline, encoder_timm
+
+    device = pick_device(choice.device)
+    if choice.pool not in POOLS:
+        raise InputError(f"--pool {choice.pool}: choose one of {', '.join(POOLS)}")
+    if choice.encoders == "offline":
+        given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
+        if any(v is not None for v in given):
+            raise InputError("--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-model and --dino-* out")
+        both = encoder_offline.load(choice.pool, device)
+        return Encoders(both, both)
+    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device)
+    dino = encoder_timm.load(
+        choice.dino_model or PAPER_DINO, choice.dino_weights, choice.dino_image_size, choice.pool, device
+    )
+    return Encoders(clip, dino)
+
+
+def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> Encoders:
+    """Load the encoders an index was made with, from where they were found or where ``override`` says.
+
+    Raises :class:`SettingsError` naming both values when what was loaded is not what the index holds.
+    """
+    if dino.family == "offline":
+        choice = EncoderChoice("offline", pool=dino.pool, device=override.device)
+    else:
+        choice = EncoderChoice(
+            "paper",
+            override.clip_model or clip.source.get("model"),
+            override.dino_model or dino.source.get("model"),
+            override.dino_weights or dino.source.get("weights"),
+            override.dino_image_size or dino.source.get("image_size"),
+            dino.pool,
+            override.device,
+        )
+    loaded = load_encoders(choice)
+    for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):
+        if want.fingerprint != got.fingerprint:
+            raise SettingsError(
+                f"the index was made with another {name} encoder than the one loaded (index against loaded): "
+                f"{'; '.join(want.differences(got))}; give the weights the index was made with, or build a new index"
+            )
+    return loaded

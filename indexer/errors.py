@@ -1,0 +1,42 @@
+"""One exception family. Each message names the file, the fact and the fix, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class IconicityError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it and exits with 1."""
+
+
+class ImageError(IconicityError):
+    """A file that cannot be used as an image. ``reason`` is short enough for a table cell."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+
+class InputError(IconicityError):
+    """The folders or tables the user named do not hold what the command needs."""
+
+
+class IndexFormatError(IconicityError):
+    """A directory is not an index, is unfinished, or is of another format version."""
+
+
+class IndexLockedError(IconicityError):
+    """Another process is building the same index."""
+
+
+class CorruptIndexError(IconicityError):
+    """Stored rows do not match their checksums, or files do not match the manifest."""
+
+
+class ModelUnavailableError(IconicityError):
+    """Model weights cannot be loaded: not on disk, hub unreachable, refused, or not matching the architecture."""
+
+
+class SettingsError(IconicityError):
+    """The settings asked for differ from those an index or a results directory was made with."""
