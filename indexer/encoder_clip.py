@@ -94,7 +94,9 @@ def load(model: str, device: str = "cpu") -> ClipEncoder:
         if not (folder / "config.json").is_file():
             raise ModelUnavailableError(f"{folder}: no config.json; give a folder written by CLIPModel.save_pretrained")
     elif model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ModelUnavailableError(f"{model}: no such folder, and not a hub id like openai/clip-vit-base-patch16; {WAYS_ON}")
+        raise ModelUnavailableError(
+            f"{model}: no such folder, and not a hub id like openai/clip-vit-base-patch16; {WAYS_ON}"
+        )
     elif not hub.is_cached(model, "config.json"):
         hub.require_reachable(model, "config.json", WAYS_ON)
     try:
@@ -106,7 +108,11 @@ def load(model: str, device: str = "cpu") -> ClipEncoder:
         raise ModelUnavailableError(f"{model}: cannot be loaded as a CLIP model ({cause}); {WAYS_ON}") from e
     missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
     if missing:
-        raise ModelUnavailableError(f"{model}: the checkpoint lacks or misshapes {len(missing)} tensors of its model, first {missing[0]}")
+        raise ModelUnavailableError(
+            f"{model}: the checkpoint lacks or misshapes {len(missing)} tensors of its model, first {missing[0]}"
+        )
     if "torchvision" not in type(processor).__mro__[1].__name__.lower():
-        raise ModelUnavailableError(f"{model}: its image processor is not torchvision's; install a torchvision that matches torch")
+        raise ModelUnavailableError(
+            f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"
+        )
     return ClipEncoder(loaded, processor, source, device)

@@ -24,7 +24,14 @@ class TimmEncoder:
     """``forward_features`` of a timm model, its tokens averaged as ``pool`` says, normalised."""
 
     def __init__(
-        self, model: Any, name: str, pool: str, image_size: int | None, source: dict[str, Any], device: str, family: str = "timm"
+        self,
+        model: Any,
+        name: str,
+        pool: str,
+        image_size: int | None,
+        source: dict[str, Any],
+        device: str,
+        family: str = "timm",
     ) -> None:
         import timm.data
 
@@ -105,7 +112,9 @@ def _require_pretrained(name: str) -> None:
     config = timm.get_pretrained_cfg(name)
     repo = getattr(config, "hf_hub_id", None)
     if repo is None and not getattr(config, "url", None):
-        raise ModelUnavailableError(f"{name}: timm has no weights for it; give a file with --dino-weights FILE.safetensors")
+        raise ModelUnavailableError(
+            f"{name}: timm has no weights for it; give a file with --dino-weights FILE.safetensors"
+        )
     if repo is not None and not hub.is_cached(repo, "model.safetensors"):
         hub.require_reachable(repo, "model.safetensors", WAYS_ON)
 
@@ -117,7 +126,9 @@ def _load_weights(model: Any, path: Path) -> None:
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
-        raise ModelUnavailableError(f"{path}: not a readable safetensors file ({e}); give one with --dino-weights") from e
+        raise ModelUnavailableError(
+            f"{path}: not a readable safetensors file ({e}); give one with --dino-weights"
+        ) from e
     # timm's own filter renames keys and resamples the position grid to the input size.
     filter_fn = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     head = str((model.pretrained_cfg or {}).get("classifier") or "head")

@@ -57,7 +57,11 @@ class EncoderSpec:
     def differences(self, other: EncoderSpec) -> list[str]:
         """``field: own value against other value`` for each fact that differs."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{k}: {_short(mine[k])} against {_short(theirs[k])}" for k in mine if k != "source" and mine[k] != theirs[k]]
+        return [
+            f"{k}: {_short(mine[k])} against {_short(theirs[k])}"
+            for k in mine
+            if k != "source" and mine[k] != theirs[k]
+        ]
 
 
 def _short(value: Any) -> str:
@@ -101,7 +105,9 @@ def unit_rows(vectors: torch.Tensor) -> FloatArray:
     out = torch.nn.functional.normalize(vectors.float(), dim=-1).cpu().numpy()
     norms = np.linalg.norm(out.astype(np.float64), axis=1)
     if not np.all(np.abs(norms - 1.0) <= 1e-5):
-        raise ModelUnavailableError("the encoder gave NaN or zero vectors: its weights are damaged or not for this model")
+        raise ModelUnavailableError(
+            "the encoder gave NaN or zero vectors: its weights are damaged or not for this model"
+        )
     return np.ascontiguousarray(out, dtype=np.float32)
 
 
@@ -160,7 +166,9 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
     if choice.encoders == "offline":
         given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
         if any(v is not None for v in given):
-            raise InputError("--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-model and --dino-* out")
+            raise InputError(
+                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-model and --dino-* out"
+            )
         both = encoder_offline.load(choice.pool, device)
         return Encoders(both, both)
     clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device)

@@ -26,4 +26,6 @@ def require_reachable(repo_id: str, filename: str, ways_on: str) -> None:
         get_hf_file_metadata(hf_hub_url(repo_id, filename), timeout=TIMEOUT_S)
     except Exception as e:  # the HTTP client behind the hub library differs by version, and so do its errors
         cause = " ".join(str(e).split())[:160] or type(e).__name__
-        raise ModelUnavailableError(f"{repo_id}: not in the local cache, and the model hub did not give it ({cause}); {ways_on}") from e
+        raise ModelUnavailableError(
+            f"{repo_id}: not in the local cache, and the model hub did not give it ({cause}); {ways_on}"
+        ) from e

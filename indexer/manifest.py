@@ -1,0 +1,116 @@
+"""manifest.json: what an index is, written last; and the lock of its single builder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from iconicity.indexer.encoders import EncoderSpec, canonical_json
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, IndexLockedError
+from iconicity.indexer.store import fsync
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+LOCK = ".lock"
+_PACKAGES = ("iconicity", "lancedb", "numpy", "pillow", "imagehash", "timm", "torch", "torchvision", "transformers")
+
+
+def index_id(identities: Sequence[tuple[str, str, str]], fingerprints: Sequence[str]) -> str:
+    """SHA-256 over the sorted (ref_id, sha256, row checksum) and the encoders' fingerprints."""
+    return hashlib.sha256(canonical_json([sorted(identities), list(fingerprints)]).encode()).hexdigest()
+
+
+def digest(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest without its own ``digest``."""
+    return hashlib.sha256(canonical_json({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by new text: readers see the old or the new one, also after a power cut."""
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tmp.write_text(text, encoding="utf-8")
+    fsync(tmp)
+    tmp.replace(path)
+    fsync(path.parent)
+
+
+def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    manifest = {**manifest, "format": FORMAT}
+    manifest["digest"] = digest(manifest)
+    write_atomically(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Raises :class:`IndexFormatError` (no index, unfinished, another format) or :class:`CorruptIndexError`."""
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise IndexFormatError(
+            f"{directory}: no such index; make one with 'iconicity index build --refs DIR --index {directory}'"
+        )
+    if not path.is_file():
+        raise IndexFormatError(
+            f"{directory}: no {MANIFEST}: not an index, or its build did not finish; run 'iconicity index build' again"
+        )
+    try:
+        manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+        found = manifest.get("format")
+    except (OSError, ValueError, AttributeError) as e:
+        raise CorruptIndexError(f"{path}: cannot be read ({e}); run 'iconicity index build' again") from e
+    if found != FORMAT:
+        raise IndexFormatError(
+            f"{path}: index format {found}, this version reads format {FORMAT}; build the index again"
+        )
+    if manifest.get("digest") != digest(manifest):
+        raise CorruptIndexError(f"{path}: does not match its own digest; run 'iconicity index build' again")
+    return manifest
+
+
+def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec]:
+    """The CLIP and the DINO spec of an index's settings."""
+    return EncoderSpec.from_dict(settings["clip"]), EncoderSpec.from_dict(settings["dino"])
+
+
+@contextmanager
+def builder_lock(directory: Path) -> Iterator[None]:
+    """Hold the index's lock; the system frees it when the process ends, however it ends.
+
+    Raises :class:`IndexLockedError` naming the process that holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            owner = os.read(fd, 200).decode(errors="replace").strip() or "another process"
+            raise IndexLockedError(f"{directory}: {owner} is building this index; wait for it or stop it") from e
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,129 @@
+"""Vectors of generated images, kept by content, so that no later question costs a forward pass.
+
+One SQLite file: transactions, crash safety and several processes at once are SQLite's work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from iconicity.indexer.encoders import FloatArray
+from iconicity.indexer.errors import IconicityError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS vectors (
+  sha256 TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, checksum BLOB NOT NULL, created REAL NOT NULL,
+  PRIMARY KEY (sha256, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stat TEXT NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+"""
+_CHUNK = 500
+
+
+def default_directory() -> Path:
+    """``$ICONICITY_CACHE``, else the user's cache directory."""
+    return Path(os.environ.get("ICONICITY_CACHE") or platformdirs.user_cache_dir("iconicity"))
+
+
+class VectorCache:
+    """Vectors by (SHA-256 of the image's bytes, key); the key names encoder, grid, patch mode and EXIF."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make the cache. Raises :class:`IconicityError` when it cannot be used."""
+        self.path = directory / "vectors.sqlite3"
+        self.damaged = 0  # rows that did not match their checksum and are computed again
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=120)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as e:
+            raise self._unusable(e) from e
+
+    def _unusable(self, error: Exception) -> IconicityError:
+        return IconicityError(
+            f"{self.path}: the cache cannot be used ({error}); delete it, name another with --cache, or use --no-cache"
+        )
+
+    def known_sha256(self, path: Path) -> str | None:
+        """SHA-256 of a file whose path, size, times and inode are as they were when it was read."""
+        try:
+            stat = _stat(path)
+            row = self._db.execute(
+                "SELECT sha256 FROM files WHERE path = ? AND stat = ?", (_key(path), stat)
+            ).fetchone()
+        except OSError:
+            return None
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+        return str(row[0]) if row else None
+
+    def remember_files(self, files: Iterable[tuple[Path, str, str]]) -> None:
+        """(path, stat taken before the file was read, SHA-256) of files just read."""
+        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", [(_key(p), stat, sha) for p, stat, sha in files])
+
+    def get(self, sha256s: Sequence[str], key: str) -> dict[str, FloatArray]:
+        """Flat float32 vectors of those that are there; a row that fails its checksum counts as absent."""
+        found: dict[str, FloatArray] = {}
+        for i in range(0, len(sha256s), _CHUNK):
+            part = list(sha256s[i : i + _CHUNK])
+            marks = ",".join("?" * len(part))
+            try:
+                rows = self._db.execute(
+                    f"SELECT sha256, data, checksum FROM vectors WHERE key = ? AND sha256 IN ({marks})", [key, *part]
+                ).fetchall()
+            except sqlite3.Error as e:
+                raise self._unusable(e) from e
+            for sha, data, checksum in rows:
+                if _checksum(sha, key, data) == checksum:
+                    found[sha] = np.frombuffer(data, np.float32)
+                else:
+                    self.damaged += 1
+        return found
+
+    def put(self, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
+        """(sha256, key, vectors) in one transaction."""
+        now = time.time()
+        values = []
+        for sha, key, array in rows:
+            data = np.ascontiguousarray(array, np.float32).tobytes()
+            values.append((sha, key, data, _checksum(sha, key, data), now))
+        self._write("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
+
+    def _write(self, statement: str, values: Sequence[tuple[object, ...]]) -> None:
+        try:
+            with self._db:
+                self._db.executemany(statement, values)
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def stat_text(path: Path) -> str:
+    """Size, mtime, ctime and inode as one text; empty when the file cannot be looked at."""
+    try:
+        return _stat(path)
+    except OSError:
+        return ""
+
+
+def _stat(path: Path) -> str:
+    s = path.stat()
+    return f"{s.st_size}/{s.st_mtime_ns}/{s.st_ctime_ns}/{s.st_ino}"
+
+
+def _key(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _checksum(sha: str, key: str, data: bytes) -> bytes:
+    return hashlib.sha256(f"{sha}|{key}|".encode() + data).digest()

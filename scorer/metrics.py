@@ -1,0 +1,91 @@
+"""The measures, as pure functions of arrays.
+
+Source: De Rosa Palmini & Cetinic, "The Persistence of Cultural Memory: Investigating Multimodal Iconicity in
+Diffusion Models" (arXiv 2511.11435). Where the paper leaves a choice open, the choice is said here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+DEFAULT_TAU_CRA = {"static": 0.70, "dynamic": 0.75}
+DEFAULT_TAU_VR = 0.60
+
+
+def best_similarity(queries: Float32, references: Float32) -> tuple[Float32, Ints]:
+    """Highest cosine of each query over all references, and which reference gave it.
+
+    queries (n, d) and references (m, d) are unit rows, m >= 1. Returns similarities (n,) in [-1, 1] and row
+    numbers (n,); of equal similarities the first counts. Products are taken in float64 and rounded once, so
+    that a similarity, and a decision at a threshold, does not depend on the shape of the batch.
+
+    >>> best_similarity(np.eye(2, dtype=np.float32), np.float32([[1, 0]]))[0].tolist()
+    [1.0, 0.0]
+    """
+    if references.shape[0] < 1:
+        raise ValueError("no references to compare with")
+    products = (queries.astype(np.float64) @ references.astype(np.float64).T).astype(np.float32)
+    best: Ints = products.argmax(axis=1)
+    similarity: Float32 = np.clip(products[np.arange(len(best)), best], -1.0, 1.0)
+    return similarity, best
+
+
+def passes(similarity: npt.ArrayLike, tau: float) -> Bools:
+    """similarity >= tau, inclusive as in the published code (the paper's figure says ">").
+
+    >>> passes(np.float32([0.6, 0.59]), 0.6).tolist()
+    [True, False]
+    """
+    # A float32 similarity is compared with tau as float32, so that one equal to tau passes whichever way 0.6 rounds.
+    decisions: Bools = np.asarray(similarity, np.float32) >= np.float32(tau)
+    return decisions
+
+
+def visual_reuse(p: npt.ArrayLike, tau: float) -> Float64:
+    """VR: share of patches with similarity >= tau. p (..., K) in [-1, 1]; returns (...) in [0, 1].
+
+    >>> visual_reuse(np.float32([0.9, 0.7, 0.2, 0.1]), 0.6).item()
+    0.5
+    """
+    share: Float64 = np.asarray(passes(p, tau).mean(axis=-1), np.float64)
+    return share
+
+
+def visual_independence(p: npt.ArrayLike, tau: float) -> Float64:
+    """VI = 1 - VR, in [0, 1]."""
+    independence: Float64 = np.asarray(1.0 - visual_reuse(p, tau), np.float64)
+    return independence
+
+
+def patch_statistics(p: npt.ArrayLike) -> tuple[Float64, Float64, Float64]:
+    """(vr_max, vr_mean, vr_p90) over the last axis; the percentile interpolates linearly, as published."""
+    a = np.asarray(p, np.float64)
+    return np.asarray(a.max(-1)), np.asarray(a.mean(-1)), np.asarray(np.percentile(a, 90, axis=-1))
+
+
+def cra(similarity: npt.ArrayLike, tau: float) -> float:
+    """CRA of one concept and model: share of its images recognised, in [0, 1]; nan for no image."""
+    decisions = passes(similarity, tau)
+    return float(decisions.mean()) if decisions.size else float("nan")
+
+
+def crt(cra_value: float, mean_vi: float) -> float:
+    """CRT = CRA x mean VI, in [0, 1]; 0 when nothing is recognised, where the mean VI is undefined (nan).
+
+    >>> crt(0.0, float("nan"))
+    0.0
+    """
+    return 0.0 if cra_value == 0.0 else cra_value * mean_vi
+
+
+def mean_or_nan(values: npt.ArrayLike) -> float:
+    """Mean over the defined (not nan) values; nan when there is none."""
+    a = np.asarray(values, np.float64)
+    a = a[~np.isnan(a)]
+    return float(a.mean()) if a.size else float("nan")
