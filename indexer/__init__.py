@@ -1,14 +1,16 @@
 """Embed reference images once and keep them in a searchable index."""
 
-from iconicity.indexer.build import add_references, build_index, remove_references
-from iconicity.indexer.encoders import Encoders, EncoderSpec, load_encoders
-from iconicity.indexer.index import Index, open_index
-from iconicity.indexer.verify import verify_index
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iconicity.indexer.build import add_references, build_index, remove_references
+    from iconicity.indexer.encoders import EncoderChoice, load_encoders
+    from iconicity.indexer.index import open_index
+    from iconicity.indexer.verify import verify_index
 
 __all__ = [
-    "EncoderSpec",
-    "Encoders",
-    "Index",
+    "EncoderChoice",
     "add_references",
     "build_index",
     "load_encoders",
@@ -16,3 +18,21 @@ __all__ = [
     "remove_references",
     "verify_index",
 ]
+
+_HOME = {
+    "EncoderChoice": "encoders",
+    "add_references": "build",
+    "build_index": "build",
+    "load_encoders": "encoders",
+    "open_index": "index",
+    "remove_references": "build",
+    "verify_index": "verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: ``iconicity --help`` must not wait for torch or LanceDB."""
+    if name not in _HOME:
+        raise AttributeError(name)
+    value: object = getattr(import_module(f"iconicity.indexer.{_HOME[name]}"), name)
+    return value

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError, InputError
 
@@ -22,8 +22,10 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb
 
 # What Pillow's decoders raise on hostile files. Nothing else is swallowed.
-_DECODE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError)
-_DECODE_ERRORS += (AttributeError, RuntimeError, MemoryError, struct.error, zlib.error)
+_DECODE_ERRORS: tuple[type[Exception], ...] = (
+    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def concept_name(folder: str) -> str:
@@ -149,7 +151,7 @@ def decode(data: bytes, path: Path | str, exif: bool = True) -> Image.Image:
                 image.load()
                 upright = _upright(image) if exif else image
                 return upright.convert("RGB")
-    except Image.UnidentifiedImageError as e:
+    except UnidentifiedImageError as e:
         raise ImageError(path, "not an image of a known format") from e
     except Image.DecompressionBombError as e:
         raise ImageError(path, f"more pixels than the limit of {MAX_PIXELS}") from e

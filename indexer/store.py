@@ -232,7 +232,8 @@ class ReferenceStore:
             for f in self._schema
         ]
         batch = pa.Table.from_arrays(arrays, schema=self._schema)
-        self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all().execute(batch)
+        merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
 
     def delete(self, ref_ids: Sequence[str]) -> None:
         for start in range(0, len(ref_ids), _CHUNK):

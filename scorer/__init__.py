@@ -1,9 +1,29 @@
 """Score generated images against an index."""
 
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.results import Results, open_results
-from iconicity.scorer.score import ScoreReport, score
-from iconicity.scorer.search import search_image
-from iconicity.scorer.summary import summarise
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["Results", "ScoreReport", "VectorCache", "open_results", "score", "search_image", "summarise"]
+if TYPE_CHECKING:
+    from iconicity.scorer.cache import VectorCache
+    from iconicity.scorer.results import open_results
+    from iconicity.scorer.scoring import score
+    from iconicity.scorer.search import search_image
+    from iconicity.scorer.summary import summarise
+
+__all__ = ["VectorCache", "open_results", "score", "search_image", "summarise"]
+
+_HOME = {
+    "VectorCache": "cache",
+    "open_results": "results",
+    "score": "scoring",
+    "search_image": "search",
+    "summarise": "summary",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(name)
+    value: object = getattr(import_module(f"iconicity.scorer.{_HOME[name]}"), name)
+    return value

@@ -100,7 +100,7 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
                 raise IconicityError(
                     f"{path}: results format {head['format']}, this version reads {FORMAT}; score again into a new folder"
                 )
-            models = {}
+            models: dict[str, pa.Table] = {}
             for i in range(f.num_row_groups):
                 group = f.read_row_group(i).cast(SCHEMA)
                 for name in group.column("model").unique().to_pylist():

@@ -75,9 +75,11 @@ def _concept(
     ok = [r for r in rows if r["status"] == "ok"]
     has_cra = bool(ok) and all(r["cra_sim"] is not None for r in ok)
     has_vr = bool(ok) and all(r["p"] is not None for r in ok)
-    recognised = passes(np.float32([r["cra_sim"] for r in ok]), tau_cra) if has_cra else np.zeros(len(ok), bool)
-    vr = visual_reuse(np.float32([r["p"] for r in ok]), tau_vr) if has_vr else np.full(len(ok), np.nan)
-    value = cra(np.float32([r["cra_sim"] for r in ok]), tau_cra) if has_cra else float("nan")
+    recognised = (
+        passes(np.array([r["cra_sim"] for r in ok], np.float32), tau_cra) if has_cra else np.zeros(len(ok), bool)
+    )
+    vr = visual_reuse(np.array([r["p"] for r in ok], np.float32), tau_vr) if has_vr else np.full(len(ok), np.nan)
+    value = cra(np.array([r["cra_sim"] for r in ok], np.float32), tau_cra) if has_cra else float("nan")
     vr_recognised, vr_all = mean_or_nan(vr[recognised]), mean_or_nan(vr)
     vi = 1.0 - (vr_recognised if vi_scope == "recognised" else vr_all)
     return ConceptSummary(

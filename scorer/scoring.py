@@ -96,7 +96,7 @@ def score(
         "dino": dino_spec.fingerprint, "grid": list(idx.grid), "pool": dino_spec.pool,
         "patch_mode": idx.settings["patch_mode"], "k_gen": k_gen,
     }  # fmt: skip
-    held = open_results(out, mode) or _other_mode(out, mode)
+    held = open_results(out, mode)
     if held is not None:
         require_same_settings(held, settings, update)
     fresh_index = held is None or held.settings["index_id"] != idx.index_id
@@ -147,11 +147,6 @@ def score(
         report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
     _write_derived(results, idx, references, report, metrics, out_csv, out_meta)
     return report
-
-
-def _other_mode(out: Path, mode: str) -> Results | None:
-    """Results of the other mode are an error that :func:`open_results` names."""
-    return open_results(out, mode)
 
 
 def _tau(flag: str, given: float | None, held: Results | None, metric: str, default: float) -> float:

@@ -1,0 +1,161 @@
+"""A small study with known truth: photographs as references, controlled "generated" images of two pretend models."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from iconicity.indexer.build import BuildReport, Progress, build_index
+from iconicity.indexer.encoder_offline import WARNING
+from iconicity.indexer.encoders import EncoderChoice, load_encoders
+from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.patches import cell_boxes
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.metrics import DEFAULT_TAU_VR, visual_reuse
+from iconicity.scorer.results import Results, require_results
+from iconicity.scorer.scoring import score
+from iconicity.scorer.summary import summarise
+from iconicity.scorer.text import number, summary_table, table
+
+SIZE = 512
+GRID = (4, 4)
+CONCEPTS = ("astronaut", "camera", "chelsea", "coffee", "hubble_deep_field", "rocket")
+DONORS = ("coins", "retina", "moon", "brick", "grass", "gravel")  # one for each concept, never a reference
+
+
+@dataclass(frozen=True)
+class Manipulation:
+    """What is done to a reference; ``reuse`` is the true share of reused cells, None where none is defined."""
+
+    model: str
+    name: str
+    reuse: float | None
+    make: Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
+
+
+def paste_cells(reference: Image.Image, donor: Image.Image, rng: np.random.Generator, k: int) -> Image.Image:
+    """The donor with k of the grid's cells replaced by the reference's own, at their own places."""
+    out = donor.copy()
+    boxes = cell_boxes(*reference.size, *GRID)
+    for i in rng.choice(len(boxes), k, replace=False):
+        out.paste(reference.crop(boxes[i]), boxes[i][:2])
+    return out
+
+
+def restyle(reference: Image.Image) -> Image.Image:
+    """Same composition, other surface: few flat tones, swapped colours, drawn edges."""
+    flat = ImageOps.posterize(reference.filter(ImageFilter.ModeFilter(13)), 2)
+    r, g, b = ImageOps.invert(flat).split()
+    edges = ImageOps.invert(reference.convert("L").filter(ImageFilter.FIND_EDGES).filter(ImageFilter.MaxFilter(5)))
+    return Image.composite(
+        Image.merge("RGB", (b, r, g)), Image.new("RGB", reference.size), edges.point(lambda v: 255 * (v > 150))
+    )
+
+
+def crop_slightly(reference: Image.Image) -> Image.Image:
+    """A border of 1/16 cut off, enlarged to the old size."""
+    m = SIZE // 16
+    return reference.crop((m, m, SIZE - m, SIZE - m)).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+RECIPE = (
+    Manipulation("copier", "copy", 1.0, lambda ref, donor, rng: ref),
+    Manipulation("copier", "crop", None, lambda ref, donor, rng: crop_slightly(ref)),
+    Manipulation("copier", "12_of_16_cells", 12 / 16, lambda ref, donor, rng: paste_cells(ref, donor, rng, 12)),
+    Manipulation("copier", "4_of_16_cells", 4 / 16, lambda ref, donor, rng: paste_cells(ref, donor, rng, 4)),
+    Manipulation("transformer", "restyled", None, lambda ref, donor, rng: restyle(ref)),
+    Manipulation("transformer", "restyled_mirror", None, lambda ref, donor, rng: ImageOps.mirror(restyle(ref))),
+    Manipulation("transformer", "unrelated", 0.0, lambda ref, donor, rng: donor),
+)
+
+
+def photograph(name: str) -> Image.Image:
+    """One of scikit-image's bundled photographs, squared to 512 x 512 RGB.
+
+    Raises :class:`IconicityError` when scikit-image is not there.
+    """
+    try:
+        from skimage import data
+    except ImportError as e:
+        raise IconicityError("iconicity demo needs photographs: pip install 'iconicity[demo]'") from e
+    return ImageOps.fit(Image.fromarray(getattr(data, name)()).convert("RGB"), (SIZE, SIZE), Image.Resampling.BICUBIC)
+
+
+def make_images(out: Path) -> list[tuple[str, float | None]]:
+    """Write ``out/refs`` and ``out/gen/<model>``; returns (path below gen, true reuse) and writes truth.csv."""
+    truth: list[tuple[str, float | None]] = []
+    for i, (concept, donor_name) in enumerate(zip(CONCEPTS, DONORS, strict=True)):
+        reference, donor = photograph(concept), photograph(donor_name)
+        folder = out / "refs" / concept
+        folder.mkdir(parents=True, exist_ok=True)
+        reference.save(folder / "01.png")
+        reference.resize((SIZE // 2, SIZE // 2)).save(folder / "02_small.jpg", quality=85)  # dedup drops it
+        for n, m in enumerate(RECIPE):
+            path = Path(m.model) / concept / f"{n:02d}_{m.name}.jpg"
+            (out / "gen" / path).parent.mkdir(parents=True, exist_ok=True)
+            made = m.make(reference, donor, np.random.default_rng([i, n]))
+            made.save(out / "gen" / path, quality=90)
+            truth.append((path.as_posix(), m.reuse))
+    with (out / "truth.csv").open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(["gen_path", "true_vr"])
+        writer.writerows([p, "" if v is None else v] for p, v in truth)
+    return truth
+
+
+def run_demo(out: Path, progress: Progress) -> str:
+    """Make the images, build the index, score both models; returns the summary beside the truth."""
+    encoders = load_encoders(EncoderChoice("offline"))
+    truth = make_images(out)
+    index = out / "demo.index"
+    built: BuildReport = build_index(out / "refs", index, encoders, progress=progress)
+    models = sorted({m.model for m in RECIPE})
+    cache = VectorCache(out / "cache")
+    score(
+        index,
+        {m: out / "gen" / m for m in models},
+        out / "results",
+        cache=cache,
+        load=lambda: encoders,
+        progress=progress,
+    )
+    cache.close()
+    results = require_results(out / "results")
+    return "\n".join(
+        [
+            f"note: {WARNING}",
+            f"{built.concepts} concepts, {built.kept} references kept, {built.dropped} near-duplicates dropped",
+            "",
+            summary_table(summarise(results)[0], results),
+            "",
+            "what was done to the references, and what was measured (mean over concepts):",
+            _truth_table(results, dict(truth)),
+            "",
+            f"references {out / 'refs'}, generated {out / 'gen'}, truth {out / 'truth.csv'}",
+            f"index {index}, results {out / 'results'}",
+        ]
+    )
+
+
+def _truth_table(results: Results, truth: dict[str, float | None]) -> str:
+    rows = []
+    for n, m in enumerate(RECIPE):
+        name = f"{n:02d}_{m.name}.jpg"
+        own = [r for r in results.rows(m.model) if r["gen_relpath"].endswith(f"/{name}")]
+        vr = visual_reuse(np.array([r["p"] for r in own], np.float32), results.tau.get("vr", DEFAULT_TAU_VR))
+        similarity = float(np.mean([r["cra_sim"] for r in own]))
+        known = truth[f"{m.model}/{own[0]['gen_relpath']}"]
+        rows.append(
+            [
+                f"{m.model} {m.name}",
+                number(similarity),
+                "-" if known is None else number(known),
+                number(float(vr.mean())),
+            ]
+        )
+    return table(("image", "cra_sim", "true VR", "VR"), rows)
