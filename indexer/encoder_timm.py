@@ -39,7 +39,7 @@ class TimmEncoder:
         self._device = device
         self._pool = pool
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
-        if pool == "cls" and not self._prefix:
+        if pool == "cls" and getattr(model, "cls_token", None) is None:
             raise InputError(f"{name}: has no class token, so --pool cls cannot be had; use all or patch")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
         self._transform = timm.data.create_transform(**config, is_training=False)

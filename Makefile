@@ -1,0 +1,29 @@
+# `make demo` and `make test` do all their own set-up: .venv with every extra they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline]"
+	touch $@
+
+demo: setup
+	$(BIN)/iconicity demo --out iconicity-demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+# mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .typing && ln -sfn .. .typing/iconicity
+	$(BIN)/mypy -p iconicity
+
+clean:
+	rm -rf $(VENV) .typing build dist *.egg-info
