@@ -387,7 +387,8 @@ class _Builder:
         skipped = [vars(s) for s in report.skipped]
         if not report.changed and (self._index / MANIFEST).is_file():
             manifest = read_manifest(self._index)
-            if manifest["table_version"] == self._store.version and manifest["skipped"] == skipped:
+            same = manifest["table_version"] == self._store.version and manifest["skipped"] == skipped
+            if same and manifest["cleaned"]:
                 return str(manifest["index_id"])
         report.changed = True
         self._store.compact()
@@ -407,9 +408,9 @@ class _Builder:
             "versions": versions(),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        self._write(manifest)  # from here on readers see the new rows
+        self._write({**manifest, "cleaned": False})  # from here on readers see the new rows
         self._store.drop_old_versions()
-        self._write(manifest)
+        self._write({**manifest, "cleaned": True})
         return identity
 
     def _write(self, manifest: dict[str, Any]) -> None:

@@ -78,6 +78,7 @@ def load(model: str, device: str = "cpu") -> ClipEncoder:
     A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
     :class:`ModelUnavailableError` naming the model, the cause and the ways on.
     """
+    from safetensors import SafetensorError
     from transformers import CLIPImageProcessor, CLIPModel
     from transformers.utils import logging
 
@@ -103,7 +104,7 @@ def load(model: str, device: str = "cpu") -> ClipEncoder:
         where = str(folder) if local else model
         loaded, info = CLIPModel.from_pretrained(where, output_loading_info=True, dtype="float32")
         processor = CLIPImageProcessor.from_pretrained(where)
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError) as e:
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as e:
         cause = " ".join(str(e).split())[:200]
         raise ModelUnavailableError(f"{model}: cannot be loaded as a CLIP model ({cause}); {WAYS_ON}") from e
     missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])

@@ -105,8 +105,8 @@ def tiny_clip(folder: Path, seed: int = 3) -> Path:
     return folder
 
 
-TINY_VIT = "test_vit"  # timm's own small test model
-TINY_VIT_REGISTERS = "test_vit4"
+TINY_VIT = "test_vit"  # timm's own small test model, with a class token
+TINY_VIT_REGISTERS = "test_vit2"  # its one prefix token is a register
 
 
 def tiny_vit(path: Path, name: str = TINY_VIT, seed: int = 4) -> Path:

@@ -1,0 +1,351 @@
+"""The index equals a fresh build of the same files, whatever happened before."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
+
+from iconicity.indexer.build import add_references, build_index, remove_references
+from iconicity.indexer.errors import IndexFormatError, IndexLockedError, InputError, SettingsError
+from iconicity.indexer.images import read_bytes
+from iconicity.indexer.index import open_index
+from iconicity.indexer.manifest import builder_lock
+from iconicity.indexer.verify import verify_index
+
+
+def rows(index: Path) -> list[tuple[Any, ...]]:
+    """Every column but indexed_at, vectors as bytes, sorted by key."""
+    out = []
+    for row, checksum in open_index(index).store.rows_with_checksums():
+        vectors = [None if v is None else v.tobytes() for v in (row.clip, row.patches)]
+        out.append((row.reference, *vectors, checksum))
+    return sorted(out, key=lambda r: r[0].ref_id)
+
+
+def assert_fresh(index: Path, refs: Path, tmp_path: Path, **options: Any) -> None:
+    """The index holds what a fresh build of the same files holds, and is whole."""
+    fresh = tmp_path / "fresh.index"
+    shutil.rmtree(fresh, ignore_errors=True)
+    build_index(refs, fresh, toy_encoders(), **options)
+    assert rows(index) == rows(fresh)
+    assert open_index(index).index_id == open_index(fresh).index_id
+    assert open_index(index).manifest["counts"] == open_index(fresh).manifest["counts"]
+    assert open_index(index).manifest["skipped"] == open_index(fresh).manifest["skipped"]
+    assert verify_index(index) == []
+
+
+def test_build_keeps_drops_and_records(refs: Path, tmp_path: Path) -> None:
+    encoders = toy_encoders()
+    report = build_index(refs, tmp_path / "i", encoders)
+    assert (report.concepts, report.kept, report.dropped, report.embedded) == (3, 9, 3, 9)
+    assert forwards(encoders) == 9 * 17
+    held = open_index(tmp_path / "i").references()
+    assert list(held) == sorted(held)
+    dropped = held["alpha/03_dup.png"]
+    assert not dropped.kept and dropped.dup_of == "alpha/00.png" and dropped.dup_distance is not None
+    assert dropped.path == (refs / "alpha" / "03_dup.png").as_posix()
+    assert verify_index(tmp_path / "i") == []
+    block = open_index(tmp_path / "i").block(["beta"])
+    assert [r.ref_id for r in block.references] == [f"beta/0{i}.png" for i in range(3)]
+    assert block.clip.shape == (3, 16) and block.patches.shape == (3, 16, 24)
+
+
+def test_unchanged_files_cost_nothing(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    before = {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+    encoders = toy_encoders()
+    report = build_index(refs, tmp_path / "i", encoders)
+    assert not report.changed and report.embedded == 0 and forwards(encoders) == 0
+    assert before == {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def change_file(refs: Path) -> None:
+    write(refs / "alpha" / "01.png", draw(999))
+
+
+def new_files(refs: Path) -> None:
+    write(refs / "alpha" / "00_first.png", draw(998))
+    write(refs / "delta" / "x.png", draw(997))
+
+
+def vanish(refs: Path) -> None:
+    (refs / "beta" / "01.png").unlink()
+    shutil.rmtree(refs / "gamma")
+
+
+def vanished_keeper(refs: Path) -> None:
+    (refs / "alpha" / "00.png").unlink()
+
+
+def rename(refs: Path) -> None:
+    (refs / "alpha" / "01.png").rename(refs / "alpha" / "zz.png")
+    (refs / "beta").rename(refs / "beth")
+
+
+def swap(refs: Path) -> None:
+    a, b = refs / "alpha" / "01.png", refs / "alpha" / "02.png"
+    left, right = a.read_bytes(), b.read_bytes()
+    a.write_bytes(right)
+    b.write_bytes(left)
+
+
+def earlier_duplicate(refs: Path) -> None:
+    write(refs / "alpha" / "000.png", draw(0).resize((50, 40)))
+
+
+def break_file(refs: Path) -> None:
+    (refs / "alpha" / "00.png").write_bytes(b"no image")
+
+
+CHANGES = [change_file, new_files, vanish, vanished_keeper, rename, swap, earlier_duplicate, break_file]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda f: f.__name__)
+def test_after_a_change_the_index_equals_a_fresh_build(
+    change: Callable[[Path], None], refs: Path, tmp_path: Path
+) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    change(refs)
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_any_sequence_of_changes(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    rng = random.Random(7)
+    for step in range(12):
+        files = sorted(p for p in refs.rglob("*.png"))
+        victim, other = rng.choice(files), rng.choice(files)
+        kind = rng.choice(["delete", "draw", "copy", "rename"])
+        if kind == "delete" and len(files) > 3:
+            victim.unlink()
+        elif kind == "draw":
+            write(victim.parent / f"n{step}.png", draw(2000 + step))
+        elif kind == "copy":
+            shutil.copy(victim, other.parent / f"c{step}.png")
+        else:
+            victim.rename(other.parent / f"r{step}.png")
+        build_index(refs, tmp_path / "i", toy_encoders())
+        assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_renamed_files_are_copied_not_embedded(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    rename(refs)
+    swap_target = refs / "gamma" / "01.png"
+    swap_target.rename(refs / "gamma" / "01b.png")
+    encoders = toy_encoders()
+    report = build_index(refs, tmp_path / "i", encoders)
+    assert forwards(encoders) == 0 and report.embedded == 0 and report.copied == 5
+
+
+def test_add_equals_a_fresh_build_and_embeds_only_what_is_new(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    new_files(refs)
+    encoders = toy_encoders()
+    report = add_references(refs, tmp_path / "i", load=lambda c, d: encoders)
+    assert report.embedded == 2 and forwards(encoders) == 2 * 17
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+    again = add_references(refs, tmp_path / "i", load=lambda c, d: encoders)
+    assert not again.changed
+
+
+def test_add_refuses_other_bytes_under_an_old_name(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    change_file(refs)
+    with pytest.raises(InputError, match=r"alpha/01\.png.*index build"):
+        add_references(refs, tmp_path / "i", load=lambda c, d: toy_encoders())
+
+
+def test_remove_equals_a_fresh_build_and_revives_duplicates(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    encoders = toy_encoders()
+    report = remove_references(tmp_path / "i", concepts=["Beta"], ref_ids=["alpha/00.png"], load=lambda c, d: encoders)
+    assert report.embedded == 1 and forwards(encoders) == 17  # 03_dup.png takes the place of 00.png
+    shutil.rmtree(refs / "beta")
+    (refs / "alpha" / "00.png").unlink()
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_remove_names_what_is_not_there_and_a_revived_file_that_is_gone(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    before = rows(tmp_path / "i")
+    with pytest.raises(InputError, match="holds no 'omega'"):
+        remove_references(tmp_path / "i", concepts=["omega"])
+    (refs / "alpha" / "03_dup.png").unlink()
+    with pytest.raises(InputError, match=r"03_dup\.png: needed again"):
+        remove_references(tmp_path / "i", ref_ids=["alpha/00.png"], load=lambda c, d: toy_encoders())
+    assert rows(tmp_path / "i") == before
+
+
+def test_unusable_files_are_named_and_the_next_is_the_static_reference(refs: Path, tmp_path: Path) -> None:
+    break_file(refs)
+    (refs / "beta" / "01.png").write_bytes(b"")
+    for _ in range(2):
+        report = build_index(refs, tmp_path / "i", toy_encoders())
+        assert [(Path(s.path).name, s.concept) for s in report.skipped] == [("00.png", "alpha"), ("01.png", "beta")]
+        assert report.skipped[1].reason == "empty file"
+    kept = [r.ref_id for r in open_index(tmp_path / "i").block(["alpha"]).references]
+    assert kept[0] == "alpha/01.png"
+
+
+def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    with pytest.raises(SettingsError, match=r"dino encoder.*weights_sha256"):
+        build_index(refs, tmp_path / "i", toy_encoders(dino_seed=5))
+    with pytest.raises(SettingsError, match=r"grid=\[4, 4\], asked for \[2, 2\]"):
+        build_index(refs, tmp_path / "i", toy_encoders(), grid=(2, 2))
+    with pytest.raises(SettingsError, match="dedup_distance=18, asked for None"):
+        build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None)
+    with pytest.raises(SettingsError, match="exif"):
+        build_index(refs, tmp_path / "i", toy_encoders(), exif=False)
+
+
+def test_no_dedup_and_another_grid(refs: Path, tmp_path: Path) -> None:
+    report = build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None, grid=(2, 3))
+    assert report.dropped == 0 and report.kept == 12
+    assert open_index(tmp_path / "i").block().patches.shape == (12, 6, 24)
+    assert_fresh(tmp_path / "i", refs, tmp_path, dedup_distance=None, grid=(2, 3))
+
+
+def test_concepts_can_be_restricted_and_missing_ones_are_named(refs: Path, tmp_path: Path) -> None:
+    report = build_index(refs, tmp_path / "i", toy_encoders(), concepts=["alpha", "omega"])
+    assert report.concepts == 1
+    assert any("omega" in n for n in report.notices)
+
+
+def test_nothing_to_index(tmp_path: Path) -> None:
+    (tmp_path / "refs" / "empty").mkdir(parents=True)
+    with pytest.raises(InputError, match="no images"):
+        build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    with pytest.raises(InputError, match="no such folder"):
+        build_index(tmp_path / "none", tmp_path / "i", toy_encoders())
+
+
+def test_a_folder_with_other_files_is_not_taken_for_an_index(refs: Path, tmp_path: Path) -> None:
+    write(tmp_path / "i" / "photo.png", draw(1))
+    with pytest.raises(IndexFormatError, match="holds other files"):
+        build_index(refs, tmp_path / "i", toy_encoders())
+
+
+def test_a_second_builder_is_refused_and_names_the_first(refs: Path, tmp_path: Path) -> None:
+    with (
+        builder_lock(tmp_path / "i"),
+        pytest.raises(IndexLockedError, match=f"process {os.getpid()} on"),
+    ):
+        build_index(refs, tmp_path / "i", toy_encoders())
+
+
+def test_names_are_data_never_code(tmp_path: Path) -> None:
+    names = ["it's", "' or 1=1 --", 'quo"te', "=cmd()", "a;b"]
+    make_refs(tmp_path / "refs", names)
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    remove_references(tmp_path / "i", concepts=["' or 1=1 --"], load=lambda c, d: toy_encoders())
+    shutil.rmtree(tmp_path / "refs" / "' or 1=1 --")
+    assert_fresh(tmp_path / "i", tmp_path / "refs", tmp_path)
+    assert len(open_index(tmp_path / "i").block(["it's"]).references) == 3
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from toys import toy_encoders
+from iconicity.indexer import build, manifest, store
+
+build.COMMIT_IMAGES = 2
+left = [int(sys.argv[4])]
+
+def dying(f):
+    def wrapped(*a, **k):
+        for moment in ("before", "after"):
+            if moment == "after":
+                result = f(*a, **k)
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left[0] -= 1
+        return result
+    return wrapped
+
+for name in ("create", "sweep"):
+    setattr(store.ReferenceStore, name, staticmethod(dying(getattr(store.ReferenceStore, name))))
+for name in ("upsert", "delete", "compact", "sync", "drop_old_versions"):
+    setattr(store.ReferenceStore, name, dying(getattr(store.ReferenceStore, name)))
+build.write_manifest = dying(build.write_manifest)
+manifest.write_atomically = dying(manifest.write_atomically)
+build.decode = dying(build.decode)
+build.build_index(Path(sys.argv[2]), Path(sys.argv[3]), toy_encoders())
+print("finished", left[0])
+"""
+
+
+def run_killed(refs: Path, index: Path, moment: int) -> bool:
+    """Build in a process that kills itself at the n-th moment; True when it was killed."""
+    args = [sys.executable, "-c", KILLED, str(ROOT / "tests"), str(refs), str(index), str(moment)]
+    done = subprocess.run(args, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(refs: Path, tmp_path: Path) -> None:
+    """First builds and changing builds, each killed at many moments, then run again."""
+    base = tmp_path / "base"
+    build_index(refs, base, toy_encoders())
+    changed = shutil.copytree(refs, tmp_path / "changed")
+    for change in (change_file, new_files, vanish):
+        change(changed)
+    kills = 0
+    for moment in range(0, 44, 4):
+        kills += run_killed(refs, tmp_path / "first.index", moment)
+        build_index(refs, tmp_path / "first.index", toy_encoders())
+        assert rows(tmp_path / "first.index") == rows(base)
+        assert verify_index(tmp_path / "first.index") == []
+        shutil.rmtree(tmp_path / "first.index")
+    work = tmp_path / "second.index"
+    fresh = tmp_path / "fresh"
+    # The path is a column: a fresh build of the changed files, and a base with the same paths.
+    build_index(changed, fresh, toy_encoders())
+    for moment in range(1, 41, 4):
+        shutil.copytree(base, work)
+        kills += run_killed(changed, work, moment)
+        open_index(work).references()  # readers still see one whole version
+        build_index(changed, work, toy_encoders())
+        assert rows(work) == rows(fresh)
+        assert verify_index(work) == []
+        shutil.rmtree(work)
+    assert kills >= 20
+
+
+def test_a_resumed_build_embeds_only_what_is_missing(refs: Path, tmp_path: Path) -> None:
+    for moment in range(30, 60):
+        if not run_killed(refs, tmp_path / "i", moment):
+            pytest.fail("was never killed late")
+        encoders = toy_encoders()
+        report = build_index(refs, tmp_path / "i", encoders)
+        if report.embedded < 9:
+            assert forwards(encoders) == report.embedded * 17
+            return
+        shutil.rmtree(tmp_path / "i")
+    pytest.fail("no killed build had kept a row")
+
+
+def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return read_bytes(path)
+
+    monkeypatch.setattr("iconicity.indexer.build.read_bytes", counted)
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert len(read) == len(set(read)) == 12

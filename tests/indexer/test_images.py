@@ -1,0 +1,157 @@
+"""Reading images: every kind of bad or unusual input has a stated behaviour."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from toys import draw, write
+
+from iconicity.indexer.errors import ImageError, InputError
+from iconicity.indexer.images import concept_name, decode, discover, read_bytes, read_concepts
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
+def test_lossless_formats_give_the_pixels(kind: str) -> None:
+    image = draw(1).quantize(64).convert("RGB")
+    assert decode(encoded(image, kind), "x").size == image.size
+    if kind != "GIF":
+        assert decode(encoded(image, kind), "x").tobytes() == image.tobytes()
+
+
+def test_webp_and_jpeg() -> None:
+    for kind in ("WEBP", "JPEG"):
+        assert decode(encoded(draw(1), kind), "x").mode == "RGB"
+
+
+def test_animations_give_their_first_frame() -> None:
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    for kind in ("GIF", "WEBP"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        r, g, b = decode(data, "x").getpixel((4, 4))  # type: ignore[misc]
+        assert r > 240 and g < 10 and b < 10
+
+
+def test_modes_become_rgb_as_pillow_converts_them() -> None:
+    base = draw(2, (8, 8))
+    for mode in ("L", "P", "CMYK", "1"):
+        kind = "TIFF" if mode == "CMYK" else "PNG"
+        image = base.convert(mode)
+        assert decode(encoded(image, kind), "x").tobytes() == image.convert("RGB").tobytes(), mode
+
+
+def test_alpha_is_dropped_not_composited() -> None:
+    image = draw(3, (8, 8)).convert("RGBA")
+    image.putalpha(0)
+    assert decode(encoded(image, "PNG"), "x").tobytes() == draw(3, (8, 8)).tobytes()
+
+
+def test_sixteen_bit_grey_is_what_pillow_makes_of_it() -> None:
+    image = Image.fromarray(np.full((8, 8), 40000, np.uint16))
+    data = encoded(image, "PNG")
+    assert decode(data, "x").tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+def test_exif_orientation_is_applied_or_left() -> None:
+    image = Image.new("RGB", (4, 8), "white")
+    image.putpixel((0, 0), (0, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(image, "PNG", exif=exif)
+    assert decode(data, "x").size == (8, 4)
+    assert decode(data, "x", exif=False).size == (4, 8)
+
+
+def test_one_pixel() -> None:
+    assert decode(encoded(Image.new("RGB", (1, 1)), "PNG"), "x").size == (1, 1)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size and whose data is a few bytes."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"just some text", "not an image"),
+        (encoded(draw(4), "PNG")[:200], "cannot be decoded"),
+        (encoded(draw(4), "JPEG")[:400], "cannot be decoded"),
+        (bomb(100_000, 100_000), "more pixels than the limit"),
+        (bomb(15_000, 15_000), "more pixels than the limit"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "not an image|cannot be decoded"),
+    ],
+)
+def test_unusable_bytes_are_named_with_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as e:
+        decode(data, "folder/file.png")
+    assert e.value.path == "folder/file.png"
+    assert "\n" not in e.value.reason
+
+
+def test_empty_and_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(ImageError, match="empty file"):
+        read_bytes(tmp_path / "empty.png")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_bytes(tmp_path / "gone.png")
+
+
+def test_concept_names() -> None:
+    assert concept_name(" The Scream ") == "the_scream"
+    assert concept_name("Cafe\u0301") == "caf\u00e9"
+
+
+def test_discover_sorts_and_ignores(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "c.gif"):
+        write(tmp_path / "The One" / "x.png", draw(0))
+        (tmp_path / "The One" / name).write_bytes(b"x")
+    (tmp_path / "The One" / "nested").mkdir()
+    (tmp_path / ".git").mkdir()
+    found = discover(tmp_path)
+    assert [f.concept for f in found.folders] == ["the_one"]
+    assert [p.name for p in found.folders[0].files] == ["a.jpg", "b.PNG", "x.png"]
+    assert sorted(p.name for p in found.ignored) == ["c.gif", "nested", "notes.txt"]
+
+
+def test_two_folders_of_one_concept_are_an_error_that_names_both(tmp_path: Path) -> None:
+    (tmp_path / "The Wave").mkdir()
+    (tmp_path / "the_wave").mkdir()
+    with pytest.raises(InputError, match=r"The Wave.*the_wave"):
+        discover(tmp_path)
+
+
+def test_names_that_are_not_text_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    Path(os.fsdecode(bytes(tmp_path / "c") + b"/bad\xff.png")).write_bytes(b"x")
+    write(tmp_path / "c" / "good.png", draw(0))
+    found = discover(tmp_path)
+    assert [p.name for p in found.folders[0].files] == ["good.png"]
+    assert len(found.ignored) == 1
+
+
+def test_concepts_of_a_csv(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("label_clean,title\nThe Wave,x\n,y\nthe_wave,z\nOther,q\n", encoding="utf-8-sig")
+    assert read_concepts(path, "label_clean") == ["the_wave", "other"]
+    with pytest.raises(InputError, match="columns: label_clean, title"):
+        read_concepts(path, "slug")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_concepts(tmp_path / "none.csv", "slug")
