@@ -469,9 +469,9 @@ def main() -> None:
     except click.ClickException as e:
         e.show()
         code = e.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, SystemExit) as e:
         click.echo("stopped; run the same command again to go on", err=True)
-        code = 130
+        code = e.code if isinstance(e, SystemExit) else 130
     except IconicityError as e:
         click.echo(f"error: {e}", err=True)
         code = 1

@@ -115,7 +115,9 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
 
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
     """Raises :class:`SettingsError` naming the first setting that differs. ``update`` lets the index differ."""
-    for key, value in asked.items():
+    for key, value in sorted(
+        asked.items(), key=lambda kv: kv[0] == "index_id"
+    ):  # what --update cannot mend comes first
         old = held.settings.get(key)
         if old == value or (key == "index_id" and update):
             continue

@@ -315,7 +315,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(refs: Path, tmp_path: P
     fresh = tmp_path / "fresh"
     # The path is a column: a fresh build of the changed files, and a base with the same paths.
     build_index(changed, fresh, toy_encoders())
-    for moment in range(1, 41, 4):
+    for moment in range(1, 31, 3):
         shutil.copytree(base, work)
         kills += run_killed(changed, work, moment)
         open_index(work).references()  # readers still see one whole version

@@ -1,0 +1,98 @@
+"""The measures, against plain loops and their stated properties."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from iconicity.scorer import metrics
+
+similarities = hnp.arrays(np.float32, st.integers(1, 16), elements=st.floats(-1, 1, width=32))
+taus = st.floats(-1, 1)
+
+
+def unit(rng: np.random.Generator, n: int, d: int = 8) -> metrics.Float32:
+    v = rng.standard_normal((n, d))
+    return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9))
+def test_best_similarity_is_the_loop(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, n), unit(rng, m)
+    similarity, best = metrics.best_similarity(q, r)
+    for i in range(n):
+        loop = [sum(float(a) * float(b) for a, b in zip(q[i], row, strict=True)) for row in r]
+        assert similarity[i] == pytest.approx(max(loop), abs=1e-6)
+        assert loop[best[i]] == pytest.approx(max(loop), abs=1e-7)
+
+
+@given(st.integers(0, 10_000))
+def test_shape_of_the_batch_and_order_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 20, 64), unit(rng, 50, 64)
+    whole, best = metrics.best_similarity(q, r)
+    for i in range(20):
+        one, at = metrics.best_similarity(q[i : i + 1], r)
+        assert one[0] == whole[i] and at[0] == best[i]
+    order = rng.permutation(50)
+    shuffled, _ = metrics.best_similarity(q, r[order])
+    np.testing.assert_array_equal(shuffled, whole)
+
+
+@given(st.integers(0, 10_000))
+def test_another_reference_never_lowers_and_a_copy_gives_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 4), unit(rng, 5)
+    assert np.all(metrics.best_similarity(q, r)[0] >= metrics.best_similarity(q, r[:3])[0])
+    np.testing.assert_allclose(metrics.best_similarity(r, r)[0], 1, atol=1e-6)
+
+
+def test_of_equals_the_first_counts_and_none_is_an_error() -> None:
+    r = np.eye(2, dtype=np.float32)[[0, 0, 1]]
+    assert metrics.best_similarity(r, r)[1].tolist() == [0, 0, 2]
+    with pytest.raises(ValueError, match="no references"):
+        metrics.best_similarity(r, r[:0])
+
+
+@given(similarities, taus, taus)
+def test_reuse_is_a_share_that_falls_as_tau_rises(p: metrics.Float32, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    vr = float(metrics.visual_reuse(p, low))
+    assert 0 <= vr <= 1
+    assert vr == sum(bool(np.float32(v) >= np.float32(low)) for v in p) / len(p)
+    assert float(metrics.visual_reuse(p, high)) <= vr
+    assert float(metrics.visual_independence(p, low)) == 1 - vr
+    assert float(metrics.visual_reuse(p[::-1], low)) == vr
+
+
+def test_tau_is_inclusive_whichever_way_it_rounds() -> None:
+    for tau in (0.6, 0.7, 0.75, 0.1):
+        assert metrics.passes(np.float32(tau), tau)
+        assert not metrics.passes(np.nextafter(np.float32(tau), np.float32(-1)), tau)
+
+
+@given(similarities)
+def test_patch_statistics_are_the_published_ones(p: metrics.Float32) -> None:
+    top, mean, p90 = metrics.patch_statistics(p)
+    ordered = sorted(float(v) for v in p)
+    at = 0.9 * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    assert float(top) == ordered[-1]
+    assert float(mean) == pytest.approx(sum(ordered) / len(ordered), abs=1e-6)
+    assert float(p90) == pytest.approx(ordered[low] + (at - low) * (ordered[high] - ordered[low]), abs=1e-6)
+
+
+def test_cra_and_crt() -> None:
+    assert metrics.cra(np.float32([0.75, 0.74, 0.9, -1]), 0.75) == 0.5
+    assert math.isnan(metrics.cra(np.float32([]), 0.75))
+    assert metrics.crt(0.5, 0.25) == 0.125
+    assert metrics.crt(0.0, float("nan")) == 0.0
+    assert math.isnan(metrics.mean_or_nan([float("nan")]))
+    assert metrics.mean_or_nan([1.0, float("nan"), 0.0]) == 0.5

@@ -1,0 +1,290 @@
+"""Scoring: right, resumed by content, and never half of one index and half of another."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import draw, forwards, make_gen, make_refs, toy_encoders, write
+
+from iconicity.indexer.build import add_references, build_index
+from iconicity.indexer.encoders import Encoders
+from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.images import decode
+from iconicity.indexer.index import open_index
+from iconicity.indexer.patches import cells
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.results import Results, open_results, require_results
+from iconicity.scorer.scoring import ScoreReport, score
+
+
+@pytest.fixture
+def index(refs: Path, tmp_path: Path) -> Path:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    return tmp_path / "i"
+
+
+class Study:
+    """Scores into one directory with one cache, and counts forward passes."""
+
+    def __init__(self, index: Path, root: Path) -> None:
+        self.index, self.out, self.root = index, root / "out", root
+        self.encoders = toy_encoders()
+        self.loads = 0
+
+    def load(self) -> Encoders:
+        self.loads += 1
+        return self.encoders
+
+    def __call__(self, generated: dict[str, Path], **options: Any) -> ScoreReport:
+        options.setdefault("cache", VectorCache(self.root / "cache"))
+        return score(self.index, generated, options.pop("out", self.out), load=self.load, **options)
+
+    @property
+    def forwards(self) -> int:
+        return forwards(self.encoders)
+
+    def results(self) -> Results:
+        return require_results(self.out)
+
+
+@pytest.fixture
+def study(index: Path, tmp_path: Path) -> Study:
+    return Study(index, tmp_path)
+
+
+def oracle(
+    study: Study, path: Path, concept: str, first_only: bool = False
+) -> tuple[float, str, list[tuple[float, str, int]]]:
+    """The definitions as plain loops over freshly embedded images."""
+    clip, dino = study.encoders.clip, study.encoders.dino
+
+    def vector(encoder: Any, image: Any) -> np.ndarray[Any, Any]:
+        return np.asarray(encoder.forward(encoder.prepare(image)[None])[0], np.float64)
+
+    held = [r for r in open_index(study.index).references().values() if r.concept == concept and r.kept]
+    held = sorted(held, key=lambda r: r.ref_id)[: 1 if first_only else None]
+    images = {r.ref_id: decode(Path(r.path).read_bytes(), r.path) for r in held}
+    image = decode(path.read_bytes(), path)
+    s = max((float(vector(clip, image) @ vector(clip, v)), k) for k, v in images.items())
+    p = []
+    for crop in cells(image, 4, 4):
+        q = vector(dino, crop)
+        p.append(
+            max((float(q @ vector(dino, c)), k, i) for k, v in images.items() for i, c in enumerate(cells(v, 4, 4)))
+        )
+    return s[0], s[1], p
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+def test_scores_and_evidence_are_the_plain_loops(study: Study, gen: Path, mode: str) -> None:
+    study({"m1": gen}, mode=mode)
+    rows = study.results().rows("m1")
+    assert len(rows) == 9
+    for row in rows[::2]:
+        s, ref, p = oracle(study, gen / row["gen_relpath"], row["concept"], mode == "static")
+        assert row["cra_sim"] == pytest.approx(s, abs=1e-6) and row["cra_ref_id"] == ref
+        assert row["p"] == pytest.approx([x[0] for x in p], abs=1e-6)
+        for got_ref, got_cell, (_, want_ref, want_cell) in zip(row["p_ref_id"], row["p_ref_cell"], p, strict=True):
+            assert (got_ref, got_cell) == (want_ref, want_cell)
+    copy = rows[0]
+    assert copy["cra_sim"] == pytest.approx(1, abs=1e-6) and copy["cra_ref_id"] == "alpha/00.png"
+    assert copy["p_ref_cell"] == list(range(16))
+    assert (copy["n_ref_before"], copy["n_ref_kept"], copy["n_ref_dups_removed"]) == (4, 3, 1)
+
+
+def test_batch_size_does_not_matter(study: Study, gen: Path, tmp_path: Path) -> None:
+    tables = []
+    for batch in (1, 7, 64):
+        study({"m1": gen}, batch_size=batch, cache=None, out=tmp_path / f"o{batch}")
+        tables.append(require_results(tmp_path / f"o{batch}").table())
+    assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
+
+
+def test_the_second_run_embeds_nothing_and_loads_nothing(study: Study, gen: Path) -> None:
+    study({"m1": gen})
+    assert study.forwards == 9 * 17
+    before = study.results().table()
+    again = study({"m1": gen})
+    assert again.embedded == 0 and study.forwards == 9 * 17 and study.loads == 1
+    assert study({"m1": gen}, cache=None).embedded == 0  # the rows alone are enough
+    assert study.results().table().equals(before)
+
+
+def test_a_second_model_leaves_the_first_ones_rows(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    csv_path = study.out / "results_vr_dynamic.csv"
+    first, table = csv_path.read_text().splitlines(), study.results().models["m1"]
+    study.encoders = toy_encoders()
+    other = make_gen(tmp_path / "gen" / "a2", seed=9000)
+    study({"a2": other})
+    assert study.forwards == (9 - 3) * 17  # three copies have the bytes of m1's; no reference is embedded
+    assert study.results().models["m1"].equals(table)
+    assert set(first) <= set(csv_path.read_text().splitlines())
+    assert sorted(study.results().models) == ["a2", "m1"]
+
+
+def test_metrics_one_by_one_equal_both_at_once(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen}, metrics=("cra",))
+    assert study.forwards == 9
+    assert all(r["p"] is None for r in study.results().rows("m1"))
+    assert not (study.out / "results_vr_dynamic.csv").exists()
+    study({"m1": gen}, metrics=("vr",), cache=None)
+    assert study.forwards == 9 * 17
+    study({"m1": gen}, out=tmp_path / "both")
+    assert study.results().table().equals(require_results(tmp_path / "both").table())
+
+
+def test_new_images_get_every_metric_their_model_has(study: Study, gen: Path) -> None:
+    study({"m1": gen})
+    write(gen / "alpha" / "zz.png", draw(4242))
+    study({"m1": gen}, metrics=("vr",))
+    assert all(r["cra_sim"] is not None and r["p"] is not None for r in study.results().rows("m1"))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as f:
+        return list(csv.DictReader(f))
+
+
+def test_another_tau_rewrites_what_derives_and_is_recorded(study: Study, gen: Path) -> None:
+    study({"m1": gen})
+    table = study.results().table()
+    study({"m1": gen}, tau_cra=0.2, tau_vr=0.99)
+    assert study.loads == 1 and study.results().table().equals(table)
+    rows = read_csv(study.out / "results_vr_dynamic.csv")
+    for row, stored in zip(rows, table.to_pylist(), strict=True):
+        assert float(row["vr"]) == np.mean(np.float32(stored["p"]) >= np.float32(0.99))
+        assert float(row["vi"]) == 1 - float(row["vr"]) and row["tau"] == "0.99"
+    assert json.loads((study.out / "results_vr_dynamic.meta.json").read_text())["tau"] == 0.99
+    assert study({"m1": gen}).tau == {"cra": 0.2, "vr": 0.99}  # the directory keeps its own
+    with pytest.raises(InputError, match="between -1 and 1"):
+        study({"m1": gen}, tau_vr=60)
+
+
+def test_failing_rows_stay_and_paths_of_the_match_are_given(study: Study, gen: Path, refs: Path) -> None:
+    study({"m1": gen}, tau_cra=0.999)
+    rows = read_csv(study.out / "results_cra_dynamic.csv")
+    assert [r["cra_pass"] for r in rows].count("True") == 3 and len(rows) == 9
+    assert rows[0]["best_ref_path"] == rows[0]["ref_image_path"] == (refs / "alpha" / "00.png").as_posix()
+    assert rows[0]["ref_images_kept"].split(";") == [(refs / "alpha" / f"0{i}.png").as_posix() for i in range(3)]
+    assert rows[0]["gen_image_path"] == (gen / "alpha" / "00.png").as_posix()
+
+
+def test_other_settings_are_refused_by_name(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    with pytest.raises(SettingsError, match="mode=dynamic, asked for static"):
+        study({"m1": gen}, mode="static")
+    with pytest.raises(SettingsError, match="k_gen=50, asked for 2"):
+        study({"m1": gen}, k_gen=2)
+    for name, options in (("grid", {"grid": (2, 2)}), ("against index", {"dedup_distance": None})):
+        build_index(refs, tmp_path / f"{name[:4]}.index", toy_encoders(), **options)
+        study.index = tmp_path / f"{name[:4]}.index"
+        with pytest.raises(SettingsError, match=name):
+            study({"m1": gen})
+    build_index(refs, tmp_path / "dino.index", toy_encoders(dino_seed=77))
+    study.index = tmp_path / "dino.index"
+    with pytest.raises(SettingsError, match="dino="):
+        study({"m1": gen}, update=True)
+
+
+def test_one_more_reference_and_update_embed_nothing(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+    other = make_gen(tmp_path / "gen" / "m2", seed=9000)
+    study({"m1": gen, "m2": other})
+    passes = study.forwards
+    write(refs / "alpha" / "new.png", draw(5001))  # m1's alpha/01.png
+    add_references(refs, study.index, load=lambda c, d: toy_encoders())
+    with pytest.raises(SettingsError, match="--update"):
+        study({"m1": gen})
+    report = study({"m1": gen}, update=True)
+    assert report.embedded == 0 and study.forwards == passes and study.loads == 1
+    assert study.results().settings["index_id"] == open_index(study.index).index_id
+    for model in ("m1", "m2"):  # the model that was not named is scored again too
+        assert all(r["n_ref_kept"] == (4 if r["concept"] == "alpha" else 3) for r in study.results().rows(model))
+    assert study.results().rows("m1")[1]["cra_ref_id"] == "alpha/new.png"
+    fresh = Study(study.index, tmp_path / "fresh")
+    fresh({"m1": gen, "m2": other})
+    assert fresh.results().table().equals(study.results().table())
+
+
+def test_changed_new_and_vanished_images(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    passes = study.forwards
+    write(gen / "alpha" / "01.png", draw(77))
+    write(gen / "beta" / "09.png", draw(78))
+    (gen / "gamma" / "02.png").unlink()
+    study({"m1": gen})
+    assert study.forwards == passes + 2 * 17
+    fresh = Study(study.index, tmp_path / "fresh")
+    fresh({"m1": gen})
+    assert fresh.results().table().equals(study.results().table())
+
+
+def test_bad_images_are_rows_with_their_reason(study: Study, gen: Path) -> None:
+    (gen / "alpha" / "01.png").write_bytes(b"not an image")
+    (gen / "beta" / "02.png").write_bytes(b"")
+    for _ in range(2):
+        report = study({"m1": gen})
+        assert [Path(s.path).name for s in report.skipped] == ["01.png", "02.png"] and report.scored == 7
+    rows = {r["gen_relpath"]: r for r in study.results().rows("m1")}
+    assert rows["alpha/01.png"]["status"] == "skipped" and rows["alpha/01.png"]["cra_sim"] is None
+    assert rows["beta/02.png"]["reason"] == "empty file"
+    assert {r["status"] for r in read_csv(study.out / "results_vr_dynamic.csv")} == {"ok", "skipped"}
+    meta = json.loads((study.out / "results_cra_dynamic.meta.json").read_text())
+    assert [s["reason"] for s in meta["skipped"]] == [rows["alpha/01.png"]["reason"], "empty file"]
+
+
+def test_what_cannot_be_scored_is_reported_not_fatal(study: Study, gen: Path, tmp_path: Path) -> None:
+    write(gen / "unheard_of" / "1.png", draw(1))
+    (gen / "gamma").rename(tmp_path / "away")
+    (gen / "gamma").mkdir()
+    notices = "\n".join(study({"m1": gen}).notices)
+    assert "no references for 'unheard_of'; 1 images" in notices and "gamma: no images" in notices
+    with pytest.raises(InputError, match="no such folder"):
+        study({"m1": tmp_path / "none"})
+    with pytest.raises(InputError, match="--gen-root"):
+        study({"m1": gen.parent})
+    with pytest.raises(InputError, match="no generated image belongs"):
+        make_gen(tmp_path / "strange", ["nothing"])
+        study({"m1": tmp_path / "strange"})
+
+
+def test_k_gen_takes_the_first_by_name(study: Study, gen: Path) -> None:
+    study({"m1": gen}, k_gen=2)
+    assert [r["gen_relpath"] for r in study.results().rows("m1")][:2] == ["alpha/00.png", "alpha/01.png"]
+    assert len(study.results().rows("m1")) == 6
+
+
+def test_a_damaged_cache_row_is_computed_again(study: Study, gen: Path) -> None:
+    import sqlite3
+
+    study({"m1": gen})
+    table = study.results().table()
+    shutil.rmtree(study.out)
+    with sqlite3.connect(study.root / "cache" / "vectors.sqlite3") as db:
+        db.execute("UPDATE vectors SET checksum = x'00' WHERE sha256 = (SELECT min(sha256) FROM vectors)")
+    report = study({"m1": gen})
+    assert report.embedded == 1 and any("damaged" in n for n in report.notices)
+    assert study.results().table().equals(table)
+
+
+def test_the_replaced_static_reference_is_in_the_meta(tmp_path: Path, gen: Path) -> None:
+    refs = make_refs(tmp_path / "r2")
+    (refs / "alpha" / "00.png").write_bytes(b"x")
+    build_index(refs, tmp_path / "i2", toy_encoders())
+    study = Study(tmp_path / "i2", tmp_path)
+    study({"m1": gen}, mode="static")
+    meta = json.loads((study.out / "results_cra_static.meta.json").read_text())
+    assert meta["static_reference_replaced"]["alpha"]["static_reference"] == "alpha/01.png"
+    assert {r["cra_ref_id"] for r in study.results().rows("m1") if r["concept"] == "alpha"} == {"alpha/01.png"}
+
+
+def test_open_results_of_an_empty_folder(tmp_path: Path) -> None:
+    assert open_results(tmp_path) is None
+    with pytest.raises(InputError, match="iconicity score"):
+        require_results(tmp_path)

@@ -1,0 +1,188 @@
+"""The command line by exit code and message, on small real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toys import TINY_VIT, draw, make_gen, make_refs, tiny_clip, tiny_vit, write
+
+ICONICITY = str(Path(sys.executable).with_name("iconicity"))
+
+
+def run(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([ICONICITY, *map(str, args)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """References, two models' images, and an index made by the command itself."""
+    root = tmp_path_factory.mktemp("cli")
+    make_refs(root / "refs")
+    for i, name in enumerate(("m1", "m2")):
+        make_gen(root / "gen" / name, seed=5000 + 1000 * i)
+    tiny_clip(root / "clip")
+    tiny_vit(root / "vit.safetensors")
+    done = run("index", "build", "--refs", root / "refs", "--index", root / "i", *models(root))
+    assert "9 images embedded" in done.stdout and "3 near-duplicates dropped" in done.stdout
+    assert done.stderr == ""  # no bar where there is no terminal
+    return root
+
+
+def models(root: Path) -> list[object]:
+    return ["--clip-model", root / "clip", "--dino-model", TINY_VIT, "--dino-weights", root / "vit.safetensors"]
+
+
+COMMANDS = [
+    (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"),
+    ("score",), ("summary",), ("search",), ("demo",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_an_example(command: tuple[str, ...]) -> None:
+    out = run(*command, "--help").stdout
+    assert "Example:" in out and "iconicity" in out.split("Example:")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, iconicity.cli; print([m for m in ('torch','lancedb','transformers','numpy','pandas','faiss') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_build_again_embeds_nothing(place: Path) -> None:
+    done = run("index", "build", "--refs", place / "refs", "--index", place / "i", *models(place))
+    assert "nothing has changed, 0 images embedded" in done.stdout
+
+
+def test_score_summary_search_info_verify(place: Path, tmp_path: Path) -> None:
+    done = run("score", "--index", place / "i", "--gen-root", place / "gen", "--out", tmp_path / "o")
+    assert "18 images scored, 15 embedded" in done.stdout  # three copies are the same files
+    again = run("score", "--index", place / "i", "--gen-root", place / "gen", "--out", tmp_path / "o", "--metric", "vr")
+    assert "0 embedded" in again.stdout
+    assert "m1" in run("summary", tmp_path / "o").stdout
+    facts = json.loads(run("summary", tmp_path / "o", "--json").stdout)
+    assert facts["m1/images"] == 9 and 0 < facts["m1/cra"] <= 1
+    assert "alpha" in run("summary", tmp_path / "o", "--per-concept").stdout
+    hits = json.loads(
+        run("search", place / "refs" / "beta" / "00.png", "--index", place / "i", "-k", 2, "--json").stdout
+    )
+    assert hits["image"][0]["ref_id"] == "beta/00.png" and len(hits["patches"]) == 16
+    assert json.loads(run("index", "info", "--index", place / "i", "--json").stdout)["counts"]["kept"] == 9
+    assert "distance" in run("index", "info", "--index", place / "i").stdout
+    assert "whole" in run("index", "verify", "--index", place / "i").stdout
+
+
+def test_published_flag_names(place: Path, tmp_path: Path) -> None:
+    run(
+        "score", "--metric", "vr", "--index", place / "i", "--gendir", place / "gen" / "m1", "--model", "sd", "--mode", "static",
+        "--k-gen", 2, "--patch-tau", 0.5, "--ic-tau", 0.5, "--outcsv", tmp_path / "a.csv", "--outmeta", tmp_path / "b.json",
+        "--out", tmp_path / "o",
+    )  # fmt: skip
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("static,sd,alpha,")
+    assert json.loads((tmp_path / "b.json").read_text())["tau"] == 0.5
+
+
+def test_prompt_csv_restricts_both_sides(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("slug\nAlpha\n")
+    csv = ["--prompt-csv", tmp_path / "p.csv", "--slug-col", "slug"]
+    out = run("index", "build", "--refdir", place / "refs", "--index", tmp_path / "i", *csv, *models(place)).stdout
+    assert "1 concepts" in out
+    assert (
+        "3 images scored"
+        in run("score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "o", *csv).stdout
+    )
+
+
+def test_add_and_remove(place: Path, tmp_path: Path) -> None:
+    make_refs(tmp_path / "r", ["one", "two"], each=1)
+    run("index", "build", "--refs", tmp_path / "r", "--index", tmp_path / "i", "--no-dedup", *models(place))
+    write(tmp_path / "more" / "three" / "x.png", draw(7))
+    assert "1 images embedded" in run("index", "add", "--refs", tmp_path / "more", "--index", tmp_path / "i").stdout
+    assert "2 removed" in run("index", "remove", "--index", tmp_path / "i", "--concept", "two").stdout
+    assert "1 removed" in run("index", "remove", "--index", tmp_path / "i", "--ref", "one/00.png").stdout
+    assert "whole" in run("index", "verify", "--index", tmp_path / "i").stdout
+    assert "name what to remove" in run("index", "remove", "--index", tmp_path / "i", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["score", "--refdir", "refs", "--gendir", "gen"], "iconicity index build --refs refs"),
+        (["score", "--index", "i"], "--gen NAME=DIR"),
+        (["score", "--index", "i", "--gen", "g", "--outcsv", "x.csv"], "single metric"),
+        (["score", "--index", "i", "--gen", "a=g", "--gen", "a=h"], "given twice"),
+        (["score", "--index", "i", "--gen", "a=g", "--model", "b"], "--model names the one"),
+        (["score", "--index", "i", "--gen", "g", "--refs", "r"], "belongs to 'iconicity index build'"),
+        (["score", "--index", "i", "--gen", "g", "--cache", "c", "--no-cache"], "exclude each other"),
+        (["score", "--metric", "fid"], "fid"),
+        (["index", "build"], "--refs"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_usage_errors(args: list[str], message: str) -> None:
+    assert message in run(*args, code=2).stderr
+
+
+def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
+    for args, message in (
+        (["score", "--index", tmp_path / "none", "--gen", place / "gen" / "m1"], "iconicity index build"),
+        (["summary", tmp_path], "iconicity score"),
+        (["index", "build", "--refs", tmp_path / "none", "--index", tmp_path / "x", *models(place)], "no such folder"),
+        (["score", "--index", place / "i", "--gen", f"m={place / 'gen'}", "--out", tmp_path / "o"], "--gen-root"),
+        (["search", tmp_path / "none.png", "--index", place / "i"], "cannot be read"),
+        (
+            ["index", "build", "--refs", place / "refs", "--index", tmp_path / "x", "--clip-model", tmp_path / "no"],
+            "no such folder",
+        ),
+    ):
+        stderr = run(*args, code=1).stderr
+        assert message in stderr and len(stderr.strip().splitlines()) == 1, stderr
+
+
+def test_other_weights_are_refused_and_moved_ones_accepted(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "moved.safetensors").write_bytes((place / "vit.safetensors").read_bytes())
+    base = ["score", "--index", place / "i", "--gen", f"m1={place / 'gen' / 'm1'}", "--out", tmp_path / "o"]
+    run(*base, "--dino-weights", tmp_path / "moved.safetensors")
+    other = tiny_vit(tmp_path / "other.safetensors", seed=9)
+    assert "weights_sha256" in run(*base, "--dino-weights", other, code=1).stderr
+
+
+def test_unusable_files_give_exit_code_3_every_time(place: Path, tmp_path: Path) -> None:
+    make_gen(tmp_path / "g", ["alpha"])
+    (tmp_path / "g" / "alpha" / "02.png").write_bytes(b"text")
+    for _ in range(2):
+        done = run("score", "--index", place / "i", "--gen", f"m={tmp_path / 'g'}", "--out", tmp_path / "o", code=3)
+        assert "02.png: not an image of a known format" in done.stderr
+    make_refs(tmp_path / "r", ["one"], each=2)
+    (tmp_path / "r" / "one" / "00.png").write_bytes(b"")
+    for _ in range(2):
+        build = ["index", "build", "--refs", tmp_path / "r", "--index", tmp_path / "i", *models(place)]
+        assert "00.png: empty file" in run(*build, code=3).stderr
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_with_their_codes_and_the_work_goes_on(
+    place: Path, tmp_path: Path, signum: int, code: int
+) -> None:
+    make_refs(tmp_path / "r", [f"c{i}" for i in range(40)], each=4)
+    args = ["index", "build", "--refs", str(tmp_path / "r"), "--index", str(tmp_path / "i"), *map(str, models(place))]
+    process = subprocess.Popen(
+        [ICONICITY, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
+    while not (tmp_path / "i" / "references.lance").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert "run the same command again" in stderr and "Traceback" not in stderr
+    assert "160 references kept" in run(*args).stdout
