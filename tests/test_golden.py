@@ -101,7 +101,8 @@ def _plain_loop(clip_dir: Path, weights: Path, refs: list[Path], gens: list[Path
     def f(path: Path) -> torch.Tensor:
         pixels = processor(images=Image.open(path).convert("RGB"), return_tensors="pt")["pixel_values"]
         v = clip.visual_projection(clip.vision_model(pixels).pooler_output)[0]
-        return v / v.norm()
+        unit: torch.Tensor = v / v.norm()
+        return unit
 
     def g(path: Path) -> list[torch.Tensor]:
         image = Image.open(path).convert("RGB")

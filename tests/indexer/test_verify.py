@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import toy_encoders
@@ -68,7 +69,7 @@ def test_the_checksum_covers_every_column(index: Path) -> None:
     seen = {row_checksum(row.reference, None, None)}
     for f in fields(row.reference):
         value = getattr(row.reference, f.name)
-        other = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else f"{value}x"
+        other: Any = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else f"{value}x"
         seen.add(row_checksum(replace(row.reference, **{f.name: other}), None, None))
     assert len(seen) == 1 + len(fields(row.reference))
 
