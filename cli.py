@@ -34,9 +34,30 @@ def _options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 index_option = click.option("--index", "index", type=DIRECTORY, required=True, help="The index directory.")
-batch_option = click.option(
-    "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Network inputs a forward pass."
-)
+
+
+class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number, or the word auto, which is None."""
+
+    name = "auto|N"
+
+    def __init__(self, least: int) -> None:
+        self._range = click.IntRange(least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value in (None, "auto") else int(self._range.convert(value, param, ctx))
+
+
+speed_options = _options(
+    click.option(
+        "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
+        help="Network inputs a forward pass; auto measures.",
+    ),
+    click.option(
+        "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
+        help="Processes that decode and preprocess; 0: none.",
+    ),
+)  # fmt: skip
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 csv_options = _options(
     click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
@@ -112,11 +133,33 @@ def index() -> None:
 )
 @click.option("--no-dedup", is_flag=True, help="Keep every reference.")
 @click.option("--no-exif", is_flag=True, help="Leave images as stored, unrotated, as the published scripts do.")
-@batch_option
+@click.option(
+    "--patch-mode",
+    type=click.Choice(["crop", "token"]),
+    default="crop",
+    show_default=True,
+    help="Embed each cell alone, or the image once and average its tokens cell by cell (faster; other numbers).",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the forward passes.",
+)
+@click.option(
+    "--vectors",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How vectors are stored; float16 halves the index and moves a cosine by up to 5e-5.",
+)
+@speed_options
 def index_build(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None,
     dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
-    grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, batch_size: int,
+    grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
+    precision: str, vectors: str, **speed: int | None,
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -127,7 +170,9 @@ def index_build(
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 
-    choice = EncoderChoice(encoders, clip_model, dino_model, dino_weights, dino_image_size, pool, device)
+    choice = EncoderChoice(
+        encoders, clip_model, dino_model, dino_weights, dino_image_size, pool, device, patch_mode, precision
+    )
     report = build_index(
         refs,
         index,
@@ -136,8 +181,9 @@ def index_build(
         grid=(grid_rows, grid_cols),
         dedup_distance=None if no_dedup else dedup_distance,
         exif=not no_exif,
-        batch_size=batch_size,
+        vectors=vectors,
         progress=progress_bar(),
+        **_speed(speed),
     )
     return _say_build(report, index)
 
@@ -147,8 +193,11 @@ def index_build(
 @index_option
 @csv_options
 @model_options
-@batch_option
-def index_add(refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int, **models: Any) -> int:
+@speed_options
+def index_add(
+    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
+    **models: Any,
+) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
     \b
@@ -159,8 +208,9 @@ def index_add(refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, b
 
     concepts = _concepts(prompt_csv, slug_col)
     report = add_references(
-        refs, index, load=_loader(models), concepts=concepts, batch_size=batch_size, progress=progress_bar()
-    )
+        refs, index, load=_loader(models), concepts=concepts, progress=progress_bar(),
+        **_speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
     return _say_build(report, index)
 
 
@@ -169,8 +219,11 @@ def index_add(refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, b
 @click.option("--concept", "concepts", multiple=True, help="A concept to remove. May be repeated.")
 @click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
 @model_options
-@batch_option
-def index_remove(index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int, **models: Any) -> int:
+@speed_options
+def index_remove(
+    index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int | None, workers: int | None,
+    **models: Any,
+) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
 
     \b
@@ -182,8 +235,9 @@ def index_remove(index: Path, concepts: Sequence[str], ref_ids: Sequence[str], b
     if not concepts and not ref_ids:
         raise click.UsageError("name what to remove with --concept or --ref")
     report = remove_references(
-        index, concepts=concepts, ref_ids=ref_ids, load=_loader(models), batch_size=batch_size, progress=progress_bar()
-    )
+        index, concepts=concepts, ref_ids=ref_ids, load=_loader(models), progress=progress_bar(),
+        **_speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
     return _say_build(report, index)
 
 
@@ -197,9 +251,11 @@ def index_info(index: Path, as_json: bool) -> int:
     Example:
       iconicity index info --index paintings.index
     """
-    from iconicity.indexer.info import index_facts, info_text
+    from iconicity.indexer.info import LISTED, index_facts, info_text
 
-    facts = index_facts(index)
+    facts = index_facts(index, concepts=False)
+    if as_json or facts["counts"]["references"] <= LISTED:
+        facts = index_facts(index)
     click.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else info_text(facts))
     return 0
 
@@ -220,7 +276,7 @@ def index_verify(index: Path) -> int:
         click.echo(problem, err=True)
     if problems:
         raise IconicityError(
-            f"{index}: {len(problems)} problems; run 'iconicity index build' again, or restore it from a copy"
+            f"{index}: {len(problems)} problems; restore it from a copy, or delete the folder and build it again"
         )
     click.echo(f"{index}: whole")
     return 0
@@ -248,29 +304,51 @@ def index_verify(index: Path) -> int:
     help="All kept references, or the first by name.",
 )
 @click.option(
+    "--scope",
+    type=click.Choice(["concept", "all"]),
+    default="concept",
+    show_default=True,
+    help="Compare with the image's own concept, or with every other one too.",
+)
+@click.option(
+    "--search",
+    type=click.Choice(["exact", "approximate"]),
+    default="exact",
+    show_default=True,
+    help="Of scope all. Approximate: every hit is true, some are missed, and what is open is counted.",
+)
+@click.option("--exact", "settle", is_flag=True, help="With approximate search: scan for the patches left open.")
+@click.option(
     "--k-gen",
     type=click.IntRange(1),
     default=50,
     show_default=True,
     help="Images of a concept that count, by file name.",
 )
-@click.option("--ic-tau", type=float, help="CRA threshold.  [default: 0.75 dynamic, 0.70 static, or as OUT has it]")
-@click.option("--patch-tau", type=float, help="VR threshold.  [default: 0.60, or as OUT has it]")
+@click.option(
+    "--ic-tau",
+    type=click.FloatRange(-1, 1),
+    help="CRA threshold.  [default: 0.75 dynamic, 0.70 static, or as OUT has it]",
+)
+@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: 0.60, or as OUT has it]")
 @click.option("--update", is_flag=True, help="Score every row of OUT again when the index has changed.")
-@click.option("--cache", type=DIRECTORY, help="Where vectors of generated images are kept.")
+@click.option(
+    "--cache", type=DIRECTORY, help="Where vectors are kept.  [default: $ICONICITY_CACHE, or the user's cache folder]"
+)
 @click.option("--no-cache", is_flag=True, help="Keep none.")
 @click.option("--rehash", is_flag=True, help="Read every file again, also where size and times are as they were.")
-@click.option("--outcsv", type=DIRECTORY, help="Name of the CSV file (one metric only).")
-@click.option("--outmeta", type=DIRECTORY, help="Name of the .meta.json file (one metric only).")
+@click.option("--outcsv", type=DIRECTORY, help="Path of the CSV file (one metric only).")
+@click.option("--outmeta", type=DIRECTORY, help="Path of the .meta.json file (one metric only).")
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
+@click.option("--encoders", hidden=True)
 @csv_options
 @model_options
-@batch_option
+@speed_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    k_gen: int, ic_tau: float | None, patch_tau: float | None, update: bool, cache: Path | None, no_cache: bool,
-    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, prompt_csv: Path | None, slug_col: str,
-    batch_size: int, **models: Any,
+    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, update: bool, cache: Path | None, no_cache: bool,
+    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
+    slug_col: str, batch_size: int | None, workers: int | None, **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -283,10 +361,14 @@ def score_command(
         raise click.UsageError(f"--index is missing: references are embedded once, by '{hint}'")
     if refs is not None:
         raise click.UsageError("--refdir belongs to 'iconicity index build'; score takes references from --index")
+    if encoders is not None:
+        raise click.UsageError("--encoders belongs to 'iconicity index build'; score uses the index's own encoders")
     if (outcsv or outmeta) and metric == "all":
         raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
     if no_cache and cache:
         raise click.UsageError("--cache and --no-cache exclude each other")
+    if scope == "concept" and (search != "exact" or settle):
+        raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
     generated = _generated(gen, gen_root, model)
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
@@ -295,14 +377,15 @@ def score_command(
     opened = open_index(index)
     load = _loader(models)
     if any(models[k] is not None for k in ("clip_model", "dino_model", "dino_weights", "dino_image_size")):
-        encoders = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
-        load = lambda _clip, _dino: encoders  # noqa: E731
+        loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
+        load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
     report = score(
-        opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, tau_cra=ic_tau,
+        opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
+        search=search, settle=settle, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, concepts=_concepts(prompt_csv, slug_col), update=update, cache=store,
-        rehash=rehash, load=lambda: load(*opened.specs), batch_size=batch_size, out_csv=outcsv, out_meta=outmeta,
-        progress=progress_bar(),
+        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
+        device=models["device"], **_speed({"batch_size": batch_size, "workers": workers}),
     )  # fmt: skip
     return _say_score(report)
 
@@ -341,7 +424,7 @@ def summary_command(results: Path, vi_scope: str, per_concept: bool, as_json: bo
 @cli.command("search")
 @click.argument("image", type=DIRECTORY)
 @index_option
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="How many.")
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
 @click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
 @model_options
 def search_command(image: Path, index: Path, k: int, as_json: bool, **models: Any) -> int:
@@ -352,12 +435,62 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, **models: An
       iconicity search suspicious.png --index paintings.index -k 5
     """
     from iconicity.indexer.index import open_index
+    from iconicity.scorer.cache import default_directory
     from iconicity.scorer.search import search_image
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
-    hits = search_image(image, opened, k, lambda: _loader(models)(*opened.specs))
+    hits = search_image(image, opened, k, lambda: _loader(models)(*opened.specs), default_directory())
     click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
+    return 0
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the vectors of generated images that are kept.
+
+    \b
+    Example:
+      iconicity cache info
+    """
+
+
+cache_option = click.option("--cache", "directory", type=DIRECTORY, help="The cache.  [default: the user's own]")
+
+
+@cache.command("info")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def cache_info(directory: Path | None, as_json: bool) -> int:
+    """Say what the cache holds and how large it is.
+
+    \b
+    Example:
+      iconicity cache info
+    """
+    from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.text import cache_text
+
+    held = VectorCache(directory or default_directory())
+    facts = held.info()
+    click.echo(json.dumps(facts, indent=1) if as_json else cache_text(str(held.path), facts))
+    return 0
+
+
+@cache.command("clear")
+@cache_option
+@click.option("--older-than", type=click.FloatRange(0), default=0.0, metavar="DAYS", help="Only what is older.")
+def cache_clear(directory: Path | None, older_than: float) -> int:
+    """Forget vectors. What is needed again is embedded again; no result is lost.
+
+    \b
+    Example:
+      iconicity cache clear --older-than 90
+    """
+    from iconicity.scorer.cache import VectorCache, default_directory
+
+    held = VectorCache(directory or default_directory())
+    click.echo(f"{held.path}: {held.clear(older_than)} vectors forgotten")
     return 0
 
 
@@ -382,6 +515,14 @@ def _concepts(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
     return None if prompt_csv is None else read_concepts(prompt_csv, slug_col)
 
 
+def _speed(options: dict[str, int | None]) -> dict[str, Any]:
+    """--batch-size and --workers as the functions take them; auto workers depend on the number of images."""
+    from iconicity.indexer.pipeline import default_workers
+
+    workers = options["workers"]
+    return {"batch_size": options["batch_size"], "workers": default_workers if workers is None else workers}
+
+
 def _loader(models: dict[str, Any]) -> LoadEncoders:
     from iconicity.indexer.encoders import EncoderChoice, reproduce
 
@@ -398,15 +539,19 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
     pairs: list[tuple[str, Path]] = []
     for item in gen:
         name, eq, folder = item.partition("=")
+        if eq and not folder:
+            raise click.UsageError(f"--gen {item}: names no folder")
         pairs.append((name, Path(folder)) if eq else (model or Path(item).name, Path(item)))
     if gen_root is not None:
         if not gen_root.is_dir():
             raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")
         pairs += [(p.name, p) for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    from iconicity.indexer.images import is_text
+
     names = [n for n, _ in pairs]
     for name in names:
-        if not name or names.count(name) > 1:
-            raise click.UsageError(f"--gen: the model name '{name}' is empty or given twice")
+        if not name or names.count(name) > 1 or not is_text(name):
+            raise click.UsageError(f"--gen: the model name {name!r} is empty, given twice or not UTF-8")
     return dict(pairs)
 
 
@@ -424,7 +569,7 @@ def _say_build(report: BuildReport, index: Path) -> int:
         click.echo(f"{index}: nothing has changed, 0 images embedded")
     else:
         click.echo(
-            f"{index}: {report.embedded} images embedded, {report.copied} taken over, {report.unchanged} unchanged, "
+            f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.skipped)} skipped"
         )
     click.echo(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
@@ -435,7 +580,7 @@ def _say_build(report: BuildReport, index: Path) -> int:
 def _say_score(report: ScoreReport) -> int:
     code = _say_skipped(report.skipped, report.notices)
     click.echo(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
-    click.echo(f"tau_cra {report.tau['cra']}, tau_vr {report.tau['vr']}")
+    click.echo(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
     for path in report.files:
         click.echo(str(path))
     return code
@@ -477,6 +622,10 @@ def main() -> None:
         code = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as e:
+        name = e.filename if e.filename is not None else "a file"
+        click.echo(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
         code = 1
     sys.exit(code)
 

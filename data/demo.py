@@ -147,7 +147,7 @@ def _truth_table(results: Results, truth: dict[str, float | None]) -> str:
     for n, m in enumerate(RECIPE):
         name = f"{n:02d}_{m.name}.jpg"
         own = [r for r in results.rows(m.model) if r["gen_relpath"].endswith(f"/{name}")]
-        vr = visual_reuse(np.array([r["p"] for r in own], np.float32), results.tau.get("vr", DEFAULT_TAU_VR))
+        vr = visual_reuse(np.array([r["p"] for r in own], np.float32), DEFAULT_TAU_VR)
         similarity = float(np.mean([r["cra_sim"] for r in own]))
         known = truth[f"{m.model}/{own[0]['gen_relpath']}"]
         rows.append(

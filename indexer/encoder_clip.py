@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer import hub
-from iconicity.indexer.encoders import EncoderSpec, FloatArray, canonical_json, state_dict_sha256, unit_rows
+from iconicity.indexer.encoders import (
+    PRECISIONS,
+    EncoderSpec,
+    FloatArray,
+    canonical_json,
+    state_dict_sha256,
+    to_device,
+    unit_rows,
+)
 from iconicity.indexer.errors import ModelUnavailableError
 
 if TYPE_CHECKING:
@@ -19,13 +28,23 @@ WAYS_ON = (
 )
 
 
+@dataclass(frozen=True)
+class ClipPreprocess:
+    """The checkpoint's own image processor, one image at a time."""
+
+    processor: Any
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        pixels: torch.Tensor = self.processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+
 class ClipEncoder:
     """``CLIPModel.get_image_features`` of an image, normalised."""
 
-    def __init__(self, model: Any, processor: Any, source: str, device: str) -> None:
-        self._model = model.to(device).eval()
-        self._processor = processor
-        self._device = device
+    def __init__(self, model: Any, processor: Any, source: str, device: str, precision: str = "fp32") -> None:
+        import torch
+
         vision = model.config.vision_config
         # These shape the numbers but leave no trace in the state dict.
         arch = {k: getattr(vision, k) for k in ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")}
@@ -36,20 +55,19 @@ class ClipEncoder:
             preprocess=_preprocess_facts(processor),
             pool="projection",
             dim=int(model.config.projection_dim),
+            precision=precision,
             source={"model": source},
         )
-
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """One RGB image to (3, H, W)."""
-        pixels: torch.Tensor = self._processor(images=[image], return_tensors="pt")["pixel_values"][0]
-        return pixels
+        self.device = device
+        self.preprocess = ClipPreprocess(processor)
+        self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """(n, 3, H, W) to (n, dim) unit rows."""
         import torch
 
         with torch.inference_mode():
-            out = self._model.get_image_features(pixel_values=batch.to(self._device))
+            out = self._model.get_image_features(pixel_values=to_device(batch, self.device, self.spec.precision))
         return unit_rows(image_features(out))
 
 
@@ -72,7 +90,7 @@ def _preprocess_facts(processor: Any) -> dict[str, Any]:
     }
 
 
-def load(model: str, device: str = "cpu") -> ClipEncoder:
+def load(model: str, device: str = "cpu", precision: str = "fp32") -> ClipEncoder:
     """Load a CLIP from a folder or a hub id.
 
     A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
@@ -116,4 +134,4 @@ def load(model: str, device: str = "cpu") -> ClipEncoder:
         raise ModelUnavailableError(
             f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"
         )
-    return ClipEncoder(loaded, processor, source, device)
+    return ClipEncoder(loaded, processor, source, device, precision)

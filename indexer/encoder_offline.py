@@ -15,7 +15,7 @@ WARNING = (
 )
 
 
-def load(pool: str = "all", device: str = "cpu") -> TimmEncoder:
+def load(pool: str = "all", device: str = "cpu", precision: str = "fp32") -> TimmEncoder:
     """Load the model. Raises :class:`ModelUnavailableError` when its package is not installed."""
     import timm
     import torch
@@ -33,4 +33,4 @@ def load(pool: str = "all", device: str = "cpu") -> TimmEncoder:
         raise ModelUnavailableError(f"{path}: its tensors are not those of timm's {OFFLINE}; reinstall the package")
     model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
     model.reset_classifier(0)
-    return TimmEncoder(model, OFFLINE, pool, None, {"model": OFFLINE}, device, family="offline")
+    return TimmEncoder(model, OFFLINE, pool, None, {"model": OFFLINE}, device, precision, family="offline")

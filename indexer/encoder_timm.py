@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer import hub
-from iconicity.indexer.encoders import EncoderSpec, FloatArray, state_dict_sha256, unit_rows
+from iconicity.indexer.encoders import PRECISIONS, EncoderSpec, FloatArray, state_dict_sha256, to_device, unit_rows
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 WAYS_ON = (
     "download it once on a machine with access, or give a local file with --dino-weights FILE.safetensors, "
@@ -21,7 +21,11 @@ WAYS_ON = (
 
 
 class TimmEncoder:
-    """``forward_features`` of a timm model, its tokens averaged as ``pool`` says, normalised."""
+    """``forward_features`` of a timm model, its tokens averaged as ``pool`` says, normalised.
+
+    With pool ``token`` (token mode) an image is squashed to the input size, not cropped, and ``forward`` gives
+    the map of its patch tokens, to be averaged over the cells of a grid.
+    """
 
     def __init__(
         self,
@@ -31,40 +35,44 @@ class TimmEncoder:
         image_size: int | None,
         source: dict[str, Any],
         device: str,
+        precision: str = "fp32",
         family: str = "timm",
     ) -> None:
         import timm.data
+        import torch
 
-        self._model = model.to(device).eval()
-        self._device = device
-        self._pool = pool
-        self._prefix = int(getattr(model, "num_prefix_tokens", 0))
         if pool == "cls" and getattr(model, "cls_token", None) is None:
             raise InputError(f"{name}: has no class token, so --pool cls cannot be had; use all or patch")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
-        self._transform = timm.data.create_transform(**config, is_training=False)
+        facts: dict[str, Any] = {**config, "antialias": True, "backend": "pillow"}
+        if pool == "token":
+            config |= {"crop_pct": 1.0, "crop_mode": "squash"}
+            facts = {k: v for k, v in facts.items() if not k.startswith("crop_")} | {"fit": "squash"}
+        self.preprocess = timm.data.create_transform(**config, is_training=False)
+        self.device = device
         self.spec = EncoderSpec(
             family=family,
             name=f"timm {name}",
             weights_sha256=state_dict_sha256(model.state_dict()),
-            preprocess={**config, "antialias": True, "backend": "pillow"},
+            preprocess=facts,
             pool=pool,
             dim=int(model.num_features),
+            precision=precision,
             source=source,
         )
-
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """One RGB image to (3, H, W)."""
-        pixels: torch.Tensor = self._transform(image)
-        return pixels
+        self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+        self._prefix = int(getattr(model, "num_prefix_tokens", 0))
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
-        """(n, 3, H, W) to (n, dim) unit rows."""
+        """(n, 3, H, W) to (n, dim) unit rows; with pool ``token`` to (n, h, w, dim) tokens."""
         import torch
 
         with torch.inference_mode():
-            features = self._model.forward_features(batch.to(self._device))
-        return unit_rows(pool_tokens(features, self._pool, self._prefix))
+            features = self._model.forward_features(to_device(batch, self.device, self.spec.precision))
+        if self.spec.pool != "token":
+            return unit_rows(pool_tokens(features, self.spec.pool, self._prefix))
+        tokens: FloatArray = token_map(features, self._prefix).float().cpu().numpy()
+        return tokens
 
 
 def pool_tokens(features: torch.Tensor, pool: str, prefix: int) -> torch.Tensor:
@@ -80,7 +88,18 @@ def pool_tokens(features: torch.Tensor, pool: str, prefix: int) -> torch.Tensor:
     return features[:, prefix if pool == "patch" else 0 :].mean(dim=1)
 
 
-def load(name: str, weights: str | None, image_size: int | None, pool: str, device: str = "cpu") -> TimmEncoder:
+def token_map(features: torch.Tensor, prefix: int) -> torch.Tensor:
+    """Tokens (n, T, dim) of a square input, or a CNN's map (n, dim, h, w), to (n, h, w, dim) without the prefix."""
+    if features.ndim == 4:
+        return features.permute(0, 2, 3, 1)
+    patch = features[:, prefix:]
+    side = math.isqrt(patch.shape[1])
+    return patch.reshape(len(patch), side, side, -1)
+
+
+def load(
+    name: str, weights: str | None, image_size: int | None, pool: str, device: str = "cpu", precision: str = "fp32"
+) -> TimmEncoder:
     """Load a timm model with hub weights, or with those of a local safetensors file.
 
     ``image_size`` sets the model's and the transform's input size in pixels. Raises
@@ -101,7 +120,7 @@ def load(name: str, weights: str | None, image_size: int | None, pool: str, devi
         path = Path(weights).expanduser().resolve()
         _load_weights(model, path)
         source["weights"] = str(path)
-    return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device)
+    return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device, precision)
 
 
 def _require_pretrained(name: str) -> None:

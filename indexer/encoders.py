@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -26,6 +26,11 @@ PAPER_CLIP = "openai/clip-vit-base-patch16"
 PAPER_DINO = "vit_base_patch16_dinov3.lvd1689m"
 OFFLINE = "tf_efficientnet_lite0"
 POOLS = ("all", "patch", "cls")
+PATCH_MODES = ("crop", "token")
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # -> torch's names
+
+# One RGB image to the tensor (3, H, W) its network takes. Holds no weights and can be pickled: workers have it.
+Preprocess = Callable[["Image.Image"], "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class EncoderSpec:
     name: str  # architecture, in its library's words
     weights_sha256: str
     preprocess: Mapping[str, Any]
-    pool: str
+    pool: str  # all | patch | cls | token (token mode: the cells' mean tokens) | projection (CLIP)
     dim: int
     precision: str = "fp32"
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -46,6 +51,12 @@ class EncoderSpec:
         """SHA-256 of everything but the source: paths and hub ids are hints, not identity."""
         facts = {k: v for k, v in self.to_dict().items() if k != "source"}
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """Short name for tables; says of the offline encoder what it is not."""
+        short = "CLIP" if self.family == "clip" else self.name.removeprefix("timm ")
+        return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short
 
     def to_dict(self) -> dict[str, Any]:
         return cast(dict[str, Any], json.loads(canonical_json(asdict(self))))
@@ -80,12 +91,14 @@ class Encoder(Protocol):
     @property
     def spec(self) -> EncoderSpec: ...
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
-        """One RGB image to the tensor (3, H, W) the network takes. No network runs."""
-        ...
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def preprocess(self) -> Preprocess: ...
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
-        """Tensors (n, 3, H, W) to float32 rows (n, dim) of unit length."""
+        """Tensors (n, 3, H, W) to float32 rows (n, dim) of unit length; in token mode to token maps (n, h, w, dim)."""
         ...
 
 
@@ -95,7 +108,7 @@ def encode(encoder: Encoder, images: Sequence[Image.Image]) -> FloatArray:
 
     if not images:
         return np.zeros((0, encoder.spec.dim), np.float32)
-    return encoder.forward(torch.stack([encoder.prepare(i) for i in images]))
+    return encoder.forward(torch.stack([encoder.preprocess(i) for i in images]))
 
 
 def unit_rows(vectors: torch.Tensor) -> FloatArray:
@@ -109,6 +122,15 @@ def unit_rows(vectors: torch.Tensor) -> FloatArray:
             "the encoder gave NaN or zero vectors: its weights are damaged or not for this model"
         )
     return np.ascontiguousarray(out, dtype=np.float32)
+
+
+def to_device(batch: torch.Tensor, device: str, precision: str) -> torch.Tensor:
+    """A batch on its device in its precision; pinned first where a copy to a GPU can overlap."""
+    import torch
+
+    if device.startswith("cuda"):
+        batch = batch.pin_memory()
+    return batch.to(device, getattr(torch, PRECISIONS[precision]), non_blocking=True)
 
 
 def state_dict_sha256(state: Mapping[str, torch.Tensor]) -> str:
@@ -146,6 +168,8 @@ class EncoderChoice:
     dino_image_size: int | None = None
     pool: str = "all"
     device: str = "auto"
+    patch_mode: str = "crop"
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -155,6 +179,10 @@ class Encoders:
     clip: Encoder
     dino: Encoder
 
+    @property
+    def patch_mode(self) -> str:
+        return "token" if self.dino.spec.pool == "token" else "crop"
+
 
 def load_encoders(choice: EncoderChoice) -> Encoders:
     """Load both encoders. Raises :class:`ModelUnavailableError`; another model is never put in their place."""
@@ -163,17 +191,20 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
     device = pick_device(choice.device)
     if choice.pool not in POOLS:
         raise InputError(f"--pool {choice.pool}: choose one of {', '.join(POOLS)}")
+    if choice.precision not in PRECISIONS or choice.patch_mode not in PATCH_MODES:
+        raise InputError(f"precision {choice.precision}, patch mode {choice.patch_mode}: unknown; see --help")
+    pool = "token" if choice.patch_mode == "token" else choice.pool
     if choice.encoders == "offline":
         given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
         if any(v is not None for v in given):
             raise InputError(
                 "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-model and --dino-* out"
             )
-        both = encoder_offline.load(choice.pool, device)
-        return Encoders(both, both)
-    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device)
+        both = encoder_offline.load(choice.pool, device, choice.precision)
+        return Encoders(both, encoder_offline.load(pool, device, choice.precision) if pool == "token" else both)
+    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision)
     dino = encoder_timm.load(
-        choice.dino_model or PAPER_DINO, choice.dino_weights, choice.dino_image_size, choice.pool, device
+        choice.dino_model or PAPER_DINO, choice.dino_weights, choice.dino_image_size, pool, device, choice.precision
     )
     return Encoders(clip, dino)
 
@@ -183,8 +214,12 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
 
     Raises :class:`SettingsError` naming both values when what was loaded is not what the index holds.
     """
+    mode = "token" if dino.pool == "token" else "crop"
+    pool = "all" if mode == "token" else dino.pool
     if dino.family == "offline":
-        choice = EncoderChoice("offline", pool=dino.pool, device=override.device)
+        choice = EncoderChoice(
+            "offline", pool=clip.pool, device=override.device, patch_mode=mode, precision=dino.precision
+        )
     else:
         choice = EncoderChoice(
             "paper",
@@ -192,8 +227,10 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
             override.dino_model or dino.source.get("model"),
             override.dino_weights or dino.source.get("weights"),
             override.dino_image_size or dino.source.get("image_size"),
-            dino.pool,
+            pool,
             override.device,
+            mode,
+            dino.precision,
         )
     loaded = load_encoders(choice)
     for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):

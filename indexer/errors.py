@@ -26,8 +26,8 @@ class IndexFormatError(IconicityError):
     """A directory is not an index, is unfinished, or is of another format version."""
 
 
-class IndexLockedError(IconicityError):
-    """Another process is building the same index."""
+class LockedError(IconicityError):
+    """Another process is writing the same index or results directory."""
 
 
 class CorruptIndexError(IconicityError):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
+import stat
 import struct
 import unicodedata
 import warnings
@@ -39,11 +41,11 @@ def concept_name(folder: str) -> str:
 
 @dataclass(frozen=True)
 class ConceptFolder:
-    """One ``<root>/<folder>/`` with its image files, sorted by name."""
+    """One ``<root>/<folder>/`` with the names of its image files, sorted."""
 
     concept: str
     path: Path
-    files: tuple[Path, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Discovery:
 
     root: Path
     folders: tuple[ConceptFolder, ...]
-    ignored: tuple[Path, ...] = field(default=())  # other suffixes, nested folders, names that are not UTF-8
+    ignored: tuple[Path, ...] = field(default=())  # other suffixes, nested folders
+    unnamed: tuple[tuple[str, Path], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
 
     def concept_set(self) -> set[str]:
         return {f.concept for f in self.folders}
@@ -61,36 +64,58 @@ class Discovery:
 def discover(root: Path, concepts: Iterable[str] | None = None) -> Discovery:
     """List ``root/<concept>/*`` with an image suffix; hidden files are ignored, nothing is opened.
 
-    Raises :class:`InputError` if ``root`` is no folder or two folders give one concept.
+    Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
     """
+    if not is_text(str(root)):
+        raise InputError(f"{shown(root)}: its name is not UTF-8, so that no result could name its files; rename it")
+    if root.is_file():
+        raise InputError(f"{root}: a file; it must be a folder with one folder of images for each concept")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; it must hold one folder of images for each concept")
     wanted = None if concepts is None else set(concepts)
     seen: dict[str, Path] = {}
     folders: list[ConceptFolder] = []
     ignored: list[Path] = []
+    unnamed: list[tuple[str, Path]] = []
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        if not _is_text(folder.name):
+        concept = concept_name(folder.name)
+        if not is_text(folder.name) or not concept:
             ignored.append(folder)
             continue
-        concept = concept_name(folder.name)
         if concept in seen:
             raise InputError(f"{seen[concept]} and {folder} are both the concept '{concept}': merge or rename one")
         seen[concept] = folder
         if wanted is not None and concept not in wanted:
             continue
-        files: list[Path] = []
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
-            usable = path.suffix.lower() in SUFFIXES and _is_text(path.name) and not path.is_dir()
-            (files if usable else ignored).append(path)
-        folders.append(ConceptFolder(concept, folder, tuple(files)))
+        names: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda e: e.name):
+                if entry.name.startswith("."):
+                    continue
+                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
+                if suffix in SUFFIXES and not entry.is_dir():
+                    if is_text(entry.name):
+                        names.append(entry.name)
+                    else:
+                        unnamed.append((concept, folder / entry.name))
+                else:
+                    ignored.append(folder / entry.name)
+        folders.append(ConceptFolder(concept, folder, tuple(names)))
     folders.sort(key=lambda f: f.concept)
-    return Discovery(root, tuple(folders), tuple(ignored))
+    return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed))
 
 
-def _is_text(name: str) -> bool:
+def has_images(folder: Path) -> bool:
+    """Whether image files lie directly in a folder."""
+    return folder.is_dir() and any(p.suffix.lower() in SUFFIXES and p.is_file() for p in folder.iterdir())
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be printed and stored, bytes that are not UTF-8 as escapes."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_text(name: str) -> bool:
     """False for names that are not valid UTF-8 (they reach Python as lone surrogates)."""
     try:
         name.encode("utf-8")
@@ -122,6 +147,8 @@ def read_concepts(csv_path: Path, column: str) -> list[str]:
 def read_bytes(path: Path) -> bytes:
     """Bytes of a file. Raises :class:`ImageError` when it cannot be read or is empty."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait forever
+            raise ImageError(path, "not a regular file")
         data = path.read_bytes()
     except OSError as e:
         raise ImageError(path, f"cannot be read: {e.strerror or e}") from e

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import EncoderSpec
-from iconicity.indexer.errors import IndexFormatError
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
+from iconicity.indexer.files import file_sha256
 from iconicity.indexer.manifest import encoder_specs, read_manifest
-from iconicity.indexer.store import Reference, ReferenceStore, VectorBlock
+from iconicity.indexer.store import ConceptCount, Reference, ReferenceStore, VectorBlock
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Index:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Grid, patch mode, EXIF, dedup distance and both encoder specs."""
+        """Grid, patch mode, EXIF, dedup distance, number type and both encoder specs."""
         settings: Mapping[str, Any] = self.manifest["settings"]
         return settings
 
@@ -41,20 +42,39 @@ class Index:
         rows, cols = self.settings["grid"]
         return int(rows), int(cols)
 
-    def references(self) -> dict[str, Reference]:
-        """Every reference, kept and dropped, by ref_id."""
-        return self.store.references()
+    def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:
+        """References of some concepts (None: of all), kept and dropped, by ref_id."""
+        return self.store.references(concepts)
 
-    def block(self, concepts: Iterable[str] | None = None) -> VectorBlock:
-        """Vectors of the kept references of some concepts (None: all), sorted by ref_id."""
+    def concepts(self) -> dict[str, ConceptCount]:
+        """Each concept's number of references, by name."""
+        return self.store.concepts()
+
+    def block(self, concepts: Iterable[str]) -> VectorBlock:
+        """Vectors of the kept references of some concepts, sorted by ref_id, so that a concept is contiguous."""
         rows, cols = self.grid
         return self.store.block(concepts, rows * cols)
+
+
+def require_whole_versions(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises :class:`CorruptIndexError` when a file that says what a version of the table holds has changed.
+
+    These are small and never rewritten; LanceDB does not check them.
+    """
+    for name, digest in manifest["files"].items():
+        path = directory / name
+        if path.suffix == ".manifest" and path.is_file() and file_sha256(path) != digest:
+            raise CorruptIndexError(
+                f"{path}: bytes differ from what was written; restore the index from a copy, or delete the folder "
+                "and build it again"
+            )
 
 
 def open_index(path: Path | str) -> Index:
     """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
     directory = Path(path)
     manifest = read_manifest(directory)
+    require_whole_versions(directory, manifest)
     store = ReferenceStore.open(directory, int(manifest["table_version"]))
     if store is None:
         raise IndexFormatError(f"{directory}: its table is gone; run 'iconicity index build' again")

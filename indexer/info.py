@@ -5,26 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import LOCK
+from iconicity.indexer.encoders import EncoderSpec
+from iconicity.indexer.files import LOCK
+from iconicity.indexer.manifest import read_manifest
+
+LISTED = 2000  # references up to which the text lists each near-duplicate
 
 
-def index_facts(path: Path) -> dict[str, Any]:
-    """Concepts with their references (kept; dropped, for which kept one, at what distance), encoders, size, versions."""
-    index = open_index(path)
+def index_facts(path: Path, concepts: bool = True) -> dict[str, Any]:
+    """Encoders, counts, size, versions; with ``concepts`` each one's references too.
+
+    Those are kept ones, and dropped ones with the kept one they duplicate and the distance. Without them the
+    manifest alone is read.
+    """
+    manifest = read_manifest(path)
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name != LOCK)
+    keys = ("index_id", "format", "created", "counts", "settings", "skipped", "versions")
+    facts = {**{k: manifest[k] for k in keys}, "bytes": size}
+    return {**facts, "concepts": _concepts(path)} if concepts else facts
+
+
+def _concepts(path: Path) -> dict[str, dict[str, list[Any]]]:
+    from iconicity.indexer.index import open_index
+
     concepts: dict[str, dict[str, list[Any]]] = {}
-    for r in index.references().values():
+    for r in open_index(path).references().values():
         entry = concepts.setdefault(r.concept, {"kept": [], "dropped": []})
         if r.kept:
             entry["kept"].append(r.ref_id)
         else:
             entry["dropped"].append({"ref_id": r.ref_id, "dup_of": r.dup_of, "distance": r.dup_distance})
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name != LOCK)
-    keys = ("index_id", "format", "created", "counts", "settings", "skipped", "versions")
-    return {**{k: index.manifest[k] for k in keys}, "bytes": size, "concepts": concepts}
+    return concepts
 
 
 def info_text(facts: dict[str, Any]) -> str:
+    """The facts as lines; near-duplicates are listed where ``facts`` holds the concepts."""
     settings, counts = facts["settings"], facts["counts"]
     rows, cols = settings["grid"]
     lines = [
@@ -33,14 +48,18 @@ def info_text(facts: dict[str, Any]) -> str:
         f"dedup       pHash distance <= {settings['dedup_distance']}"
         if settings["dedup_distance"] is not None
         else "dedup       none",
-        f"grid        {rows} x {cols}, {settings['patch_mode']} mode",
+        f"grid        {rows} x {cols}, {settings['patch_mode']} mode, vectors {settings['vectors']}",
     ]
     for name in ("clip", "dino"):
-        e = settings[name]
-        lines.append(f"{name:<11} {e['name']}, pool {e['pool']}, {e['dim']}-d, weights {e['weights_sha256'][:12]}")
+        e = EncoderSpec.from_dict(settings[name])
+        lines.append(
+            f"{name:<11} {e.label}: {e.name}, pool {e.pool}, {e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}"
+        )
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")
     lines.append("versions    " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
-    for entry in facts["concepts"].values():
+    if "concepts" not in facts:
+        lines.append("dropped     --json lists each near-duplicate")
+    for entry in facts.get("concepts", {}).values():
         lines += [f"dropped     {d['ref_id']}: distance {d['distance']} to {d['dup_of']}" for d in entry["dropped"]]
     lines += [f"skipped     {s['path']}: {s['reason']}" for s in facts["skipped"]]
     return "\n".join(lines)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from iconicity.indexer.encoders import EncoderSpec, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, IndexLockedError
-from iconicity.indexer.store import fsync
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
+from iconicity.indexer.files import write_atomically
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-LOCK = ".lock"
 _PACKAGES = ("iconicity", "lancedb", "numpy", "pillow", "imagehash", "timm", "torch", "torchvision", "transformers")
 
 
@@ -45,20 +40,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by new text: readers see the old or the new one, also after a power cut."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    tmp.write_text(text, encoding="utf-8")
-    fsync(tmp)
-    tmp.replace(path)
-    fsync(path.parent)
-
-
 def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
     manifest = {**manifest, "format": FORMAT}
     manifest["digest"] = digest(manifest)
@@ -68,6 +49,8 @@ def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Raises :class:`IndexFormatError` (no index, unfinished, another format) or :class:`CorruptIndexError`."""
     path = directory / MANIFEST
+    if directory.is_file():
+        raise IndexFormatError(f"{directory}: a file, not an index; --index names the folder of one")
     if not directory.is_dir():
         raise IndexFormatError(
             f"{directory}: no such index; make one with 'iconicity index build --refs DIR --index {directory}'"
@@ -80,7 +63,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
         found = manifest.get("format")
     except (OSError, ValueError, AttributeError) as e:
-        raise CorruptIndexError(f"{path}: cannot be read ({e}); run 'iconicity index build' again") from e
+        raise CorruptIndexError(f"{path}: cannot be read ({e}); run the same 'iconicity index build' again") from e
     if found != FORMAT:
         raise IndexFormatError(
             f"{path}: index format {found}, this version reads format {FORMAT}; build the index again"
@@ -93,24 +76,3 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec]:
     """The CLIP and the DINO spec of an index's settings."""
     return EncoderSpec.from_dict(settings["clip"]), EncoderSpec.from_dict(settings["dino"])
-
-
-@contextmanager
-def builder_lock(directory: Path) -> Iterator[None]:
-    """Hold the index's lock; the system frees it when the process ends, however it ends.
-
-    Raises :class:`IndexLockedError` naming the process that holds it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            owner = os.read(fd, 200).decode(errors="replace").strip() or "another process"
-            raise IndexLockedError(f"{directory}: {owner} is building this index; wait for it or stop it") from e
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)

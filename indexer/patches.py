@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 Box = tuple[int, int, int, int]
@@ -36,3 +38,32 @@ def _spans(length: int, n: int) -> list[tuple[int, int]]:
 def cells(image: Image.Image, rows: int, cols: int) -> list[Image.Image]:
     """The rows x cols crops of an image, row-major."""
     return [image.crop(box) for box in cell_boxes(*image.size, rows, cols)]
+
+
+def cell_averages(
+    tokens: npt.NDArray[np.float32], width: int, height: int, rows: int, cols: int
+) -> npt.NDArray[np.float32]:
+    """Token mode: mean token of each cell, normalised.
+
+    ``tokens`` (h, w, dim) is the map of an image of width x height pixels that was squashed to the encoder's
+    square input. Returns (rows * cols, dim) float32 unit rows, row-major. A token that lies in two cells counts
+    in each by its overlap (METRICS: "The grid and the crop").
+    """
+    h, w, dim = tokens.shape
+    across = _overlap(_spans(width, cols), width, w)
+    down = _overlap(_spans(height, rows), height, h)
+    means = np.einsum("rh,cw,hwd->rcd", down, across, tokens.astype(np.float64), optimize=True).reshape(-1, dim)
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    if not np.all(norms > 0):  # also false for NaN
+        raise ValueError("tokens that average to no direction")
+    unit: npt.NDArray[np.float32] = (means / norms).astype(np.float32)
+    return unit
+
+
+def _overlap(spans: list[tuple[int, int]], length: int, tokens: int) -> npt.NDArray[np.float64]:
+    """(cells, tokens) weights, each row summing to 1: how much of each token lies in each span of pixels."""
+    edges = np.arange(tokens + 1) * (length / tokens)
+    lows, highs = np.array(spans, np.float64).T[:, :, None]
+    shared = np.clip(np.minimum(highs, edges[1:]) - np.maximum(lows, edges[:-1]), 0.0, None)
+    weights: npt.NDArray[np.float64] = shared / shared.sum(axis=1, keepdims=True)
+    return weights

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,12 +23,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from iconicity.indexer.encoders import FloatArray, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
+from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError
+from iconicity.indexer.files import fsync
 
 TABLE = "references"
 _KEY = {"lance-schema:unenforced-primary-key:position": "1"}
 _SETTINGS = b"iconicity"
 _CHUNK = 1000  # keys in one filter expression
+_BATCH_ROWS = 1024  # rows read at once
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,28 @@ class Reference:
     dup_distance: int | None
 
 
+StoredArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 SCALARS = tuple(f.name for f in fields(Reference))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A reference with its vectors: ``clip`` (D,) and ``patches`` (K, D'), both None when dropped."""
+    """A reference with its vectors: ``clip`` (D,) and ``patches`` (K, D'), both None when dropped.
+
+    Read rows hold the stored number type and flat patches; written ones are cast to it.
+    """
 
     reference: Reference
-    clip: FloatArray | None
-    patches: FloatArray | None
+    clip: StoredArray | None
+    patches: StoredArray | None
+
+
+@dataclass(frozen=True)
+class ConceptCount:
+    """How many references a concept has, and how many dedup kept."""
+
+    total: int
+    kept: int
 
 
 @dataclass(frozen=True)
@@ -68,15 +82,16 @@ class VectorBlock:
     patches: FloatArray
 
 
-def row_checksum(reference: Reference, clip: FloatArray | None, patches: FloatArray | None) -> str:
-    """SHA-256 over every column but ``indexed_at`` (a clock's reading, not content)."""
+def row_checksum(reference: Reference, clip: StoredArray | None, patches: StoredArray | None) -> str:
+    """SHA-256 over every column but ``indexed_at`` (a clock's reading, not content); vectors as stored."""
     h = hashlib.sha256(canonical_json(asdict(reference)).encode())
     for vector in (clip, patches):
-        h.update(b"|null" if vector is None else b"|" + np.ascontiguousarray(vector, np.float32).tobytes())
+        h.update(b"|null" if vector is None else b"|" + np.ascontiguousarray(vector).tobytes())
     return h.hexdigest()
 
 
 def _schema(clip_dim: int, patches_len: int, settings: Mapping[str, Any]) -> pa.Schema:
+    number = pa.float16() if settings.get("vectors") == "float16" else pa.float32()
     return pa.schema(
         [
             pa.field("ref_id", pa.string(), nullable=False, metadata=_KEY),
@@ -89,8 +104,8 @@ def _schema(clip_dim: int, patches_len: int, settings: Mapping[str, Any]) -> pa.
             pa.field("kept", pa.bool_(), nullable=False),
             pa.field("dup_of", pa.string()),
             pa.field("dup_distance", pa.int32()),
-            pa.field("clip", pa.list_(pa.float32(), clip_dim)),
-            pa.field("patches", pa.list_(pa.float32(), patches_len)),
+            pa.field("clip", pa.list_(number, clip_dim)),
+            pa.field("patches", pa.list_(number, patches_len)),
             pa.field("checksum", pa.string(), nullable=False),
             pa.field("indexed_at", pa.timestamp("us", tz="UTC"), nullable=False),
         ],
@@ -108,11 +123,17 @@ class ReferenceStore:
         self.settings: dict[str, Any] = json.loads((self._schema.metadata or {}).get(_SETTINGS, b"{}"))
         self.clip_dim = int(self._schema.field("clip").type.list_size)
         self.patches_len = int(self._schema.field("patches").type.list_size)
+        half = pa.types.is_float16(self._schema.field("clip").type.value_type)
+        self.dtype: type[np.float16] | type[np.float32] = np.float16 if half else np.float32
+        self._pinned_count: int | None = None  # rows of a version never change
 
     @classmethod
     def create(cls, directory: Path, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
         """Make an empty table; its schema carries the settings that never change."""
-        table = lancedb.connect(directory).create_table(TABLE, schema=_schema(clip_dim, patches_len, settings))
+        try:
+            table = lancedb.connect(directory).create_table(TABLE, schema=_schema(clip_dim, patches_len, settings))
+        except (RuntimeError, OSError) as e:
+            raise IconicityError(f"{directory}: no table can be made there ({_first_line(e)}); free space") from e
         return cls(directory, table)
 
     @classmethod
@@ -125,13 +146,17 @@ class ReferenceStore:
             return None
         try:
             table = lancedb.connect(directory).open_table(TABLE)
-            if version is not None:
-                table.checkout(version)
-            return cls(directory, table)
-        except (RuntimeError, ValueError, OSError) as e:
+            if version is None:
+                return cls(directory, table)
+            table.checkout(version)
+            store = cls(directory, table)
+            store._pinned_count = int(table.count_rows())
+            return store
+        except Exception as e:  # a damaged table raises anything, panics of the library's native code included
             at = "" if version is None else f" at version {version}"
             raise IndexFormatError(
-                f"{directory}: its table cannot be opened{at} ({_first_line(e)}); run the same 'iconicity index build' again"
+                f"{directory}: its table cannot be opened{at} ({_first_line(e)}); restore it from a copy, or delete the "
+                "folder and build it again"
             ) from e
 
     @property
@@ -139,22 +164,29 @@ class ReferenceStore:
         return int(self._table.version)
 
     def count(self) -> int:
-        return int(self._table.count_rows())
+        return int(self._table.count_rows()) if self._pinned_count is None else self._pinned_count
 
     def _read(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
+        return pa.Table.from_batches(self._batches(columns, where), pa.schema([self._schema.field(c) for c in columns]))
+
+    def _batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+        """Batches of some columns, in no order that may be relied on. Raises :class:`CorruptIndexError`."""
         try:
             query = self._table.search()
             if where is not None:
                 query = query.where(where)
-            return query.select(list(columns)).limit(max(1, self.count())).to_arrow()
+            query = query.select(list(columns)).limit(max(1, self.count()))
+            for batch in query.to_batches(_BATCH_ROWS):
+                yield batch.select(list(columns))
         except (RuntimeError, ValueError, OSError) as e:
             raise CorruptIndexError(
-                f"{self.directory}: rows cannot be read ({_first_line(e)}); restore it or build it again"
+                f"{self.directory}: rows cannot be read ({_first_line(e)}); restore it from a copy, or delete the folder and build it again"
             ) from e
 
-    def references(self) -> dict[str, Reference]:
-        """Every row's scalar columns by ref_id, sorted. Raises :class:`CorruptIndexError`."""
-        rows = [Reference(**r) for r in self._read(SCALARS).to_pylist()]
+    def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:
+        """The scalar columns of some concepts' rows (None: of all) by ref_id, sorted. Raises :class:`CorruptIndexError`."""
+        filters = [None] if concepts is None else _filters("concept", sorted(set(concepts)))
+        rows = [Reference(**r) for where in filters for r in self._read(SCALARS, where).to_pylist()]
         return {r.ref_id: r for r in sorted(rows, key=lambda r: r.ref_id)}
 
     def identities(self) -> list[tuple[str, str, str]]:
@@ -164,56 +196,63 @@ class ReferenceStore:
 
     def rows(self, ref_ids: Sequence[str] | None = None) -> list[Row]:
         """Rows with their vectors, each tested against its checksum. Raises :class:`CorruptIndexError`."""
-        out: list[Row] = []
-        for row, checksum in self.rows_with_checksums(ref_ids):
-            if row_checksum(row.reference, row.clip, row.patches) != checksum:
-                raise CorruptIndexError(
-                    f"{self.directory}: the row of {row.reference.ref_id} does not match its checksum; "
-                    "restore the index from a copy or build it again"
-                )
-            out.append(row)
-        return out
+        return list(self._tested(self.rows_with_checksums(ref_ids)))
 
-    def rows_with_checksums(self, ref_ids: Sequence[str] | None = None) -> Iterable[tuple[Row, str]]:
-        """Rows with the checksum stored beside them, untested."""
+    def concepts(self) -> dict[str, ConceptCount]:
+        """Each concept's number of references, by name; read by column."""
+        groups = self._read(["concept", "kept"]).group_by("concept").aggregate([("kept", "count"), ("kept", "sum")])
+        columns = (groups.column(c).to_pylist() for c in ("concept", "kept_count", "kept_sum"))
+        return {c: ConceptCount(n, k) for c, n, k in sorted(zip(*columns, strict=True))}
+
+    def rows_with_checksums(self, ref_ids: Sequence[str] | None = None) -> Iterator[tuple[Row, str]]:
+        """Rows with the checksum stored beside them, untested, a batch in memory at a time."""
         columns = [*SCALARS, "clip", "patches", "checksum"]
-        if ref_ids is None:
-            yield from self._rows(self._read(columns))
-            return
-        for start in range(0, len(ref_ids), _CHUNK):
-            yield from self._rows(self._read(columns, _in("ref_id", ref_ids[start : start + _CHUNK])))
+        filters = [None] if ref_ids is None else list(_filters("ref_id", ref_ids))
+        for where in filters:
+            for batch in self._batches(columns, where):
+                yield from self._rows(pa.Table.from_batches([batch]))
 
-    def _rows(self, table: pa.Table) -> Iterable[tuple[Row, str]]:
+    def _rows(self, table: pa.Table) -> Iterator[tuple[Row, str]]:
         scalars = table.select(list(SCALARS)).to_pylist()
         clip = _vectors(table, "clip", self.clip_dim)
         patches = _vectors(table, "patches", self.patches_len)
         for i, (scalar, checksum) in enumerate(zip(scalars, table.column("checksum").to_pylist(), strict=True)):
-            reference = Reference(**scalar)
-            yield Row(reference, clip(i), patches(i)), checksum
+            yield Row(Reference(**scalar), clip(i), patches(i)), checksum
 
-    def block(self, concepts: Iterable[str] | None, cells: int) -> VectorBlock:
-        """Kept references of some concepts (None: all), tested against their checksums."""
-        where = "kept = true"
-        wanted = None if concepts is None else sorted(set(concepts))
+    def block(self, concepts: Iterable[str], cells: int) -> VectorBlock:
+        """Kept references of some concepts, tested against their checksums."""
+        rows: list[Row] = []
         columns = [*SCALARS, "clip", "patches", "checksum"]
-        filters = (
-            [where]
-            if wanted is None
-            else [f"{where} AND {_in('concept', wanted[i : i + _CHUNK])}" for i in range(0, len(wanted), _CHUNK)]
-        )
-        tables = [self._read(columns, f) for f in filters] or [self._read(columns, "ref_id = ''")]
-        table = pa.concat_tables(tables).sort_by("ref_id")
-        n = table.num_rows
-        clip = _matrix(table, "clip", self.clip_dim)
-        patches = _matrix(table, "patches", self.patches_len)
-        references = tuple(Reference(**r) for r in table.select(list(SCALARS)).to_pylist())
-        for i, (reference, checksum) in enumerate(zip(references, table.column("checksum").to_pylist(), strict=True)):
-            if row_checksum(reference, clip[i], patches[i]) != checksum:
+        for where in _filters("concept", sorted(set(concepts))):
+            for batch in self._batches(columns, f"kept = true AND {where}"):
+                rows += self._tested(self._rows(pa.Table.from_batches([batch])))
+        rows.sort(key=lambda r: r.reference.ref_id)
+        n = len(rows)
+        clip, patches = np.empty((n, self.clip_dim), np.float32), np.empty((n, self.patches_len), np.float32)
+        for i, row in enumerate(rows):
+            clip[i], patches[i] = row.clip, row.patches
+        return VectorBlock(tuple(r.reference for r in rows), clip, patches.reshape(n, cells, self.patches_len // cells))
+
+    def _tested(self, rows: Iterable[tuple[Row, str]]) -> Iterator[Row]:
+        for row, checksum in rows:
+            if row_checksum(row.reference, row.clip, row.patches) != checksum:
                 raise CorruptIndexError(
-                    f"{self.directory}: the row of {reference.ref_id} does not match its checksum; "
-                    "restore the index from a copy or build it again"
+                    f"{self.directory}: the row of {row.reference.ref_id} does not match its checksum; "
+                    "restore the index from a copy, or delete the folder and build it again"
                 )
-        return VectorBlock(references, clip, patches.reshape(n, cells, self.patches_len // cells))
+            yield row
+
+    def kept_ids(self) -> tuple[pa.Array, pa.Array]:
+        """(ref_id, concept) of every kept reference, sorted by ref_id, as arrow arrays."""
+        table = self._read(["ref_id", "concept", "kept"])
+        table = table.filter(table.column("kept")).sort_by("ref_id").combine_chunks()
+        return tuple(table.column(c).combine_chunks() for c in ("ref_id", "concept"))
+
+    def kept_rows(self) -> Iterator[Row]:
+        """Every kept row, tested, in no particular order, a batch in memory at a time."""
+        columns = [*SCALARS, "clip", "patches", "checksum"]
+        for batch in self._batches(columns, "kept = true"):
+            yield from self._tested(self._rows(pa.Table.from_batches([batch])))
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows by key in one commit: all of them or none."""
@@ -221,9 +260,10 @@ class ReferenceStore:
             return
         now = datetime.now(UTC)
         columns: dict[str, list[Any]] = {name: [getattr(r.reference, name) for r in rows] for name in SCALARS}
-        columns["clip"] = [r.clip for r in rows]
-        columns["patches"] = [None if r.patches is None else r.patches.reshape(-1) for r in rows]
-        columns["checksum"] = [row_checksum(r.reference, r.clip, r.patches) for r in rows]
+        columns["clip"] = [None if r.clip is None else r.clip.astype(self.dtype) for r in rows]
+        columns["patches"] = [None if r.patches is None else r.patches.reshape(-1).astype(self.dtype) for r in rows]
+        vectors = zip(rows, columns["clip"], columns["patches"], strict=True)
+        columns["checksum"] = [row_checksum(r.reference, clip, patches) for r, clip, patches in vectors]
         columns["indexed_at"] = [now] * len(rows)
         arrays = [
             _fixed_size_list(columns[f.name], f.type)
@@ -233,19 +273,32 @@ class ReferenceStore:
         ]
         batch = pa.Table.from_arrays(arrays, schema=self._schema)
         merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+        with self._writing():
+            merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (RuntimeError, OSError) as e:
+            raise IconicityError(
+                f"{self.directory}: cannot be written ({_first_line(e)}); free space or allow writing, then run the same "
+                "command again: what is written is kept"
+            ) from e
 
     def delete(self, ref_ids: Sequence[str]) -> None:
-        for start in range(0, len(ref_ids), _CHUNK):
-            self._table.delete(_in("ref_id", ref_ids[start : start + _CHUNK]))
+        for where in _filters("ref_id", ref_ids):
+            with self._writing():
+                self._table.delete(where)
 
     def compact(self) -> None:
         """Merge small files into large ones; old versions stay readable."""
-        self._table.optimize(cleanup_older_than=timedelta(days=36500))
+        with self._writing():
+            self._table.optimize(cleanup_older_than=timedelta(days=36500))
 
     def drop_old_versions(self) -> None:
         """Delete the files that only older versions need."""
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self._writing():
             warnings.simplefilter("ignore", UserWarning)
             self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
@@ -269,41 +322,34 @@ class ReferenceStore:
             shutil.rmtree(root)
 
 
-def fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def is_table(directory: Path) -> bool:
+    """Whether a directory holds a table, whole or not."""
+    return (directory / f"{TABLE}.lance").is_dir()
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _in(column: str, values: Sequence[str]) -> str:
-    """SQL ``column IN (...)`` with quotes doubled: names are data, never code."""
-    quoted = ", ".join("'" + v.replace("'", "''") + "'" for v in values)
-    return f"{column} IN ({quoted})"
+def _filters(column: str, values: Sequence[str]) -> Iterator[str]:
+    """SQL ``column IN (...)`` a chunk of values at a time, quotes doubled: names are data, never code."""
+    for start in range(0, len(values), _CHUNK):
+        quoted = ", ".join("'" + v.replace("'", "''") + "'" for v in values[start : start + _CHUNK])
+        yield f"{column} IN ({quoted})"
 
 
-def _matrix(table: pa.Table, column: str, dim: int) -> FloatArray:
-    array = table.column(column).combine_chunks()
-    flat: npt.NDArray[np.float32] = array.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat, np.float32).reshape(-1, dim)
-
-
-def _vectors(table: pa.Table, column: str, dim: int) -> Any:
+def _vectors(table: pa.Table, column: str, dim: int) -> Callable[[int], StoredArray | None]:
     """Row number to its vector or None. ``flatten`` leaves null rows out, so positions are counted."""
-    valid = table.column(column).is_valid().to_numpy()
-    matrix = _matrix(table, column, dim)
+    array = table.column(column).combine_chunks()
+    valid = array.is_valid().to_numpy(zero_copy_only=False)
+    matrix = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
     position = np.cumsum(valid) - 1
     return lambda i: matrix[position[i]] if valid[i] else None
 
 
-def _fixed_size_list(vectors: Sequence[FloatArray | None], kind: pa.DataType) -> pa.Array:
+def _fixed_size_list(vectors: Sequence[StoredArray | None], kind: pa.DataType) -> pa.Array:
     dim = kind.list_size
-    flat = np.zeros((len(vectors), dim), np.float32)
+    flat = np.zeros((len(vectors), dim), kind.value_type.to_pandas_dtype())
     mask = np.array([v is None for v in vectors], dtype=bool)
     for i, v in enumerate(vectors):
         if v is not None:

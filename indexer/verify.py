@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
+from iconicity.indexer.files import LOCK, file_sha256
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import LOCK, MANIFEST, file_sha256, index_id
+from iconicity.indexer.manifest import MANIFEST, index_id
 from iconicity.indexer.store import row_checksum
 
-NORM_TOLERANCE = 1e-5
+NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
 def verify_index(path: Path) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
-    Checks the manifest's digest, the SHA-256 of every file, and per row the checksum, the norms (1 +- 1e-5),
+    Checks the manifest's digest, the SHA-256 of every file, and per row the checksum, the norms (1 +- 1e-5; float16: 2e-3),
     NaN, and that kept rows have vectors and dropped ones none; counts and index_id against the manifest.
     """
     problems: list[str] = []
@@ -50,7 +51,7 @@ def verify_index(path: Path) -> list[str]:
             elif row.clip is not None and row.patches is not None:
                 vectors = (row.clip[None], row.patches.reshape(index.grid[0] * index.grid[1], -1))
                 norms = np.concatenate([np.linalg.norm(v.astype(np.float64), axis=1) for v in vectors])
-                if not np.all(np.abs(norms - 1.0) <= NORM_TOLERANCE):
+                if not np.all(np.abs(norms - 1.0) <= NORM_TOLERANCE[index.store.dtype]):
                     problems.append(f"{ref.ref_id}: vectors are not of unit length")
     except CorruptIndexError as e:
         return [*problems, str(e)]

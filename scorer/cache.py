@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
@@ -37,7 +38,9 @@ class VectorCache:
 
     def __init__(self, directory: Path) -> None:
         """Open or make the cache. Raises :class:`IconicityError` when it cannot be used."""
+        self.directory = directory  # files derived from indexes lie here too, in folders of their own
         self.path = directory / "vectors.sqlite3"
+        self._files: list[tuple[str, str, str]] = []
         self.damaged = 0  # rows that did not match their checksum and are computed again
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,7 @@ class VectorCache:
 
     def _unusable(self, error: Exception) -> IconicityError:
         return IconicityError(
-            f"{self.path}: the cache cannot be used ({error}); delete it, name another with --cache, or use --no-cache"
+            f"{self.path}: the cache cannot be used ({error}); name another with --cache, use --no-cache, or delete it if it is damaged"
         )
 
     def known_sha256(self, path: Path) -> str | None:
@@ -65,9 +68,9 @@ class VectorCache:
             raise self._unusable(e) from e
         return str(row[0]) if row else None
 
-    def remember_files(self, files: Iterable[tuple[Path, str, str]]) -> None:
-        """(path, stat taken before the file was read, SHA-256) of files just read."""
-        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", [(_key(p), stat, sha) for p, stat, sha in files])
+    def remember_file(self, path: Path, stat: str, sha256: str) -> None:
+        """A file just read, its stat taken before; written with the next ``put``."""
+        self._files.append((_key(path), stat, sha256))
 
     def get(self, sha256s: Sequence[str], key: str) -> dict[str, FloatArray]:
         """Flat float32 vectors of those that are there; a row that fails its checksum counts as absent."""
@@ -89,22 +92,52 @@ class VectorCache:
         return found
 
     def put(self, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
-        """(sha256, key, vectors) in one transaction."""
+        """(sha256, key, vectors), and the files remembered since, in one transaction."""
         now = time.time()
         values = []
         for sha, key, array in rows:
             data = np.ascontiguousarray(array, np.float32).tobytes()
             values.append((sha, key, data, _checksum(sha, key, data), now))
-        self._write("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
-
-    def _write(self, statement: str, values: Sequence[tuple[object, ...]]) -> None:
+        if not values and not self._files:
+            return
         try:
             with self._db:
-                self._db.executemany(statement, values)
+                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
+                self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._files)
         except sqlite3.Error as e:
             raise self._unusable(e) from e
+        self._files = []
+
+    def info(self) -> dict[str, float]:
+        """How many vectors and files are kept, bytes on disk, and the oldest vector's age in days."""
+        try:
+            n, size, oldest = self._db.execute(
+                "SELECT count(*), sum(length(data)), min(created) FROM vectors"
+            ).fetchone()
+            files = self._db.execute("SELECT count(*) FROM files").fetchone()[0]
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+        derived = sum(p.stat().st_size for p in (self.directory / "vectors").rglob("*") if p.is_file())
+        age = 0.0 if oldest is None else (time.time() - oldest) / 86400
+        return {"vectors": n, "vector_bytes": size or 0, "files": files, "derived_bytes": derived, "oldest_days": age}
+
+    def clear(self, older_than_days: float = 0.0) -> int:
+        """Forget vectors, and derived files of indexes, made at least so many days ago. Returns how many vectors went."""
+        limit = time.time() - older_than_days * 86400
+        try:
+            with self._db:
+                gone = self._db.execute("DELETE FROM vectors WHERE created <= ?", (limit,)).rowcount
+                self._db.execute("DELETE FROM files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
+            self._db.execute("VACUUM")
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+        for folder in (self.directory / "vectors").glob("*"):
+            if folder.stat().st_mtime <= limit:
+                shutil.rmtree(folder, ignore_errors=True)
+        return int(gone)
 
     def close(self) -> None:
+        self.put([])
         self._db.close()
 
 

@@ -1,41 +1,64 @@
-"""Vectors of generated images: from the cache by content, else decoded and embedded in batches."""
+"""Vectors of generated images: from the cache by content, else decoded and embedded, as one ordered stream."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from iconicity.indexer.embed import DEFAULT_BATCH, Embedder
+from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.images import decode, read_bytes, sha256_hex
+from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index
+from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.scorer.cache import VectorCache, stat_text
 
-_CHUNK = 64  # images looked up, and committed to the cache, at once
-_EMBED_IMAGES = 8
+_CHUNK = 64  # images looked up in the cache at once
+_SAVE_IMAGES, _SAVE_SECONDS = 64, 5.0  # at most this much work is lost when the process is killed
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One generated image: ``path`` as given, ``relpath`` = <concept>/<file>."""
+    """One generated image: ``path`` as given, ``relpath`` = <concept>/<file>.
+
+    ``stored_sha256``: of an image known from a stored row and not from a listed file; that may be gone.
+    """
 
     model: str
     concept: str
-    path: Path
+    path: str
     relpath: str
+    stored_sha256: str | None = None
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which vectors an image is to get."""
+
+    clip: bool
+    patches: bool
+
+    def __bool__(self) -> bool:
+        return self.clip or self.patches
+
+
+@dataclass
 class Embedded:
-    """A generated image's vectors, or the reason why it has none."""
+    """A generated image on its way: its stored ``row`` if that is still true, then its vectors or the reason why not."""
 
     image: GeneratedImage
-    sha256: str | None
+    row: Record | None = None
+    sha256: str | None = None
+    reason: str | None = None
+    wanted: Wanted = Wanted(False, False)
     clip: FloatArray | None = None
     patches: FloatArray | None = None
-    reason: str | None = None
+    same: Embedded | None = None  # another image with the same bytes that is on its way before this one
 
 
 class GeneratedEmbedder:
@@ -48,7 +71,8 @@ class GeneratedEmbedder:
         cache: VectorCache | None,
         *,
         rehash: bool = False,
-        batch_size: int = DEFAULT_BATCH,
+        batch_size: int | None = None,
+        workers: int = 0,
     ) -> None:
         self._load = load
         self._cache = cache
@@ -62,86 +86,154 @@ class GeneratedEmbedder:
         exif = f"exif={self._exif}"
         self._clip_key = f"clip|{clip.fingerprint}|{exif}"
         self._patch_key = f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{exif}"
+        self._loader = Loader(self._recipe, workers)
+        self._encoders: Encoders | None = None
         self._embedder: Embedder | None = None
+        self._on_the_way: dict[str, Embedded] = {}
+        self._unsaved: list[tuple[str, str, FloatArray]] = []
+        self._saved_at = time.monotonic()
 
     @property
     def embedded(self) -> int:
         """Images that went through a forward pass."""
         return self._embedder.images if self._embedder else 0
 
-    def identify(self, image: GeneratedImage) -> Embedded:
-        """The image's SHA-256, without reading a file that has not changed; else the reason."""
-        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(image.path)
-        if sha is not None:
-            return Embedded(image, sha)
-        stat = stat_text(image.path)
-        try:
-            sha = sha256_hex(read_bytes(image.path))
-        except ImageError as e:
-            return Embedded(image, None, reason=e.reason)
-        if self._cache is not None and stat:
-            self._cache.remember_files([(image.path, stat, sha)])
-        return Embedded(image, sha)
+    @property
+    def forwards(self) -> int:
+        """Network inputs that went through a forward pass."""
+        return self._embedder.forwards if self._embedder else 0
 
-    def vectors(self, found: Sequence[Embedded], clip: bool, patches: bool) -> Iterator[Embedded]:
-        """Vectors of identified images, in order."""
-        for i in range(0, len(found), _CHUNK):
-            yield from self._chunk(found[i : i + _CHUNK], clip, patches)
+    def close(self) -> None:
+        """Save what is computed and end the workers."""
+        self._save()
+        self._loader.close()
 
-    def _chunk(self, found: Sequence[Embedded], clip: bool, patches: bool) -> Iterator[Embedded]:
-        shas = sorted({e.sha256 for e in found if e.sha256})
-        clips = self._cache.get(shas, self._clip_key) if self._cache and clip else {}
-        blocks = self._cache.get(shas, self._patch_key) if self._cache and patches else {}
-        missing: dict[str, GeneratedImage] = {}
-        for e in found:
-            if e.sha256 and ((clip and e.sha256 not in clips) or (patches and e.sha256 not in blocks)):
-                missing.setdefault(e.sha256, e.image)
-        reasons: dict[str, str] = {}
-        self._compute(missing, clips if clip else None, blocks if patches else None, reasons)
-        for e in found:
-            if e.sha256 is None or e.sha256 in reasons:
-                yield Embedded(e.image, e.sha256, reason=e.reason or reasons[e.sha256 or ""])
-                continue
-            block = blocks[e.sha256].reshape(-1, self._dino_dim) if patches else None
-            yield Embedded(e.image, e.sha256, clips[e.sha256] if clip else None, block)
-
-    def _compute(
+    def stream(
         self,
-        missing: dict[str, GeneratedImage],
-        clips: dict[str, FloatArray] | None,
-        blocks: dict[str, FloatArray] | None,
-        reasons: dict[str, str],
-    ) -> None:
-        """Fill ``clips`` and ``blocks`` (None: not wanted) and the cache; only what is missing is computed."""
-        items = list(missing.items())
-        for i in range(0, len(items), _EMBED_IMAGES):
-            batch = []
-            for sha, image in items[i : i + _EMBED_IMAGES]:
-                try:
-                    data = read_bytes(image.path)
-                    if sha256_hex(data) != sha:
-                        raise ImageError(image.path, "changed while it was read")
-                    picture = decode(data, image.path, self._exif)
-                except ImageError as e:
-                    reasons[sha] = e.reason
-                    continue
-                want_clip = clips is not None and sha not in clips
-                want_patches = blocks is not None and sha not in blocks
-                batch.append((sha, self._get().prepare(picture, want_clip, want_patches)))
-            if not batch:
-                continue
-            rows = []
-            for (sha, _), v in zip(batch, self._get().embed([p for _, p in batch]), strict=True):
-                if clips is not None and v.clip is not None:
-                    clips[sha] = v.clip
-                    rows.append((sha, self._clip_key, v.clip))
-                if blocks is not None and v.patches is not None:
-                    blocks[sha] = v.patches
-                    rows.append((sha, self._patch_key, v.patches))
-            if self._cache is not None:
-                self._cache.put(rows)
+        requests: Iterable[tuple[GeneratedImage, Record | None]],
+        wanted: Callable[[Record | None], Wanted],
+    ) -> Iterator[Embedded]:
+        """Images with their stored rows to images with their vectors, in order.
 
-    def _get(self) -> Embedder:
-        if self._embedder is None:
-            self._embedder = Embedder(self._load(), *self._grid, self._batch_size)
-        return self._embedder
+        A row whose image has changed is dropped. ``wanted`` says what a row (None: no row) still needs.
+        """
+        loaded = self._loader.map(self._looked_up(requests, wanted))
+        for item, vectors in self._embed((item, self._prepared(item, found)) for item, found in loaded):
+            self._settle(item, vectors)
+            yield item
+        self._save()
+
+    def _looked_up(
+        self, requests: Iterable[tuple[GeneratedImage, Record | None]], wanted: Callable[[Record | None], Wanted]
+    ) -> Iterator[tuple[Embedded, Job | None]]:
+        iterator = iter(requests)
+        while chunk := list(islice(iterator, _CHUNK)):
+            items = [self._identify(image, row) for image, row in chunk]
+            for item in items:
+                item.wanted = wanted(item.row) if item.reason is None else item.wanted
+            self._from_cache(items)
+            for item in items:
+                yield item, self._job(item)
+
+    def _identify(self, image: GeneratedImage, row: Record | None) -> Embedded:
+        """The image's SHA-256, without reading a file that has not changed; else the reason."""
+        path = Path(image.path)
+        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(path)
+        if sha is None:
+            stat = stat_text(path)
+            try:
+                sha = sha256_hex(read_bytes(path))
+            except ImageError as e:
+                if image.stored_sha256 is None:
+                    return Embedded(image, reason=e.reason)
+                sha = image.stored_sha256  # its vectors may be in the cache
+            else:
+                if self._cache is not None and stat:
+                    self._cache.remember_file(path, stat, sha)
+        true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha
+        return Embedded(image, row if true else None, sha)
+
+    def _from_cache(self, items: list[Embedded]) -> None:
+        if self._cache is None:
+            return
+        self._save()
+        clip_shas = sorted({i.sha256 for i in items if i.wanted.clip and i.sha256})
+        patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
+        clips = self._cache.get(clip_shas, self._clip_key)
+        blocks = self._cache.get(patch_shas, self._patch_key)
+        for item in items:
+            if item.wanted.clip and item.sha256 in clips:
+                item.clip = clips[item.sha256]
+            if item.wanted.patches and item.sha256 in blocks:
+                item.patches = blocks[item.sha256].reshape(-1, self._dino_dim)
+
+    def _job(self, item: Embedded) -> Job | None:
+        need = Wanted(item.wanted.clip and item.clip is None, item.wanted.patches and item.patches is None)
+        if item.reason is not None or not need:
+            return None
+        assert item.sha256 is not None
+        before = self._on_the_way.get(item.sha256)
+        if before is not None and before.wanted == item.wanted:
+            item.same = before
+            return None
+        self._on_the_way[item.sha256] = item
+        return Job(item.image.path, item.sha256, need.clip, need.patches)
+
+    @staticmethod
+    def _prepared(item: Embedded, found: Loaded | None) -> Prepared | None:
+        if found is not None:
+            item.reason = found.reason
+            return found.prepared
+        return None
+
+    def _embed(self, items: Iterator[tuple[Embedded, Prepared | None]]) -> Iterator[tuple[Embedded, Vectors | None]]:
+        """Pass on what needs no network; load the weights when the first image does."""
+        if self._embedder is not None:
+            yield from self._embedder.map(items)
+            return
+        for item, prepared in items:
+            if prepared is None:
+                yield item, None
+                continue
+            self._embedder = Embedder(self._get_encoders(), self._grid, self._batch_size)
+
+            def rest(
+                first: tuple[Embedded, Prepared | None] = (item, prepared),
+            ) -> Iterator[tuple[Embedded, Prepared | None]]:
+                yield first
+                yield from items
+
+            yield from self._embedder.map(rest())
+
+    def _settle(self, item: Embedded, vectors: Vectors | None) -> None:
+        if item.same is not None:
+            item.reason = item.same.reason
+            item.clip = item.clip if item.clip is not None else item.same.clip
+            item.patches = item.patches if item.patches is not None else item.same.patches
+            item.same = None
+        if item.sha256 is not None and self._on_the_way.get(item.sha256) is item:
+            del self._on_the_way[item.sha256]
+        if vectors is None or item.sha256 is None:
+            return
+        if vectors.clip is not None:
+            item.clip = vectors.clip
+            self._unsaved.append((item.sha256, self._clip_key, vectors.clip))
+        if vectors.patches is not None:
+            item.patches = vectors.patches
+            self._unsaved.append((item.sha256, self._patch_key, vectors.patches))
+        if len(self._unsaved) >= 2 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        if self._cache is not None:
+            self._cache.put(self._unsaved)
+        self._unsaved = []
+        self._saved_at = time.monotonic()
+
+    def _get_encoders(self) -> Encoders:
+        if self._encoders is None:
+            self._encoders = self._load()
+        return self._encoders
+
+    def _recipe(self) -> Recipe:
+        return Recipe.of(self._get_encoders(), self._grid, self._exif)

@@ -18,7 +18,7 @@ DEFAULT_TAU_CRA = {"static": 0.70, "dynamic": 0.75}
 DEFAULT_TAU_VR = 0.60
 
 
-def best_similarity(queries: Float32, references: Float32) -> tuple[Float32, Ints]:
+def best_similarity(queries: Float32, references: Float32 | Float64) -> tuple[Float32, Ints]:
     """Highest cosine of each query over all references, and which reference gave it.
 
     queries (n, d) and references (m, d) are unit rows, m >= 1. Returns similarities (n,) in [-1, 1] and row
@@ -67,6 +67,21 @@ def patch_statistics(p: npt.ArrayLike) -> tuple[Float64, Float64, Float64]:
     """(vr_max, vr_mean, vr_p90) over the last axis; the percentile interpolates linearly, as published."""
     a = np.asarray(p, np.float64)
     return np.asarray(a.max(-1)), np.asarray(a.mean(-1)), np.asarray(np.percentile(a, 90, axis=-1))
+
+
+def own_margin(p: npt.ArrayLike, other: npt.ArrayLike) -> Float64:
+    """Mean over patches of (best over the own concept - best over all others). p, other (..., K); in [-2, 2].
+
+    Ours (METRICS: "Beyond the paper"): what every concept's references give alike, sky or paper, cancels.
+    """
+    margin: Float64 = np.asarray(np.asarray(p, np.float64) - np.asarray(other, np.float64)).mean(axis=-1)
+    return margin
+
+
+def unresolved(found: npt.ArrayLike, upper: npt.ArrayLike, tau: float) -> Bools:
+    """Patches whose decision at tau is open: no hit among what was ``found``, and none ruled out by ``upper``."""
+    open_: Bools = ~passes(found, tau) & passes(upper, tau)
+    return open_
 
 
 def cra(similarity: npt.ArrayLike, tau: float) -> float:

@@ -1,25 +1,26 @@
-"""A results directory: one parquet file of raw maxima, one row a generated image; everything else derives from it."""
+"""A results directory: one parquet file of raw maxima, one row a generated image; everything else derives from it.
+
+Rows stream by row group, one model each, so that memory does not grow with the number of images.
+"""
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
-from iconicity.indexer.manifest import write_atomically
-from iconicity.indexer.store import fsync
-from iconicity.scorer.metrics import passes, patch_statistics, visual_independence, visual_reuse
+from iconicity.indexer.files import fsync
 
 FORMAT = 1
+GROUP_ROWS = 1024
 _META = b"iconicity"
 Record = dict[str, Any]
 
@@ -43,43 +44,66 @@ SCHEMA = pa.schema(
         ("n_ref_dups_removed", pa.int32()),
         ("status", pa.string()),
         ("reason", pa.string()),
+        # scope all: the best of every other concept
+        ("other_sim", pa.float32()),
+        ("other_ref_id", pa.string()),
+        ("own_rank", pa.int32()),
+        ("p_other", pa.list_(pa.float32())),
+        ("p_other_ref_id", pa.list_(pa.string())),
+        ("p_other_ref_cell", pa.list_(pa.int16())),
+        ("p_other_upper", pa.list_(pa.float32())),  # proven: no match is better; 1 where nothing is proven
     ]
 )
-
-PUBLISHED_CRA = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "cra_sim", "cra_pass"]
-PUBLISHED_VR = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "grid_rows", "grid_cols"]
-PUBLISHED_VR += ["n_ref_patches", "n_gen_patches", "vr_max", "vr_mean", "vr_p90"]
-DYNAMIC = ["ref_images_kept", "n_ref_before", "n_ref_kept", "n_ref_dups_removed"]
-OURS_CRA = ["best_ref_id", "best_ref_path", "tau", "gen_relpath", "gen_sha256", "status", "reason"]
-OURS_VR = ["best_ref_id", "best_ref_path", "vr", "vi", "tau", "gen_relpath", "gen_sha256", "status", "reason"]
 
 
 @dataclass(frozen=True)
 class Results:
-    """A results directory's rows, settings (fixed) and thresholds (changeable at no cost)."""
+    """A results directory's settings (fixed), thresholds (changeable at no cost; None: none given), and rows on disk."""
 
     path: Path
     mode: str
     settings: Mapping[str, Any]
-    tau: Mapping[str, float]
-    models: Mapping[str, pa.Table] = field(default_factory=dict)
+    tau: Mapping[str, float | None]
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # model -> row groups
+
+    @property
+    def models(self) -> list[str]:
+        return sorted(self.groups)
+
+    @property
+    def scores(self) -> Path:
+        return scores_path(self.path, self.mode)
+
+    def batches(self, model: str | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Rows of a model (None: of all, by model), sorted by (concept, file), at most ``GROUP_ROWS`` at once."""
+        wanted = [g for m in (self.models if model is None else [model]) for g in self.groups.get(m, ())]
+        try:
+            with pq.ParquetFile(self.scores, page_checksum_verification=True) as f:
+                for g in wanted:
+                    yield f.read_row_group(g, columns)
+        except (OSError, pa.ArrowException) as e:
+            raise _unreadable(self.scores, e) from e
 
     def rows(self, model: str) -> list[Record]:
-        """A model's rows, sorted by (concept, file)."""
-        return list(self.models[model].to_pylist()) if model in self.models else []
+        """A model's rows in memory."""
+        return [row for batch in self.batches(model) for row in batch.to_pylist()]
 
     def table(self) -> pa.Table:
-        """Every row, sorted by (model, concept, file)."""
-        tables = [self.models[m] for m in sorted(self.models)]
-        return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        """Every row in memory, sorted by (model, concept, file)."""
+        return pa.concat_tables([b.cast(SCHEMA) for b in self.batches()] or [SCHEMA.empty_table()]).combine_chunks()
 
 
 def scores_path(directory: Path, mode: str) -> Path:
     return directory / f"scores_{mode}.parquet"
 
 
+def _unreadable(path: Path, error: Exception) -> IconicityError:
+    first = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return IconicityError(f"{path}: cannot be read as results ({first}); delete it and score again")
+
+
 def open_results(directory: Path | str, mode: str | None = None) -> Results | None:
-    """Read a results directory; None when it holds no results yet.
+    """Open a results directory; None when it holds no results yet.
 
     Raises :class:`SettingsError` when ``mode`` is not the directory's own, :class:`IconicityError` when the
     file cannot be read.
@@ -96,28 +120,33 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
     try:
         with pq.ParquetFile(path) as f:
             head = json.loads(f.schema_arrow.metadata[_META])
-            if head["format"] != FORMAT:
+            if head["format"] != FORMAT or f.schema_arrow.names != SCHEMA.names:
                 raise IconicityError(
-                    f"{path}: results format {head['format']}, this version reads {FORMAT}; score again into a new folder"
+                    f"{path}: written by another version (format {head['format']}, this one reads {FORMAT}); "
+                    "score again into a new folder"
                 )
-            models: dict[str, pa.Table] = {}
+            groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
-                group = f.read_row_group(i).cast(SCHEMA)
-                for name in group.column("model").unique().to_pylist():
-                    part = group.filter(pa.compute.equal(group.column("model"), name))
-                    models[name] = pa.concat_tables([models[name], part]) if name in models else part
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
-        raise IconicityError(
-            f"{path}: cannot be read as results ({str(e).splitlines()[0][:160]}); delete it and score again"
-        ) from e
-    return Results(directory, mode or found[0], head["settings"], head["tau"], models)
+                groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
+            return Results(directory, mode or found[0], head["settings"], head["tau"], groups)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
+        raise _unreadable(path, e) from e
+
+
+def require_results(directory: Path | str, mode: str | None = None) -> Results:
+    """Results that must be there. Raises :class:`InputError`."""
+    results = open_results(directory, mode)
+    if results is None:
+        raise InputError(
+            f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {directory}'"
+        )
+    return results
 
 
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
     """Raises :class:`SettingsError` naming the first setting that differs. ``update`` lets the index differ."""
-    for key, value in sorted(
-        asked.items(), key=lambda kv: kv[0] == "index_id"
-    ):  # what --update cannot mend comes first
+    # what --update cannot mend comes first
+    for key, value in sorted(asked.items(), key=lambda kv: kv[0] == "index_id"):
         old = held.settings.get(key)
         if old == value or (key == "index_id" and update):
             continue
@@ -130,86 +159,54 @@ def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool)
         )
 
 
-def write_scores(results: Results) -> None:
-    """Write the parquet file, one row group a model, atomically."""
-    results.path.mkdir(parents=True, exist_ok=True)
-    head = {"format": FORMAT, "settings": dict(results.settings), "tau": dict(results.tau)}
-    schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
-    path = scores_path(results.path, results.mode)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with pq.ParquetWriter(tmp, schema, compression="zstd") as writer:
-        for model in sorted(results.models):
-            writer.write_table(results.models[model].cast(schema), row_group_size=1 << 20)
-    fsync(tmp)
-    tmp.replace(path)
-    fsync(path.parent)
+class ScoresWriter:
+    """Writes the parquet file of a results directory; it takes the old one's place at ``commit``, not before."""
 
+    def __init__(
+        self, directory: Path, mode: str, settings: Mapping[str, Any], tau: Mapping[str, float | None]
+    ) -> None:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise InputError(f"{directory}: cannot be made ({e.strerror}); name another folder with --out") from e
+        self._path = scores_path(directory, mode)
+        self._tmp = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        head = {"format": FORMAT, "settings": dict(settings), "tau": dict(tau)}
+        self._schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
+        self._writer = pq.ParquetWriter(self._tmp, self._schema, compression="zstd", write_page_checksum=True)
+        self._rows: list[Record] = []
 
-@dataclass(frozen=True)
-class ReferenceFacts:
-    """What the CSV files say of a concept's references: path of each by ref_id, and the kept ones in order."""
+    def write(self, row: Record) -> None:
+        """Add a row; rows come sorted by (model, concept, file)."""
+        if self._rows and (len(self._rows) >= GROUP_ROWS or self._rows[-1]["model"] != row["model"]):
+            self._flush()
+        self._rows.append(row)
 
-    paths: Mapping[str, str]
-    kept: Mapping[str, Sequence[str]]  # concept -> ref_ids of kept references, first by name first
+    def copy(self, group: pa.Table) -> None:
+        """Add a row group as it is."""
+        self._flush()
+        self._writer.write_table(group.cast(self._schema), row_group_size=GROUP_ROWS)
 
+    def _flush(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema), row_group_size=GROUP_ROWS)
+            self._rows = []
 
-def write_csv(path: Path, metric: str, results: Results, references: ReferenceFacts) -> None:
-    """Write ``results_<metric>_<mode>.csv``: published columns, then ours; passing, failing and skipped rows."""
-    dynamic = DYNAMIC if results.mode == "dynamic" else []
-    columns = [*PUBLISHED_CRA, *dynamic, *OURS_CRA] if metric == "cra" else [*PUBLISHED_VR, *dynamic, *OURS_VR]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with tmp.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for row in derived_rows(metric, results, references):
-            writer.writerow(row)
-    fsync(tmp)
-    tmp.replace(path)
+    def commit(self) -> None:
+        self._flush()
+        self._writer.close()
+        fsync(self._tmp)
+        self._tmp.replace(self._path)
+        fsync(self._path.parent)
 
+    def __enter__(self) -> ScoresWriter:
+        return self
 
-def derived_rows(metric: str, results: Results, references: ReferenceFacts) -> Iterator[Record]:
-    """CSV rows of a metric, computed from the stored maxima. Rows the metric was not scored for are left out."""
-    rows, cols = results.settings["grid"]
-    tau = float(results.tau[metric])
-    for model in sorted(results.models):
-        records = results.rows(model)
-        if not any(r["cra_sim" if metric == "cra" else "p"] is not None for r in records):
-            continue
-        for r in records:
-            kept = list(references.kept.get(r["concept"], ()))
-            out: Record = {
-                "mode": results.mode, "model": model, "slug": r["concept"], "gen_image_path": r["gen_path"],
-                "ref_image_path": references.paths.get(kept[0], "") if kept else "",
-                "ref_images_kept": ";".join(references.paths[k] for k in kept),
-                "grid_rows": rows, "grid_cols": cols, "n_gen_patches": rows * cols,
-                "n_ref_patches": rows * cols * (len(kept) if results.mode == "dynamic" else 1),
-                "tau": tau, **{k: r[k] for k in (*DYNAMIC[1:], "gen_relpath", "gen_sha256", "status", "reason")},
-            }  # fmt: skip
-            if metric == "cra" and r["cra_sim"] is not None:
-                best = r["cra_ref_id"]
-                out |= {"cra_sim": r["cra_sim"], "cra_pass": bool(passes(r["cra_sim"], tau)), "best_ref_id": best}
-                out["best_ref_path"] = references.paths.get(best, "")
-            elif metric == "vr" and r["p"] is not None:
-                p = np.asarray(r["p"], np.float32)
-                top, mean, p90 = patch_statistics(p)
-                best = r["p_ref_id"][int(p.argmax())]
-                out |= {"vr_max": float(top), "vr_mean": float(mean), "vr_p90": float(p90), "best_ref_id": best}
-                out |= {"vr": float(visual_reuse(p, tau)), "vi": float(visual_independence(p, tau))}
-                out["best_ref_path"] = references.paths.get(best, "")
-            yield out
-
-
-def write_meta(path: Path, facts: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
-
-def require_results(directory: Path | str) -> Results:
-    """Results that must be there. Raises :class:`InputError`."""
-    results = open_results(directory)
-    if results is None:
-        raise InputError(
-            f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {directory}'"
-        )
-    return results
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Without a commit nothing changes."""
+        try:
+            self._writer.close()
+        finally:
+            self._tmp.unlink(missing_ok=True)

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import difflib
+import heapq
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from iconicity.indexer.build import Progress, Skipped
-from iconicity.indexer.embed import DEFAULT_BATCH
-from iconicity.indexer.encoder_offline import WARNING as OFFLINE_WARNING
-from iconicity.indexer.encoders import EncoderChoice, Encoders, FloatArray, reproduce
+from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import concept_name, discover
+from iconicity.indexer.files import lock
+from iconicity.indexer.images import ConceptFolder, concept_name, discover, has_images, shown
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import versions
-from iconicity.indexer.store import Reference
+from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage
-from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR, best_similarity
+from iconicity.scorer.elsewhere import Elsewhere
+from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
+from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
+from iconicity.scorer.own import OwnConcept
 from iconicity.scorer.results import (
     SCHEMA,
     Record,
-    ReferenceFacts,
     Results,
+    ScoresWriter,
     open_results,
+    require_results,
     require_same_settings,
-    write_csv,
-    write_meta,
-    write_scores,
 )
+from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
 
 METRICS = ("cra", "vr")
+SCOPES = ("concept", "all")
+SEARCHES = ("exact", "approximate")
+_TOGETHER = 64  # images matched against all concepts at once
 
 
 @dataclass
@@ -43,22 +47,24 @@ class ScoreReport:
     """What a scoring run did, and the files it wrote."""
 
     embedded: int = 0  # images that went through a forward pass
+    forwards: int = 0  # network inputs that did
     scored: int = 0  # rows of the models asked for that have scores
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-    tau: dict[str, float] = field(default_factory=dict)
+    tau: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Concept:
-    """A concept's references as the mode sees them: static keeps the first alone."""
+class Scoring:
+    """How to score: what a results directory is for (mode to search), and how to get there."""
 
-    ref_ids: Sequence[str]
-    clip: FloatArray  # (J, D)
-    patches: FloatArray  # (J, K, D')
-    before: int
-    dropped: int
+    metrics: Sequence[str] = METRICS
+    mode: str = "dynamic"
+    scope: str = "concept"
+    search: str = "exact"
+    settle: bool = False  # approximate search: scan everything for patches without a hit
+    k_gen: int = 50
 
 
 def score(
@@ -68,6 +74,9 @@ def score(
     *,
     metrics: Sequence[str] = METRICS,
     mode: str = "dynamic",
+    scope: str = "concept",
+    search: str = "exact",
+    settle: bool = False,
     tau_cra: float | None = None,
     tau_vr: float | None = None,
     k_gen: int = 50,
@@ -76,254 +85,338 @@ def score(
     cache: VectorCache | None = None,
     rehash: bool = False,
     load: Callable[[], Encoders] | None = None,
-    batch_size: int = DEFAULT_BATCH,
+    batch_size: int | None = None,
+    workers: int | Callable[[int], int] = 0,
+    device: str = "cpu",
     out_csv: Path | None = None,
     out_meta: Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> ScoreReport:
     """Score ``generated`` (model name -> folder of concept folders) and write a results directory.
 
-    ``mode`` dynamic takes each concept's kept references, static the first by name. Thresholds left None are
-    those the directory already has, else the paper's. The first ``k_gen`` images of a concept count, by file
-    name. ``update`` scores every row of ``out`` again when the index has changed. Raises
+    ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
+    every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
+    missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
+    already has, else the paper's. The first ``k_gen`` images of a concept count, by file name. ``concepts``
+    restricts the run; rows of others stay. ``update`` scores every row of ``out`` again when the index has
+    changed. ``workers`` is a number of processes, or a function of the number of images. Raises
     :class:`SettingsError` when ``out`` or the index was made with other settings, :class:`InputError` when
     a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    clip_spec, dino_spec = idx.specs
-    settings: dict[str, Any] = {
-        "mode": mode, "scope": "concept", "search": "exact", "index_id": idx.index_id, "clip": clip_spec.fingerprint,
-        "dino": dino_spec.fingerprint, "grid": list(idx.grid), "pool": dino_spec.pool,
-        "patch_mode": idx.settings["patch_mode"], "k_gen": k_gen,
-    }  # fmt: skip
-    held = open_results(out, mode)
-    if held is not None:
-        require_same_settings(held, settings, update)
-    fresh_index = held is None or held.settings["index_id"] != idx.index_id
-    tau = {
-        "cra": _tau("--ic-tau", tau_cra, held, "cra", DEFAULT_TAU_CRA[mode]),
-        "vr": _tau("--patch-tau", tau_vr, held, "vr", DEFAULT_TAU_VR),
-    }
-    report = ScoreReport(tau=tau)
-    if dino_spec.family == "offline":
-        report.notices.append(OFFLINE_WARNING)
-    references = idx.references()
-    work: dict[str, list[GeneratedImage]] = {}
-    for model, folder in generated.items():
-        work[model] = _list_images(model, folder, references, concepts, k_gen, report)
-    if held is not None and fresh_index:
-        for model in sorted(set(held.models) - set(work)):
-            work[model] = [
-                GeneratedImage(model, r["concept"], Path(r["gen_path"]), r["gen_relpath"]) for r in held.rows(model)
-            ]
-    if not any(work.values()):
-        notices = "; ".join(report.notices[:3])
-        raise InputError(f"no generated image belongs to a concept of {idx.path}" + (f": {notices}" if notices else ""))
-    known = _load_concepts(idx, references, {i.concept for images in work.values() for i in images}, mode)
+    how = Scoring(metrics, mode, scope, search, settle, k_gen)
+    if out.is_file():
+        raise InputError(f"{out}: a file; name a folder with --out")
+    report = ScoreReport()
+    if idx.specs[1].family == "offline":
+        from iconicity.indexer.encoder_offline import WARNING
+
+        report.notices.append(WARNING)
+    counts = idx.concepts()
+    only = None if concepts is None else set(concepts)
+    work = {m: _list_folders(m, folder, counts, only, how, report) for m, folder in sorted(generated.items())}
+    total = sum(min(len(f.names), k_gen) for folders in work.values() for f in folders)
+    if total == 0:
+        raise InputError(_nothing_to_score(idx, generated, counts, only, report))
     embedder = GeneratedEmbedder(
         idx,
-        load or (lambda: reproduce(clip_spec, dino_spec, EncoderChoice())),
+        load or (lambda: reproduce(*idx.specs, EncoderChoice(device=device))),
         cache,
         rehash=rehash,
         batch_size=batch_size,
+        workers=workers(total) if callable(workers) else workers,
     )
-    models: dict[str, pa.Table] = dict(held.models) if held else {}
-    for model, images in work.items():
-        old = {r["gen_relpath"]: r for r in held.rows(model)} if held else {}
-        rows = _score_model(
-            model, images, {} if fresh_index else old, _metrics_of(old, metrics), known, embedder, progress
-        )
-        models[model] = pa.Table.from_pylist(rows, SCHEMA)
-        results = Results(out, mode, settings, tau, models)
-        if not fresh_index or held is None:  # an update is written when it is whole: rows of two indexes never mix
-            write_scores(results)
-        if model in generated:
-            report.scored += sum(r["status"] == "ok" for r in rows)
-            report.skipped += [Skipped(r["gen_path"], r["concept"], r["reason"]) for r in rows if r["status"] != "ok"]
-    results = Results(out, mode, settings, tau, models)
-    write_scores(results)
-    report.embedded = embedder.embedded
-    if cache is not None and cache.damaged:
-        report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
-    _write_derived(results, idx, references, report, metrics, out_csv, out_meta)
+    with lock(out, "writing these results"), closing(embedder):
+        held = open_results(out, mode)
+        settings = _settings(idx, how)
+        if held is not None:
+            require_same_settings(held, settings, update)
+        report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
+        run = _Run(idx, counts, how, tau, held, only, embedder, cache, device, progress)
+        with ScoresWriter(out, mode, settings, tau) as writer:
+            for model in sorted({*work, *(held.models if held else ())}):
+                run.model(model, work.get(model), writer, report)
+            writer.commit()
+        report.embedded, report.forwards = embedder.embedded, embedder.forwards
+        if cache is not None and cache.damaged:
+            report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
+        _write_derived(require_results(out, mode), idx, report, metrics, out_csv, out_meta)
     return report
 
 
-def _tau(flag: str, given: float | None, held: Results | None, metric: str, default: float) -> float:
-    tau = given if given is not None else float(held.tau[metric]) if held else default
-    if not -1.0 <= tau <= 1.0:
-        raise InputError(f"{flag} {tau}: a threshold on a cosine lies between -1 and 1")
-    return tau
-
-
-def _metrics_of(old: Mapping[str, Record], asked: Sequence[str]) -> set[str]:
-    """What to score a model for: what is asked, and what its other rows already have, so that no column is half full."""
-    have = {"cra"} if any(r["cra_sim"] is not None for r in old.values()) else set()
-    if any(r["p"] is not None for r in old.values()):
-        have.add("vr")
-    return have | set(asked)
-
-
-def _list_images(
-    model: str,
-    folder: Path,
-    references: Mapping[str, Reference],
-    concepts: Iterable[str] | None,
-    k_gen: int,
+def _nothing_to_score(
+    idx: Index,
+    generated: Mapping[str, Path],
+    counts: Mapping[str, ConceptCount],
+    only: set[str] | None,
     report: ScoreReport,
-) -> list[GeneratedImage]:
-    found = discover(folder)
-    indexed = {r.concept for r in references.values()}
-    wanted = found.concept_set() if concepts is None else set(concepts)
-    if (
-        found.folders
-        and not (found.concept_set() & indexed)
-        and (inner := _grandchild_match(found.folders[0].path, indexed))
-    ):
-        raise InputError(
-            f"{folder}: no folder here is a concept of the index, but {inner} holds some; use --gen-root {folder}"
-        )
-    images: list[GeneratedImage] = []
-    for f in found.folders:
-        if f.concept not in wanted:
-            continue
-        if f.concept not in indexed:
-            report.notices.append(
-                f"{f.path}: the index has no references for '{f.concept}'; {len(f.files)} images not scored"
-            )
-        elif not f.files:
-            report.notices.append(f"{f.path}: no images in this folder")
-        else:
-            images += [GeneratedImage(model, f.concept, p, f"{f.concept}/{p.name}") for p in f.files[:k_gen]]
-    lacking = sorted((indexed if concepts is None else indexed & wanted) - found.concept_set())
-    if lacking:
-        report.notices.append(f"{model}: no images of {len(lacking)} indexed concepts, first '{lacking[0]}'")
-    return images
+) -> str:
+    first = next(iter(counts), None)
+    held = f"its concepts are named like '{first}'" if first else "it holds no concept"
+    within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
+    folders = ", ".join(str(f) for f in generated.values())
+    if any(has_images(f) for f in generated.values()):
+        return f"{folders}: images lie directly in it; name the folder above, whose folders are the concepts"
+    why = next((f" ({n})" for n in report.notices if "no references" in n), "")
+    return f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}"
 
 
-def _grandchild_match(folder: Path, indexed: set[str]) -> Path | None:
-    return folder if any(p.is_dir() and concept_name(p.name) in indexed for p in folder.iterdir()) else None
+def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
+    clip, dino = idx.specs
+    return {
+        "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
+        "clip": clip.fingerprint, "dino": dino.fingerprint, "encoders": {"clip": clip.label, "dino": dino.label},
+        "exif": idx.settings["exif"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
+    }  # fmt: skip
 
 
-def _load_concepts(idx: Index, references: Mapping[str, Reference], wanted: set[str], mode: str) -> dict[str, _Concept]:
-    block = idx.block(wanted)
-    names = np.array([r.concept for r in block.references])
-    before: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    for r in references.values():
-        before[r.concept] = before.get(r.concept, 0) + 1
-        dropped[r.concept] = dropped.get(r.concept, 0) + (not r.kept)
-    out: dict[str, _Concept] = {}
-    for concept in sorted(wanted):
-        at = np.flatnonzero(names == concept)
-        if not at.size:
-            continue
-        part = slice(int(at[0]), int(at[0]) + (1 if mode == "static" else at.size))  # sorted: a concept is contiguous
-        ref_ids = [r.ref_id for r in block.references[part]]
-        out[concept] = _Concept(ref_ids, block.clip[part], block.patches[part], before[concept], dropped[concept])
+def _thresholds(
+    idx: Index, how: Scoring, tau_cra: float | None, tau_vr: float | None, held: Results | None
+) -> dict[str, float | None]:
+    """Given, else the directory's, else the paper's; token mode has none of its own."""
+    if how.mode not in DEFAULT_TAU_CRA or how.scope not in SCOPES or how.search not in SEARCHES:
+        raise InputError(f"mode {how.mode}, scope {how.scope}, search {how.search}: unknown; see --help")
+    token = idx.settings["patch_mode"] == "token"
+    defaults = {"cra": DEFAULT_TAU_CRA[how.mode], "vr": None if token else DEFAULT_TAU_VR}
+    out: dict[str, float | None] = {}
+    for metric, given, flag in (("cra", tau_cra, "--ic-tau"), ("vr", tau_vr, "--patch-tau")):
+        tau = given if given is not None else held.tau[metric] if held else None
+        out[metric] = tau = defaults[metric] if tau is None else tau
+        if tau is not None and not -1.0 <= tau <= 1.0:
+            raise InputError(f"{flag} {tau}: a threshold on a cosine lies between -1 and 1")
+    if out["vr"] is None and "vr" in how.metrics:
+        raise InputError("--patch-tau is missing: 0.60 belongs to crop mode, and token mode has no published threshold")
     return out
 
 
-def _score_model(
+def _list_folders(
     model: str,
-    images: Sequence[GeneratedImage],
-    old: Mapping[str, Record],
-    metrics: set[str],
-    known: Mapping[str, _Concept],
-    embedder: GeneratedEmbedder,
-    progress: Progress,
-) -> list[Record]:
-    """A model's rows, sorted by (concept, file)."""
-    rows: dict[str, Record] = {}
-    todo: list[Embedded] = []
-    for image in images:
-        found = embedder.identify(image)
-        row = old.get(image.relpath)
-        if row is not None and row["status"] == "ok" and row["gen_sha256"] == found.sha256:
-            rows[image.relpath] = {**row, "gen_path": image.path.as_posix()}
-            if _has(row, metrics):
+    folder: Path,
+    counts: Mapping[str, ConceptCount],
+    only: set[str] | None,
+    how: Scoring,
+    report: ScoreReport,
+) -> list[ConceptFolder]:
+    found = discover(folder)
+    wanted = found.concept_set() if only is None else only
+    if not found.concept_set() & counts.keys():
+        inner = next((f.path for f in found.folders if _holds_concepts(f.path, counts)), None)
+        if inner is not None:
+            raise InputError(
+                f"{folder}: no folder here is a concept of the index, but {inner} holds some; use --gen-root {folder}"
+            )
+    unusable = [Skipped(shown(p), c, "file name is not UTF-8; rename it") for c, p in found.unnamed if c in wanted]
+    report.skipped += unusable
+    if found.ignored:
+        report.notices.append(
+            f"{folder}: {len(found.ignored)} files or folders are no images by name and were ignored, "
+            f"first {shown(found.ignored[0])}"
+        )
+    folders: list[ConceptFolder] = []
+    for f in found.folders:
+        if f.concept not in wanted:
+            continue
+        if f.concept not in counts and how.scope == "concept":
+            close = difflib.get_close_matches(f.concept, list(counts), 1)
+            report.notices.append(
+                f"{f.path}: the index has no references for '{f.concept}'; {len(f.names)} images not scored"
+                + (f" (is it '{close[0]}'?)" if close else "")
+            )
+        elif not f.names:
+            report.notices.append(f"{f.path}: no images in this folder")
+        else:
+            folders.append(f)
+    lacking = sorted((counts.keys() if only is None else counts.keys() & wanted) - found.concept_set())
+    if lacking:
+        report.notices.append(f"{model}: no images of {len(lacking)} indexed concepts, first '{lacking[0]}'")
+    return folders
+
+
+def _holds_concepts(folder: Path, counts: Mapping[str, ConceptCount]) -> bool:
+    return any(p.is_dir() and concept_name(p.name) in counts for p in folder.iterdir())
+
+
+Request = tuple[GeneratedImage, Record | None]
+
+
+class _Run:
+    """One scoring run: what it needs of everything, model by model."""
+
+    def __init__(
+        self,
+        idx: Index,
+        counts: Mapping[str, ConceptCount],
+        how: Scoring,
+        tau: Mapping[str, float | None],
+        held: Results | None,
+        only: set[str] | None,
+        embedder: GeneratedEmbedder,
+        cache: VectorCache | None,
+        device: str,
+        progress: Progress,
+    ) -> None:
+        self._idx = idx
+        self._counts = counts
+        self._how = how
+        self._tau = tau
+        self._held = held
+        self._same_index = held is not None and held.settings["index_id"] == idx.index_id
+        self._only = only
+        self._embedder = embedder
+        self._progress = progress
+        directory = None if cache is None else cache.directory
+        self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device)
+
+    def model(
+        self, model: str, folders: Sequence[ConceptFolder] | None, writer: ScoresWriter, report: ScoreReport
+    ) -> None:
+        """Write a model's rows; ``folders`` None: one that was not named in this run."""
+        if folders is None and self._same_index:
+            assert self._held is not None
+            for group in self._held.batches(model):
+                writer.copy(group)
+            return
+        self._tell_dropped(model, report)
+        if folders is None:
+            report.notices.append(f"{model}: its rows were scored again for the changed index")
+        done, total = 0, sum(min(len(f.names), self._how.k_gen) for f in folders or ())
+        for row in self._rows(model, folders):
+            writer.write(row)
+            if folders is None:
                 continue
-        todo.append(found)
-    done = len(images) - len(todo)
-    if todo:
-        have = [rows.get(e.image.relpath) for e in todo]
-        clip = "cra" in metrics and any(r is None or r["cra_sim"] is None for r in have)
-        patches = "vr" in metrics and any(r is None or r["p"] is None for r in have)
-        for e in embedder.vectors(todo, clip, patches):
-            rows[e.image.relpath] = _row(e, rows.get(e.image.relpath), known[e.image.concept])
             done += 1
-            progress(f"score {model}", done, len(images))
-    return [rows[k] for k in sorted(rows, key=lambda k: (rows[k]["concept"], k))]
+            self._progress(f"score {model}", min(done, total), total)
+            if row["status"] == "ok":
+                report.scored += 1
+            else:
+                report.skipped.append(Skipped(row["gen_path"], row["concept"], row["reason"]))
 
+    def _tell_dropped(self, model: str, report: ScoreReport) -> None:
+        """Say which rows go because the index has no references for their concept any more."""
+        if self._held is None or self._same_index or self._how.scope == "all":
+            return
+        for concept in self._order(model, None):
+            if concept not in self._counts:
+                report.notices.append(f"{model}: the index has no references for '{concept}' any more; its rows go")
 
-def _has(row: Record, metrics: set[str]) -> bool:
-    return ("cra" not in metrics or row["cra_sim"] is not None) and ("vr" not in metrics or row["p"] is not None)
+    def _rows(self, model: str, folders: Sequence[ConceptFolder] | None) -> Iterator[Record]:
+        metrics = self._metrics(model, folders is not None)
+        wanted = self._wanted(metrics)
+        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model, folders))
+        stream = self._embedder.stream(self._requests(model, folders), wanted)
+        rows = ((self._usable(e), self._row(e, own)) for e in stream)
+        return (row for _, row in rows) if self._how.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
 
+    def _metrics(self, model: str, named: bool) -> set[str]:
+        """What the model's rows already have, and of a named one what is asked, so that no column is half full."""
+        have = {m for m in METRICS if self._held is not None and is_scored(self._held, model, m)}
+        return have | set(self._how.metrics) if named else have
 
-def _row(e: Embedded, old: Record | None, concept: _Concept) -> Record:
-    row: Record = dict(old) if old else dict.fromkeys(SCHEMA.names)
-    row |= {
-        "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path.as_posix(),
-        "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "n_ref_before": concept.before,
-        "n_ref_kept": concept.before - concept.dropped, "n_ref_dups_removed": concept.dropped,
-        "status": "ok" if e.reason is None else "skipped", "reason": e.reason,
-    }  # fmt: skip
-    if e.clip is not None:
-        similarity, best = best_similarity(e.clip[None], concept.clip)
-        row |= {"cra_sim": float(similarity[0]), "cra_ref_id": concept.ref_ids[int(best[0])]}
-    if e.patches is not None:
-        j, k, dim = concept.patches.shape
-        similarity, best = best_similarity(e.patches, concept.patches.reshape(j * k, dim))
-        row["p"] = similarity.tolist()
-        row["p_ref_id"] = [concept.ref_ids[b // k] for b in best.tolist()]
-        row["p_ref_cell"] = [b % k for b in best.tolist()]
-    return row
+    @staticmethod
+    def _usable(e: Embedded) -> Embedded:
+        """Raises :class:`InputError` rather than lose a row whose image cannot be had any more."""
+        if e.reason is not None and e.image.stored_sha256 is not None:
+            raise InputError(
+                f"{e.image.path}: {e.reason}, and its vectors are not in the cache, so that its row of {e.image.model} "
+                "cannot be scored again; restore the file, or score into a new folder with --out"
+            )
+        return e
+
+    def _wanted(self, metrics: set[str]) -> Callable[[Record | None], Wanted]:
+        everywhere = self._how.scope == "all"
+
+        def wanted(row: Record | None) -> Wanted:
+            if row is None or not self._same_index:
+                return Wanted("cra" in metrics, "vr" in metrics)
+            column = ("other_sim", "p_other") if everywhere else ("cra_sim", "p")
+            clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
+            return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)))
+
+        return wanted
+
+    def _order(self, model: str, folders: Sequence[ConceptFolder] | None) -> list[str]:
+        order = {f.concept for f in folders or ()}
+        if self._held is not None and (folders is None or self._only is not None):
+            for batch in self._held.batches(model, ["concept"]):
+                order |= set(batch.column("concept").to_pylist())
+        return sorted(order)
+
+    def _requests(self, model: str, folders: Sequence[ConceptFolder] | None) -> Iterator[Request]:
+        """Images to score with the rows they have, sorted; rows of concepts this run is not about come along."""
+        images = (
+            ((f.concept, f"{f.concept}/{name}"), 0, GeneratedImage(model, f.concept, (f.path / name).as_posix(), f"{f.concept}/{name}"))
+            for f in folders or ()
+            for name in f.names[: self._how.k_gen]
+        )  # fmt: skip
+        stored = (
+            ((row["concept"], row["gen_relpath"]), 1, row)
+            for batch in (self._held.batches(model) if self._held is not None else ())
+            for row in batch.to_pylist()
+        )
+        merged = heapq.merge(images, stored, key=lambda item: item[:2])
+        for (concept, relpath), group in groupby(merged, key=lambda item: item[0]):
+            found = {rank: value for _, rank, value in group}
+            image, row = found.get(0), found.get(1)
+            if image is None:
+                if folders is not None and (self._only is None or concept in self._only):
+                    continue  # the file is gone
+                if concept not in self._counts and self._how.scope == "concept":
+                    continue  # its references are gone, and _dropped says so
+                assert row is not None
+                sha = row["gen_sha256"] if row["status"] == "ok" else None
+                image = GeneratedImage(model, concept, row["gen_path"], relpath, sha)
+            yield image, row
+
+    def _row(self, e: Embedded, own: OwnConcept) -> Record:
+        row: Record = dict(e.row) if e.row is not None and self._same_index else dict.fromkeys(SCHEMA.names)
+        row |= {
+            "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
+            "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "reason": e.reason,
+            "status": "ok" if e.reason is None else "skipped",
+        }  # fmt: skip
+        return row | own.columns(e.image.concept, e.clip, e.patches)
 
 
 def _write_derived(
     results: Results,
     idx: Index,
-    references: Mapping[str, Reference],
     report: ScoreReport,
     asked: Sequence[str],
     out_csv: Path | None,
     out_meta: Path | None,
 ) -> None:
-    kept: dict[str, list[str]] = {}
-    for r in references.values():
-        if r.kept:
-            kept.setdefault(r.concept, []).append(r.ref_id)
-    facts = ReferenceFacts({r.ref_id: r.path for r in references.values()}, kept)
-    table = results.table()
-    replaced = _replaced_static(idx, kept)
+    report.files.append(results.scores)
+    paths = ReferencePaths(idx)
+    replaced = _replaced_static(idx)
+    rows_of = {m: sum(b.num_rows for b in results.batches(m, ["status"])) for m in results.models}
     for metric in METRICS:
-        column = table.column("cra_sim" if metric == "cra" else "p")
-        if column.null_count == len(column) and metric not in asked:
+        if results.tau[metric] is None or not (
+            metric in asked or any(is_scored(results, m, metric) for m in results.models)
+        ):
             continue
         stem = results.path / f"results_{metric}_{results.mode}"
         renamed = tuple(asked) == (metric,)
         csv_path = out_csv if out_csv and renamed else stem.with_name(f"{stem.name}.csv")
         meta_path = out_meta if out_meta and renamed else stem.with_name(f"{stem.name}.meta.json")
-        write_csv(csv_path, metric, results, facts)
+        write_csv(csv_path, metric, results, paths)
         meta = {
             "metric": metric, "tau": results.tau[metric], "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
-            "models": {m: len(t) for m, t in sorted(results.models.items())},
-            "skipped": [{k: r[k] for k in ("model", "gen_path", "concept", "reason")} for m in sorted(results.models)
-                        for r in results.rows(m) if r["status"] != "ok"],
-            "notices": report.notices, "static_reference_replaced": replaced, "versions": versions(),
+            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": report.notices,
+            "static_reference_replaced": replaced, "versions": versions(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         write_meta(meta_path, meta)
         report.files += [csv_path, meta_path]
-    report.files.insert(0, results.path / f"scores_{results.mode}.parquet")
 
 
-def _replaced_static(idx: Index, kept: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+def _replaced_static(idx: Index) -> dict[str, dict[str, str]]:
     """Concepts whose first file could not be used: that file, and the static reference taken instead."""
     out: dict[str, dict[str, str]] = {}
-    for s in idx.manifest["skipped"]:
-        first = kept.get(s["concept"], [None])[0]
-        if first is not None and Path(s["path"]).name < first.split("/", 1)[1]:
-            out.setdefault(s["concept"], {"unusable": s["path"], "reason": s["reason"], "static_reference": first})
+    skipped = idx.manifest["skipped"]
+    for r in idx.references({s["concept"] for s in skipped}).values() if skipped else ():
+        for s in skipped:
+            earlier = s["concept"] == r.concept and Path(s["path"]).name < r.ref_id.split("/", 1)[1]
+            if r.kept and earlier and r.concept not in out:
+                out[r.concept] = {"unusable": s["path"], "reason": s["reason"], "static_reference": r.ref_id}
     return out

@@ -7,39 +7,49 @@ from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 
 from iconicity.indexer.embed import Embedder
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.images import decode, read_bytes
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.pipeline import Recipe
+from iconicity.indexer.vectors import open_vectors
 
 
 def search_image(
-    image: Path, index: Index | Path | str, k: int = 10, load: Callable[[], Encoders] | None = None
+    image: Path,
+    index: Index | Path | str,
+    k: int = 10,
+    load: Callable[[], Encoders] | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """The k nearest references by CLIP (``image``), and for each patch the k nearest cells (``patches``).
 
-    Every hit has ref_id, concept, path, similarity (cosine), and for patches the cell. Raises
-    :class:`ImageError` when the image cannot be read.
+    Every hit has ref_id, concept, path, similarity (cosine), and for patches the cell. ``cache`` keeps the
+    index's vectors as a memory map. Raises :class:`ImageError` when the image cannot be read.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    clip_spec, dino_spec = idx.specs
     picture = decode(read_bytes(image), image, bool(idx.settings["exif"]))
-    encoders = load() if load else reproduce(clip_spec, dino_spec, EncoderChoice())
-    embedder = Embedder(encoders, *idx.grid)
-    found = embedder.embed([embedder.prepare(picture)])[0]
-    assert found.clip is not None and found.patches is not None
-    block = idx.block()
-    n, cells, dim = block.patches.shape
+    encoders = load() if load else reproduce(*idx.specs, EncoderChoice())
+    recipe = Recipe.of(encoders, idx.grid, bool(idx.settings["exif"]))
+    ((_, found),) = Embedder(encoders, idx.grid).map([(image, recipe.prepare(picture))])
+    assert found is not None and found.clip is not None and found.patches is not None
+    held = open_vectors(idx, cache)
+    n, cells, dim = held.patches.shape
+    clip = np.asarray(held.clip, np.float32)
+    patches = np.asarray(held.patches, np.float32).reshape(n * cells, dim)
+    similarity, rows = faiss.knn(found.clip[None], clip, min(k, n), metric=faiss.METRIC_INNER_PRODUCT)
+    p_similarity, p_rows = faiss.knn(found.patches, patches, min(k, n * cells), metric=faiss.METRIC_INNER_PRODUCT)
+    concepts = sorted({held.concept_of(int(r)) for r in (*rows.ravel(), *(p_rows.ravel() // cells))})
+    references = idx.references(concepts)
 
     def hit(row: int, similarity: float) -> dict[str, Any]:
-        r = block.references[row]
+        r = references[held.ref_ids[row].as_py()]
         return {"ref_id": r.ref_id, "concept": r.concept, "path": r.path, "similarity": float(similarity)}
 
-    similarity, rows = faiss.knn(found.clip[None], block.clip, min(k, n), metric=faiss.METRIC_INNER_PRODUCT)
-    flat = block.patches.reshape(n * cells, dim)
-    p_similarity, p_rows = faiss.knn(found.patches, flat, min(k, n * cells), metric=faiss.METRIC_INNER_PRODUCT)
     return {
+        "encoders": [spec.label for spec in idx.specs],
         "image": [hit(int(r), s) for r, s in zip(rows[0], similarity[0], strict=True)],
         "patches": [
             [{**hit(int(r) // cells, s), "cell": int(r) % cells} for r, s in zip(pr, ps, strict=True)]

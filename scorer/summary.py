@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from iconicity.scorer.metrics import cra, crt, mean_or_nan, passes, visual_reuse
-from iconicity.scorer.results import Record, Results
+from iconicity.scorer.metrics import Bools, Float64, crt, mean_or_nan, passes, visual_reuse
+from iconicity.scorer.results import Results
+from iconicity.scorer.tables import patch_matrix
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ConceptSummary:
     vi_recognised: float
     vi_all: float
     crt: float
+    best_cra_sim: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class ModelSummary:
     vi_all: float
     vi_n: int
     crt: float
+    best_cra_sim: float  # highest of all images
     undefined: str  # why a value is nan; empty when none is
 
 
@@ -59,34 +62,60 @@ def summarise(results: Results, vi_scope: str = "recognised") -> tuple[list[Mode
         raise ValueError(f"vi_scope {vi_scope!r}: recognised or all")
     concepts: list[ConceptSummary] = []
     models: list[ModelSummary] = []
-    for model in sorted(results.models):
-        groups: dict[str, list[Record]] = {}
-        for row in results.rows(model):
-            groups.setdefault(row["concept"], []).append(row)
-        own = [_concept(model, c, groups[c], results.tau["cra"], results.tau["vr"], vi_scope) for c in sorted(groups)]
+    for model in results.models:
+        own = [_concept(model, c, images, vi_scope) for c, images in sorted(_images(results, model).items())]
         concepts += own
         models.append(_model(model, own))
     return models, concepts
 
 
-def _concept(
-    model: str, concept: str, rows: Sequence[Record], tau_cra: float, tau_vr: float, vi_scope: str
-) -> ConceptSummary:
-    ok = [r for r in rows if r["status"] == "ok"]
-    has_cra = bool(ok) and all(r["cra_sim"] is not None for r in ok)
-    has_vr = bool(ok) and all(r["p"] is not None for r in ok)
-    recognised = (
-        passes(np.array([r["cra_sim"] for r in ok], np.float32), tau_cra) if has_cra else np.zeros(len(ok), bool)
-    )
-    vr = visual_reuse(np.array([r["p"] for r in ok], np.float32), tau_vr) if has_vr else np.full(len(ok), np.nan)
-    value = cra(np.array([r["cra_sim"] for r in ok], np.float32), tau_cra) if has_cra else float("nan")
+@dataclass(frozen=True)
+class _Images:
+    """A concept's images as arrays: usable, recognised, VR (nan where not scored)."""
+
+    ok: Bools
+    scored: Bools  # has a CRA similarity
+    recognised: Bools
+    vr: Float64
+    similarity: Float64  # nan where not scored
+
+    @property
+    def best(self) -> float:
+        return float(np.nanmax(self.similarity)) if self.scored.any() else float("nan")
+
+
+def _images(results: Results, model: str) -> dict[str, _Images]:
+    parts: dict[str, list[_Images]] = {}
+    for batch in results.batches(model, ["concept", "status", "cra_sim", "p"]):
+        names = np.array(batch.column("concept").to_pylist())
+        ok = np.array(batch.column("status").to_pylist()) == "ok"
+        similarity = np.array([np.nan if v is None else v for v in batch.column("cra_sim").to_pylist()], np.float32)
+        p, has = patch_matrix(batch, "p")
+        tau_cra, tau_vr = (2.0 if results.tau[m] is None else float(results.tau[m] or 0.0) for m in ("cra", "vr"))
+        vr = np.where(has, visual_reuse(p, tau_vr), np.nan)
+        for concept in sorted(set(names)):
+            at = names == concept
+            images = _Images(ok[at], ~np.isnan(similarity[at]), passes(similarity[at], tau_cra), vr[at], similarity[at])
+            parts.setdefault(concept, []).append(images)
+    return {
+        concept: _Images(*(np.concatenate([getattr(i, f) for i in images]) for f in _Images.__dataclass_fields__))
+        for concept, images in parts.items()
+    }
+
+
+def _concept(model: str, concept: str, images: _Images, vi_scope: str) -> ConceptSummary:
+    ok = images.ok
+    has_cra = bool(ok.any() and images.scored[ok].all())
+    has_vr = bool(ok.any() and not np.isnan(images.vr[ok]).any())
+    recognised, vr = images.recognised[ok] & has_cra, images.vr[ok]
+    value = float(recognised.mean()) if has_cra else float("nan")
     vr_recognised, vr_all = mean_or_nan(vr[recognised]), mean_or_nan(vr)
     vi = 1.0 - (vr_recognised if vi_scope == "recognised" else vr_all)
     return ConceptSummary(
         model,
         concept,
-        len(ok),
-        len(rows) - len(ok),
+        int(ok.sum()),
+        int((~ok).sum()),
         int(recognised.sum()),
         value,
         vr_recognised,
@@ -94,6 +123,7 @@ def _concept(
         1.0 - vr_recognised,
         1.0 - vr_all,
         crt(value, vi) if has_vr else float("nan"),
+        images.best,
     )
 
 
@@ -122,6 +152,7 @@ def _model(model: str, concepts: Sequence[ConceptSummary]) -> ModelSummary:
         macro("vi_all"),
         sum(not np.isnan(c.vi_recognised) for c in concepts),
         macro("crt"),
+        max((c.best_cra_sim for c in concepts if not np.isnan(c.best_cra_sim)), default=float("nan")),
         ",".join(missing),
     )
 
@@ -129,7 +160,8 @@ def _model(model: str, concepts: Sequence[ConceptSummary]) -> ModelSummary:
 def flat_json(models: Sequence[ModelSummary], results: Results) -> dict[str, Any]:
     """``<model>/<measure>`` -> number, with the thresholds; undefined values are null."""
     out: dict[str, Any] = {"mode": results.mode, "tau_cra": results.tau["cra"], "tau_vr": results.tau["vr"]}
-    out["index_id"] = results.settings["index_id"]
+    out |= {"index_id": results.settings["index_id"], "scope": results.settings["scope"]}
+    out |= {f"encoder_{name}": label for name, label in results.settings["encoders"].items()}
     for m in models:
         for name, value in vars(m).items():
             if name != "model":

@@ -37,9 +37,10 @@ def summary_table(models: Sequence[ModelSummary], results: Results) -> str:
     ]  # fmt: skip
     lines = [
         f"mode {results.mode}, tau_cra {results.tau['cra']}, tau_vr {results.tau['vr']}; means over concepts",
+        f"encoders: {results.settings['encoders']['clip']}; {results.settings['encoders']['dino']}",
         table(("model", *COLUMNS), rows),
     ]
-    lines += [f"{m.model}: undefined: {m.undefined}" for m in models if m.undefined]
+    lines += [_undefined(m, results) for m in models if m.undefined]
     lines += [f"{m.model}: {m.skipped} images could not be used" for m in models if m.skipped]
     lines += [
         f"{m.model}: VI rec. over {m.vi_n} of {m.concepts} concepts (the others have no recognised image)"
@@ -47,6 +48,17 @@ def summary_table(models: Sequence[ModelSummary], results: Results) -> str:
         if 0 < m.vi_n < m.concepts
     ]
     return "\n".join(lines)
+
+
+def _undefined(m: ModelSummary, results: Results) -> str:
+    """Why a model's values are nan, in words."""
+    words = {
+        "none_recognised": f"no image reaches tau_cra {results.tau['cra']} (the highest cra_sim is {number(m.best_cra_sim)}), "
+        "so VI rec. does not exist and CRT is 0",
+        "cra_not_scored": "CRA was not scored",
+        "vr_not_scored": "VR was not scored",
+    }
+    return f"{m.model}: " + "; ".join(words[w] for w in m.undefined.split(","))
 
 
 def concept_table(concepts: Sequence[ConceptSummary]) -> str:
@@ -67,6 +79,23 @@ def search_text(hits: Mapping[str, Any]) -> str:
         for i, h in enumerate(hits["patches"])
         if h
     ]
+    clip, dino = hits["encoders"]
     return "\n\n".join(
-        [table(("reference", "cosine"), image), table(("patch", "reference", "cell", "cosine"), patches)]
+        [
+            f"encoders: {clip}; {dino}",
+            table(("reference", "cosine"), image),
+            table(("patch", "reference", "cell", "cosine"), patches),
+        ]
+    )
+
+
+def cache_text(path: str, facts: Mapping[str, float]) -> str:
+    """What the cache holds, a line each."""
+    return "\n".join(
+        [
+            f"cache    {path}",
+            f"vectors  {facts['vectors']:.0f}, {facts['vector_bytes'] / 1e6:.1f} MB, oldest {facts['oldest_days']:.1f} days",
+            f"files    {facts['files']:.0f} known by size and time",
+            f"derived  {facts['derived_bytes'] / 1e6:.1f} MB of memory maps of indexes",
+        ]
     )

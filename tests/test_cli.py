@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from toys import TINY_VIT, draw, make_gen, make_refs, tiny_clip, tiny_vit, write
 
+from iconicity.cli import main
+
 ICONICITY = str(Path(sys.executable).with_name("iconicity"))
 
 
-def run(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([ICONICITY, *map(str, args)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == code, done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
-    return done
+@dataclass(frozen=True)
+class Done:
+    stdout: str
+    stderr: str
+
+
+def run(*args: object, code: int = 0) -> Done:
+    """The command in this process: the libraries are loaded once. An exception that is not an exit fails the test."""
+    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["iconicity", *map(str, args)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    signal.signal(signal.SIGTERM, handler)
+    assert (stopped.value.code or 0) == code, err.getvalue() + out.getvalue()
+    return Done(out.getvalue(), err.getvalue())
+
+
+def run_alone(*args: object) -> subprocess.CompletedProcess[str]:
+    """The installed command in a process of its own."""
+    return subprocess.run([ICONICITY, *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +65,7 @@ def models(root: Path) -> list[object]:
 
 COMMANDS = [
     (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"),
-    ("score",), ("summary",), ("search",), ("demo",),
+    ("score",), ("summary",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
 ]  # fmt: skip
 
 
@@ -79,7 +100,10 @@ def test_score_summary_search_info_verify(place: Path, tmp_path: Path) -> None:
     assert hits["image"][0]["ref_id"] == "beta/00.png" and len(hits["patches"]) == 16
     assert json.loads(run("index", "info", "--index", place / "i", "--json").stdout)["counts"]["kept"] == 9
     assert "distance" in run("index", "info", "--index", place / "i").stdout
-    assert "whole" in run("index", "verify", "--index", place / "i").stdout
+    alone = run_alone("index", "verify", "--index", place / "i")
+    assert alone.returncode == 0 and "whole" in alone.stdout and alone.stderr == ""
+    alone = run_alone("summary", tmp_path)
+    assert alone.returncode == 1 and alone.stderr.startswith("error: ") and "Traceback" not in alone.stderr
 
 
 def test_published_flag_names(place: Path, tmp_path: Path) -> None:
@@ -124,6 +148,13 @@ def test_add_and_remove(place: Path, tmp_path: Path) -> None:
         (["score", "--index", "i", "--gen", "a=g", "--model", "b"], "--model names the one"),
         (["score", "--index", "i", "--gen", "g", "--refs", "r"], "belongs to 'iconicity index build'"),
         (["score", "--index", "i", "--gen", "g", "--cache", "c", "--no-cache"], "exclude each other"),
+        (["score", "--index", "i", "--gen", "m1="], "names no folder"),
+        (["score", "--index", "i", "--gen", "g", "--encoders", "offline"], "index's own encoders"),
+        (["score", "--index", "i", "--gen", "g", "--search", "approximate"], "belong to --scope all"),
+        (["score", "--index", "i", "--gen", "g", "--patch-tau", "60"], "-1<=x<=1"),
+        (["score", "--index", "i", "--gen", "g", "--workers", "-1"], "--workers"),
+        (["score", "--index", "i", "--gen", "g", "--batch-size", "none"], "--batch-size"),
+        (["cache", "clear", "--older-than", "-1"], "--older-than"),
         (["score", "--metric", "fid"], "fid"),
         (["index", "build"], "--refs"),
         (["nonsense"], "No such command"),
@@ -134,11 +165,41 @@ def test_usage_errors(args: list[str], message: str) -> None:
 
 
 def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
     for args, message in (
         (["score", "--index", tmp_path / "none", "--gen", place / "gen" / "m1"], "iconicity index build"),
         (["summary", tmp_path], "iconicity score"),
         (["index", "build", "--refs", tmp_path / "none", "--index", tmp_path / "x", *models(place)], "no such folder"),
         (["score", "--index", place / "i", "--gen", f"m={place / 'gen'}", "--out", tmp_path / "o"], "--gen-root"),
+        (
+            ["score", "--index", place / "i", "--gen", place / "gen" / "m1" / "alpha", "--out", tmp_path / "o"],
+            "name the folder above",
+        ),
+        (
+            ["index", "build", "--refs", place / "refs" / "beta", "--index", tmp_path / "x", *models(place)],
+            "the folder above",
+        ),
+        (["score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "file"], "a file"),
+        (["score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "file" / "x"], "file"),
+        (["index", "build", "--refs", place / "refs", "--index", tmp_path / "file", *models(place)], "a file"),
+        (["index", "info", "--index", tmp_path / "file"], "a file"),
+        (["demo", "--out", tmp_path / "file"], "file"),
+        (
+            [
+                "score",
+                "--index",
+                place / "i",
+                "--gen",
+                place / "gen" / "m1",
+                "--metric",
+                "cra",
+                "--out",
+                tmp_path / "o",
+                "--outcsv",
+                place / "refs",
+            ],
+            "refs",
+        ),
         (["search", tmp_path / "none.png", "--index", place / "i"], "cannot be read"),
         (
             ["index", "build", "--refs", place / "refs", "--index", tmp_path / "x", "--clip-model", tmp_path / "no"],
@@ -186,3 +247,79 @@ def test_signals_stop_with_their_codes_and_the_work_goes_on(
     assert process.returncode == code, stderr
     assert "run the same command again" in stderr and "Traceback" not in stderr
     assert "160 references kept" in run(*args).stdout
+
+
+def test_a_small_disk_is_an_error_that_loses_nothing(place: Path, tmp_path: Path) -> None:
+    """Full disks as a limit on file sizes."""
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    signal_safe = (
+        "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from iconicity.cli import main; main()"
+    )
+    for args in (
+        ["index", "build", "--refs", place / "refs", "--index", tmp_path / "x", "--workers", "0", *models(place)],
+        ["score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "o", "--no-cache"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", signal_safe, *map(str, args)],
+            capture_output=True, text=True, timeout=300, preexec_fn=limit,
+        )  # fmt: skip
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert not list((tmp_path / "o").glob(".*.tmp"))
+
+
+def test_scope_all_cache_and_workers(place: Path, tmp_path: Path) -> None:
+    cache = ["--cache", tmp_path / "c"]
+    base = [
+        "score",
+        "--index",
+        place / "i",
+        "--gen",
+        place / "gen" / "m1",
+        "--out",
+        tmp_path / "o",
+        "--scope",
+        "all",
+        *cache,
+    ]
+    assert "9 images scored, 9 embedded" in run(*base, "--workers", 1, "--batch-size", 5).stdout
+    assert "9 images scored, 0 embedded" in run(*base, "--patch-tau", 0.9).stdout
+    assert "own_rank" in (tmp_path / "o" / "results_cra_dynamic.csv").read_text()
+    facts = json.loads(run("cache", "info", *cache, "--json").stdout)
+    assert facts["vectors"] == 18 and facts["files"] == 9 and facts["derived_bytes"] > 0
+    assert "vectors  18" in run("cache", "info", *cache).stdout
+    assert " 0 vectors forgotten" in run("cache", "clear", "--older-than", 1, *cache).stdout
+    assert " 18 vectors forgotten" in run("cache", "clear", *cache).stdout
+    assert json.loads(run("cache", "info", *cache, "--json").stdout)["derived_bytes"] == 0
+
+
+def test_token_mode_from_the_command_line(place: Path, tmp_path: Path) -> None:
+    run("index", "build", "--refs", place / "refs", "--index", tmp_path / "t", "--patch-mode", "token", *models(place))
+    base = ["score", "--index", tmp_path / "t", "--gen", place / "gen" / "m1", "--out", tmp_path / "o"]
+    assert "--patch-tau is missing" in run(*base, code=1).stderr
+    assert "tau_vr 0.9" in run(*base, "--patch-tau", 0.9).stdout
+    assert "token mode" in run("index", "info", "--index", tmp_path / "t").stdout
+
+
+def test_precision_and_stored_numbers_are_part_of_an_index(place: Path, tmp_path: Path) -> None:
+    half = ["--precision", "bf16", "--vectors", "float16"]
+    run("index", "build", "--refs", place / "refs", "--index", tmp_path / "h", *half, *models(place))
+    text = run("index", "info", "--index", tmp_path / "h").stdout
+    assert "bf16" in text and "vectors float16" in text
+    assert "whole" in run("index", "verify", "--index", tmp_path / "h").stdout
+    run("score", "--index", tmp_path / "h", "--gen", place / "gen" / "m1", "--out", tmp_path / "o")
+    done = run("index", "build", "--refs", place / "refs", "--index", tmp_path / "h", *models(place), code=1)
+    assert "precision: bf16 against fp32" in done.stderr
+
+
+def test_info_of_an_index_imports_no_engine(place: Path) -> None:
+    code = (
+        "import sys; from iconicity.indexer.info import index_facts; from pathlib import Path;"
+        f"index_facts(Path({str(place / 'i')!r}), concepts=False);"
+        "print([m for m in ('torch', 'lancedb', 'pandas') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

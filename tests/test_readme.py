@@ -34,7 +34,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 8
+    assert len(commands) == 10
     for line in commands:
         args = shlex.split(line)
         done = subprocess.run([BIN / args[0], *args[1:]], capture_output=True, text=True, timeout=300)
@@ -68,9 +68,9 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
 
 
 def test_options_and_columns_the_readme_names_are_real() -> None:
-    cli, results = (ROOT / "cli.py").read_text(), (ROOT / "scorer" / "results.py").read_text()
+    cli, tables = (ROOT / "cli.py").read_text(), (ROOT / "scorer" / "tables.py").read_text()
     for flag in set(re.findall(r"`(--[a-z-]+)", README)):
         assert f'"{flag}"' in cli, flag
     for row in re.findall(r"^\| `results_.*$", README, re.M):
         for name in re.findall(r"[a-z][a-z0-9]*_[a-z0-9_]+|\bslug\b|\bmodel\b", row.split("|", 2)[2]):
-            assert f'"{name}"' in results, name
+            assert f'"{name}"' in tables, name

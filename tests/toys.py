@@ -39,7 +39,9 @@ class ToyEncoder:
         self.spec = EncoderSpec("toy", "thumbnail", sha, {"size": 8}, "all", dim)
         self.forwards = 0
 
-    def prepare(self, image: Image.Image) -> torch.Tensor:
+    device = "cpu"
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
         small = np.asarray(image.resize((8, 8), Image.Resampling.BOX), np.float64) / 255.0 - 0.5
         return torch.from_numpy(small.transpose(2, 0, 1).copy())
 

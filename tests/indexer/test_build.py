@@ -16,10 +16,10 @@ import pytest
 from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
-from iconicity.indexer.errors import IndexFormatError, IndexLockedError, InputError, SettingsError
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
+from iconicity.indexer.files import lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import builder_lock
 from iconicity.indexer.verify import verify_index
 
 
@@ -214,7 +214,7 @@ def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
 def test_no_dedup_and_another_grid(refs: Path, tmp_path: Path) -> None:
     report = build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None, grid=(2, 3))
     assert report.dropped == 0 and report.kept == 12
-    assert open_index(tmp_path / "i").block().patches.shape == (12, 6, 24)
+    assert open_index(tmp_path / "i").block(["alpha", "beta", "gamma"]).patches.shape == (12, 6, 24)
     assert_fresh(tmp_path / "i", refs, tmp_path, dedup_distance=None, grid=(2, 3))
 
 
@@ -240,8 +240,8 @@ def test_a_folder_with_other_files_is_not_taken_for_an_index(refs: Path, tmp_pat
 
 def test_a_second_builder_is_refused_and_names_the_first(refs: Path, tmp_path: Path) -> None:
     with (
-        builder_lock(tmp_path / "i"),
-        pytest.raises(IndexLockedError, match=f"process {os.getpid()} on"),
+        lock(tmp_path / "i", "building this index"),
+        pytest.raises(LockedError, match=f"process {os.getpid()} on"),
     ):
         build_index(refs, tmp_path / "i", toy_encoders())
 
@@ -261,7 +261,7 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from toys import toy_encoders
-from iconicity.indexer import build, manifest, store
+from iconicity.indexer import build, manifest, pipeline, store
 
 build.COMMIT_IMAGES = 2
 left = [int(sys.argv[4])]
@@ -283,7 +283,7 @@ for name in ("upsert", "delete", "compact", "sync", "drop_old_versions"):
     setattr(store.ReferenceStore, name, dying(getattr(store.ReferenceStore, name)))
 build.write_manifest = dying(build.write_manifest)
 manifest.write_atomically = dying(manifest.write_atomically)
-build.decode = dying(build.decode)
+pipeline.load = dying(pipeline.load)
 build.build_index(Path(sys.argv[2]), Path(sys.argv[3]), toy_encoders())
 print("finished", left[0])
 """
@@ -346,6 +346,70 @@ def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.Mon
         read.append(path)
         return read_bytes(path)
 
-    monkeypatch.setattr("iconicity.indexer.build.read_bytes", counted)
+    monkeypatch.setattr("iconicity.indexer.pipeline.read_bytes", counted)
     build_index(refs, tmp_path / "i", toy_encoders())
     assert len(read) == len(set(read)) == 12
+
+
+def test_workers_and_batches_make_the_same_index(refs: Path, tmp_path: Path) -> None:
+    for workers, batch in ((0, None), (1, 7), (4, 1)):
+        build_index(refs, tmp_path / f"i{workers}", toy_encoders(), workers=workers, batch_size=batch)
+    assert rows(tmp_path / "i0") == rows(tmp_path / "i1") == rows(tmp_path / "i4")
+
+
+def test_a_file_or_a_foreign_folder_is_no_place_for_an_index(refs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.txt").write_bytes(b"x")
+    for name, message in (("file", "a file"), ("docs", "other files")):
+        with pytest.raises(IndexFormatError, match=message):
+            build_index(refs, tmp_path / name, toy_encoders())
+    assert [p.name for p in (tmp_path / "docs").iterdir()] == ["thesis.txt"]
+
+
+def test_a_damaged_manifest_is_written_anew(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    (tmp_path / "i" / "manifest.json").write_text("{")
+    encoders = toy_encoders()
+    build_index(refs, tmp_path / "i", encoders)
+    assert forwards(encoders) == 0
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_a_damaged_version_file_is_an_error_not_a_panic(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    for path in (tmp_path / "i").rglob("_versions/*.manifest"):
+        path.write_bytes(path.read_bytes()[-300:])
+    with pytest.raises(CorruptIndexError, match="delete the folder"):
+        open_index(tmp_path / "i")
+    with pytest.raises(CorruptIndexError, match="delete the folder"):
+        build_index(refs, tmp_path / "i", toy_encoders())
+    (tmp_path / "i" / "manifest.json").unlink()
+    with pytest.raises(IndexFormatError, match="delete the folder"):
+        build_index(refs, tmp_path / "i", toy_encoders())
+
+
+def test_a_mended_file_is_skipped_no_longer_however_its_path_is_spelt(refs: Path, tmp_path: Path) -> None:
+    good = (refs / "alpha" / "01.png").read_bytes()
+    (refs / "alpha" / "01.png").write_bytes(b"x")
+    assert len(build_index(refs, tmp_path / "i", toy_encoders()).skipped) == 1
+    (refs / "alpha" / "01.png").write_bytes(good)
+    (tmp_path / "link").symlink_to(refs)
+    report = add_references(tmp_path / "link", tmp_path / "i", load=lambda c, d: toy_encoders())
+    assert report.skipped == [] and open_index(tmp_path / "i").manifest["skipped"] == []
+
+
+def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
+    (refs / "alpha" / "01.png").write_bytes(b"x")
+    build_index(refs, tmp_path / "i", toy_encoders())
+    report = remove_references(tmp_path / "i", ref_ids=["alpha/01.png"], load=lambda c, d: toy_encoders())
+    assert report.skipped == []
+
+
+def test_pipes_and_names_that_are_not_text_are_skipped(refs: Path, tmp_path: Path) -> None:
+    os.mkfifo(refs / "alpha" / "pipe.png")
+    Path(os.fsdecode(bytes(refs / "alpha") + b"/bad\xff.png")).write_bytes(b"x")
+    report = build_index(refs, tmp_path / "i", toy_encoders())
+    reasons = {Path(s.path).name: s.reason for s in report.skipped}
+    assert reasons == {"pipe.png": "not a regular file", "bad\\xff.png": "file name is not UTF-8; rename it"}
+    assert_fresh(tmp_path / "i", refs, tmp_path)

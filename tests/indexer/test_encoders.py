@@ -17,7 +17,6 @@ import torch
 from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_vit
 
 from iconicity.indexer import encoder_clip, encoder_offline, encoder_timm
-from iconicity.indexer.embed import Embedder
 from iconicity.indexer.encoders import (
     EncoderChoice,
     Encoders,
@@ -97,7 +96,7 @@ def test_pools_are_their_definitions(name: str, pool: str, tmp_path: Path) -> No
             encoder_timm.load(name, str(weights), None, pool)
         return
     encoder = encoder_timm.load(name, str(weights), None, pool)
-    x = torch.stack([encoder.prepare(draw(i)) for i in range(2)])
+    x = torch.stack([encoder.preprocess(draw(i)) for i in range(2)])
     with torch.inference_mode():
         tokens = encoder._model.forward_features(x).double().numpy()
     prefix = encoder._model.num_prefix_tokens
@@ -110,7 +109,7 @@ def test_pools_are_their_definitions(name: str, pool: str, tmp_path: Path) -> No
 
 def test_image_size_sets_model_and_transform(vit_file: Path) -> None:
     encoder = encoder_timm.load(TINY_VIT, str(vit_file), 96, "all")
-    assert tuple(encoder.prepare(draw(1)).shape) == (3, 96, 96)
+    assert tuple(encoder.preprocess(draw(1)).shape) == (3, 96, 96)
     assert encode(encoder, [draw(1)]).shape == (1, encoder.spec.dim)
     assert encoder.spec.preprocess["input_size"] == [3, 96, 96] or encoder.spec.preprocess["input_size"] == (3, 96, 96)
 
@@ -171,30 +170,6 @@ def test_vectors_that_are_no_direction_are_an_error() -> None:
     for bad in (torch.full((1, 3), float("nan")), torch.zeros(1, 3)):
         with pytest.raises(ModelUnavailableError, match="NaN or zero"):
             unit_rows(bad)
-
-
-def test_batch_size_and_company_do_not_matter(clip_dir: Path, vit_file: Path) -> None:
-    encoders = load_encoders(EncoderChoice(clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file)))
-    images = [draw(i, (60 + i, 50)) for i in range(5)]
-    results = []
-    for batch in (1, 7, 64):
-        embedder = Embedder(encoders, 2, 3, batch)
-        results.append(embedder.embed([embedder.prepare(i) for i in images]))
-    embedder = Embedder(encoders, 2, 3)
-    results.append([embedder.embed([embedder.prepare(i)])[0] for i in images])
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            assert a.clip is not None and b.clip is not None and a.patches is not None and b.patches is not None
-            assert a.patches.shape == (6, encoders.dino.spec.dim)
-            np.testing.assert_allclose(a.clip, b.clip, atol=1e-6)
-            np.testing.assert_allclose(a.patches, b.patches, atol=1e-6)
-
-
-def test_embedder_computes_only_what_is_wanted(clip_dir: Path, vit_file: Path) -> None:
-    encoders = load_encoders(EncoderChoice(clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file)))
-    embedder = Embedder(encoders, 2, 2)
-    a, b = embedder.embed([embedder.prepare(draw(1), clip=False), embedder.prepare(draw(1), patches=False)])
-    assert a.clip is None and a.patches is not None and b.clip is not None and b.patches is None
 
 
 def test_offline_weights_are_the_packages(tmp_path: Path) -> None:

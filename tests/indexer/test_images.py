@@ -13,7 +13,7 @@ from PIL import Image
 from toys import draw, write
 
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.images import concept_name, decode, discover, read_bytes, read_concepts
+from iconicity.indexer.images import concept_name, decode, discover, read_bytes, read_concepts, shown
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -127,7 +127,7 @@ def test_discover_sorts_and_ignores(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     found = discover(tmp_path)
     assert [f.concept for f in found.folders] == ["the_one"]
-    assert [p.name for p in found.folders[0].files] == ["a.jpg", "b.PNG", "x.png"]
+    assert found.folders[0].names == ("a.jpg", "b.PNG", "x.png")
     assert sorted(p.name for p in found.ignored) == ["c.gif", "nested", "notes.txt"]
 
 
@@ -138,13 +138,14 @@ def test_two_folders_of_one_concept_are_an_error_that_names_both(tmp_path: Path)
         discover(tmp_path)
 
 
-def test_names_that_are_not_text_are_ignored(tmp_path: Path) -> None:
+def test_names_that_are_not_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     Path(os.fsdecode(bytes(tmp_path / "c") + b"/bad\xff.png")).write_bytes(b"x")
     write(tmp_path / "c" / "good.png", draw(0))
     found = discover(tmp_path)
-    assert [p.name for p in found.folders[0].files] == ["good.png"]
-    assert len(found.ignored) == 1
+    assert found.folders[0].names == ("good.png",)
+    assert len(found.unnamed) == 1 and found.ignored == ()
+    assert shown(found.unnamed[0][1]).endswith("bad\\xff.png")
 
 
 def test_concepts_of_a_csv(tmp_path: Path) -> None:

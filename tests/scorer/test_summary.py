@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
-from iconicity.scorer.results import SCHEMA, Results
+from iconicity.scorer.results import SCHEMA, Results, ScoresWriter, require_results
 from iconicity.scorer.summary import flat_json, summarise
 from iconicity.scorer.text import concept_table, summary_table
 
@@ -19,9 +19,22 @@ def row(concept: str, s: float | None, reused: int | None, status: str = "ok") -
     return {**dict.fromkeys(SCHEMA.names), "model": "m", "concept": concept, "cra_sim": s, "p": p, "status": status}
 
 
-def results(*rows: dict[str, Any]) -> Results:
-    table = pa.Table.from_pylist(list(rows), SCHEMA)
-    return Results(Path("r"), "dynamic", {"index_id": "x"}, {"cra": 0.75, "vr": 0.6}, {"m": table})
+Make = Callable[..., Results]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Make:
+    """Rows written to a results directory of their own."""
+
+    def make(*rows: dict[str, Any]) -> Results:
+        settings = {"index_id": "x", "scope": "concept", "encoders": {"clip": "CLIP", "dino": "vit"}}
+        with ScoresWriter(tmp_path / "r", "dynamic", settings, {"cra": 0.75, "vr": 0.6}) as writer:
+            for r in rows:
+                writer.write(r)
+            writer.commit()
+        return require_results(tmp_path / "r")
+
+    return make
 
 
 MIXED = (
@@ -33,7 +46,7 @@ MIXED = (
 )
 
 
-def test_macro_means_by_hand() -> None:
+def test_macro_means_by_hand(results: Make) -> None:
     (m,), (a, b) = summarise(results(*MIXED))
     assert (a.images, a.skipped, a.recognised) == (3, 1, 2)
     assert a.cra == pytest.approx(2 / 3) and a.vi_recognised == pytest.approx(0.5)
@@ -45,25 +58,25 @@ def test_macro_means_by_hand() -> None:
     assert m.undefined == ""
 
 
-def test_vi_scope_all() -> None:
+def test_vi_scope_all(results: Make) -> None:
     (_,), (a, _) = summarise(results(*MIXED), "all")
     assert a.crt == pytest.approx(2 / 3 * (1 / 3))
     with pytest.raises(ValueError, match="recognised or all"):
         summarise(results(*MIXED), "some")
 
 
-def test_undefined_values_are_named() -> None:
+def test_undefined_values_are_named(results: Make) -> None:
     (m,), _ = summarise(results(row("a", 0.1, 2), row("b", 0.2, 1)))
     assert m.undefined == "none_recognised" and m.crt == 0 and math.isnan(m.vi_recognised)
     assert flat_json([m], results())["m/vi_recognised"] is None
-    assert "undefined: none_recognised" in summary_table([m], results())
+    assert "no image reaches tau_cra 0.75 (the highest cra_sim is 0.200)" in summary_table([m], results())
     (m,), _ = summarise(results(row("a", 0.9, None)))
     assert m.undefined == "vr_not_scored" and math.isnan(m.crt) and m.cra == 1
     (m,), _ = summarise(results(row("a", None, 2)))
     assert m.undefined == "cra_not_scored" and m.vr_all == 0.5 and math.isnan(m.crt)
 
 
-def test_text_says_how_many() -> None:
+def test_text_says_how_many(results: Make) -> None:
     models, concepts = summarise(results(*MIXED))
     text = summary_table(models, results())
     assert "1 images could not be used" in text and "over 1 of 2 concepts" in text

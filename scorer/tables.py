@@ -1,0 +1,193 @@
+"""The CSV and meta files of a results directory, derived from its stored maxima: published columns first, then ours."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from iconicity.indexer.files import replacing, write_atomically
+from iconicity.indexer.index import Index
+from iconicity.scorer.metrics import own_margin, passes, patch_statistics, unresolved, visual_reuse
+from iconicity.scorer.results import Results
+
+PUBLISHED_CRA = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "cra_sim", "cra_pass"]
+PUBLISHED_VR = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "grid_rows", "grid_cols"]
+PUBLISHED_VR += ["n_ref_patches", "n_gen_patches", "vr_max", "vr_mean", "vr_p90"]
+DYNAMIC = ["ref_images_kept", "n_ref_before", "n_ref_kept", "n_ref_dups_removed"]
+OURS_CRA = ["best_ref_id", "best_ref_path"]
+OURS_VR = ["best_ref_id", "best_ref_path", "vr", "vi"]
+SCOPE_ALL = {
+    "cra": ["other_sim", "other_ref_id", "own_rank"],
+    "vr": ["vr_all", "vr_other", "own_margin", "unresolved"],
+}
+OURS = ["tau", "encoder", "gen_relpath", "gen_sha256", "status", "reason"]
+_PLAIN = ["model", "concept", "gen_path", "gen_relpath", "gen_sha256", "n_ref_before", "n_ref_kept"]
+_PLAIN += ["n_ref_dups_removed", "status", "reason"]
+_COLUMNS = {
+    "cra": [*_PLAIN, "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
+    "vr": [*_PLAIN, "p", "p_ref_id", "p_other", "p_other_upper"],
+}
+
+
+def columns(metric: str, results: Results) -> list[str]:
+    """Header of a metric's CSV file."""
+    dynamic = DYNAMIC if results.mode == "dynamic" else []
+    scope = SCOPE_ALL[metric] if results.settings["scope"] == "all" else []
+    published, ours = (PUBLISHED_CRA, OURS_CRA) if metric == "cra" else (PUBLISHED_VR, OURS_VR)
+    return [*published, *dynamic, *ours, *scope, *OURS]
+
+
+@dataclass(frozen=True)
+class _Concept:
+    """Of a concept's references: the paths by ref_id, the first kept path, and all kept ones joined."""
+
+    paths: Mapping[str, str]
+    first: str
+    kept: str
+    n_kept: int
+
+
+class ReferencePaths:
+    """Paths of references, read for the concepts at hand."""
+
+    _MOST = 4096  # concepts in memory
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._known: dict[str, _Concept] = {}
+
+    def of(self, concepts: Iterable[str]) -> Mapping[str, _Concept]:
+        """Facts of some concepts."""
+        new = sorted(set(concepts) - self._known.keys())
+        if len(self._known) + len(new) > self._MOST:
+            self._known, new = {}, sorted(set(concepts))
+        by_concept: dict[str, list[Any]] = {c: [] for c in new}
+        for r in (self._index.references(new) if new else {}).values():
+            by_concept[r.concept].append(r)
+        for concept, references in by_concept.items():
+            kept = [r.path for r in references if r.kept]
+            paths = {r.ref_id: r.path for r in references}
+            self._known[concept] = _Concept(paths, kept[0] if kept else "", ";".join(kept), len(kept))
+        return self._known
+
+
+def write_csv(path: Path, metric: str, results: Results, references: ReferencePaths) -> None:
+    """Write a metric's CSV file: passing, failing and skipped rows of the models scored for it."""
+    header = columns(metric, results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as tmp, tmp.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(header)
+        for model in results.models:
+            if not is_scored(results, model, metric):
+                continue
+            for batch in results.batches(model, _COLUMNS[metric]):
+                derived = derive(metric, batch, results, references)
+                writer.writerows(zip(*(derived[name] for name in header), strict=True))
+
+
+def is_scored(results: Results, model: str, metric: str) -> bool:
+    """Whether any row of a model has a value of a metric."""
+    column = "cra_sim" if metric == "cra" else "p"
+    return any(b.column(0).null_count < b.num_rows for b in results.batches(model, [column]))
+
+
+def derive(
+    metric: str, batch: pa.Table, results: Results, references: ReferencePaths
+) -> dict[str, Sequence[Any] | npt.NDArray[Any]]:
+    """A batch's CSV columns by name; cells that have no value are None."""
+    n = batch.num_rows
+    rows, cols = results.settings["grid"]
+    concepts = batch.column("concept").to_pylist()
+    facts = references.of(concepts)
+    own = [facts[c] for c in concepts]
+    plain = {name: batch.column(name).to_pylist() for name in _PLAIN}
+    per_image = rows * cols
+    label = results.settings["encoders"]["clip" if metric == "cra" else "dino"]
+    out: dict[str, Sequence[Any] | npt.NDArray[Any]] = {
+        **plain, "mode": [results.mode] * n, "slug": concepts, "gen_image_path": plain["gen_path"],
+        "ref_image_path": [f.first for f in own], "ref_images_kept": [f.kept for f in own],
+        "grid_rows": [rows] * n, "grid_cols": [cols] * n, "n_gen_patches": [per_image] * n,
+        "n_ref_patches": [per_image * (f.n_kept if results.mode == "dynamic" else min(1, f.n_kept)) for f in own],
+        "tau": [results.tau[metric]] * n, "encoder": [label] * n,
+    }  # fmt: skip
+    out |= _cra(batch, results) if metric == "cra" else _vr(batch, results)
+    best = out["best_ref_id"]
+    out["best_ref_path"] = [f.paths.get(b, "") if b else None for f, b in zip(own, best, strict=True)]
+    return out
+
+
+def _cra(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
+    tau = results.tau["cra"]
+    assert tau is not None
+    similarity = batch.column("cra_sim").to_pylist()
+    passed = passes(np.array([np.nan if s is None else s for s in similarity], np.float32), tau).tolist()
+    return {
+        "cra_sim": similarity,
+        "cra_pass": [None if s is None else p for s, p in zip(similarity, passed, strict=True)],
+        "best_ref_id": batch.column("cra_ref_id").to_pylist(),
+        **{name: batch.column(name).to_pylist() for name in SCOPE_ALL["cra"]},
+    }
+
+
+def _vr(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
+    tau = results.tau["vr"]
+    assert tau is not None
+    p, has = patch_matrix(batch, "p")
+    other, has_other = patch_matrix(batch, "p_other")
+    top, mean, p90 = patch_statistics(p)
+    reuse = visual_reuse(p, tau)
+    best: list[str | None] = []
+    for ids, i, ok in zip(batch.column("p_ref_id").to_pylist(), _argmax(p), has, strict=True):
+        best.append(ids[i] if ok else None)
+    # a concept without references (scope all) has no own maxima: every match is another's
+    both = np.fmax(p, other)
+    upper, _ = patch_matrix(batch, "p_other_upper")
+    return {
+        "vr_max": _cells(top, has), "vr_mean": _cells(mean, has), "vr_p90": _cells(p90, has),
+        "vr": _cells(reuse, has), "vi": _cells(1.0 - reuse, has), "best_ref_id": best,
+        "vr_all": _cells(visual_reuse(both, tau), has_other), "vr_other": _cells(visual_reuse(other, tau), has_other),
+        "own_margin": _cells(own_margin(p, other), has & has_other),
+        "unresolved": _cells(unresolved(both, upper, tau).sum(axis=-1), has_other),
+    }  # fmt: skip
+
+
+def patch_matrix(batch: pa.Table, column: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """A list column as (n, K) float32, nan where null, and (n,) whether a row has values."""
+    array = batch.column(column).combine_chunks()
+    has = array.is_valid().to_numpy(zero_copy_only=False)
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    k = len(flat) // int(has.sum()) if has.any() else 1
+    out = np.full((len(has), k), np.nan, np.float32)
+    out[has] = flat.reshape(-1, k)
+    return out, has
+
+
+def _argmax(p: npt.NDArray[np.float32]) -> list[int]:
+    best: list[int] = np.where(np.isnan(p), -2.0, p).argmax(axis=1).tolist()
+    return best
+
+
+def _cells(values: npt.NDArray[Any], has: npt.NDArray[np.bool_]) -> list[Any]:
+    return [v if ok else None for v, ok in zip(values.tolist(), has.tolist(), strict=True)]
+
+
+def skipped_rows(results: Results) -> Iterator[dict[str, str]]:
+    """Model, path, concept and reason of each image that could not be used."""
+    names = ["model", "gen_path", "concept", "status", "reason"]
+    for batch in results.batches(columns=names):
+        bad = batch.filter(pa.compute.not_equal(batch.column("status"), "ok"))
+        yield from bad.drop_columns(["status"]).to_pylist()
+
+
+def write_meta(path: Path, facts: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

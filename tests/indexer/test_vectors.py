@@ -1,0 +1,60 @@
+"""All vectors as arrays: the rows of the index, sorted by concept, made anew when they are not its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toys import draw, make_refs, toy_encoders, write
+
+from iconicity.indexer.build import build_index
+from iconicity.indexer.index import open_index
+from iconicity.indexer.vectors import open_vectors
+from iconicity.indexer.verify import verify_index
+
+
+@pytest.mark.parametrize("vectors", ["float32", "float16"])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_arrays_are_the_index_sorted_by_concept(refs: Path, tmp_path: Path, vectors: str, mapped: bool) -> None:
+    make_refs(refs, ["a", "a-b", "alpha"])  # names whose order differs from that of their rows' keys
+    build_index(refs, tmp_path / "i", toy_encoders(), vectors=vectors)
+    index = open_index(tmp_path / "i")
+    held = open_vectors(index, tmp_path / "cache" if mapped else None)
+    assert held.clip.dtype == vectors and held.ref_ids.to_pylist() == sorted(held.ref_ids.to_pylist())
+    assert sorted(held.concepts) == sorted(index.concepts())
+    for concept in (*held.concepts, "none", "zzz"):
+        lo, hi = held.rows_of(concept)
+        block = index.block([concept])
+        assert held.ref_ids.to_pylist()[lo:hi] == [r.ref_id for r in block.references]
+        assert np.array_equal(np.asarray(held.patches[lo:hi], np.float32), block.patches)
+        assert np.array_equal(np.asarray(held.clip[lo:hi], np.float32), block.clip)
+        assert all(held.concept_of(row) == concept for row in range(lo, hi))
+    assert verify_index(tmp_path / "i") == []
+
+
+def test_derived_files_that_are_not_whole_are_made_anew(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    index = open_index(tmp_path / "i")
+    first = open_vectors(index, tmp_path / "cache")
+    expected, folder = np.array(first.patches), first.folder
+    assert folder is not None
+    del first
+    for name in ("patches.npy", "done.json", "references.parquet"):
+        (folder / name).write_bytes((folder / name).read_bytes()[:-7])
+        assert np.array_equal(open_vectors(index, tmp_path / "cache").patches, expected)
+    (folder / "stray").write_bytes(b"")
+    open_vectors(index, tmp_path / "cache")
+    assert (folder / "stray").exists()  # whole files are not made again
+    write(refs / "beta" / "new.png", draw(77))
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert len(open_vectors(open_index(tmp_path / "i"), tmp_path / "cache").ref_ids) == 10
+
+
+def test_float16_halves_the_vectors_and_moves_a_cosine_little(refs: Path, tmp_path: Path) -> None:
+    blocks = []
+    for kind in ("float32", "float16"):
+        build_index(refs, tmp_path / kind, toy_encoders(), vectors=kind)
+        blocks.append(open_index(tmp_path / kind).block(["alpha", "beta"]))
+    assert float(np.abs(blocks[0].clip @ blocks[0].clip.T - blocks[1].clip @ blocks[1].clip.T).max()) < 1e-3
+    assert not np.array_equal(blocks[0].clip, blocks[1].clip)
