@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench-large clean
 
 setup: $(VENV)/.ready
 
@@ -24,6 +24,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	mkdir -p .typing && ln -sfn .. .typing/iconicity
 	$(BIN)/mypy -p iconicity
+
+# 16 million synthetic patches: about 40 GB of disk and an hour.
+bench-large: setup
+	$(BIN)/iconicity bench search --synthetic --patches 16000000 --repeat 1
 
 clean:
 	rm -rf $(VENV) .typing build dist *.egg-info

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from iconicity.indexer.build import BuildReport, Progress, build_index
+from iconicity.indexer.build import build_index
+from iconicity.indexer.builder import BuildReport, Progress
 from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError

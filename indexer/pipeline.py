@@ -224,6 +224,9 @@ def _work(job: Job) -> Loaded:
 
 
 def default_workers(images: int) -> int:
-    """Worker processes for a number of images: none for a few, where starting one costs more than it saves."""
+    """Worker processes for a number of images.
+
+    None for a few, where starting one costs more than it saves.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if images < 64 else max(1, min(8, cores - 1))
+    return 0 if images < 256 else max(1, min(8, cores // 2))

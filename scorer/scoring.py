@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.build import Progress, Skipped
+from iconicity.indexer.builder import Progress, Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import lock

@@ -261,9 +261,9 @@ import os, signal, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from toys import toy_encoders
-from iconicity.indexer import build, manifest, pipeline, store
+from iconicity.indexer import build, builder, manifest, pipeline, store
 
-build.COMMIT_IMAGES = 2
+builder.COMMIT_IMAGES = 2
 left = [int(sys.argv[4])]
 
 def dying(f):
@@ -281,7 +281,7 @@ for name in ("create", "sweep"):
     setattr(store.ReferenceStore, name, staticmethod(dying(getattr(store.ReferenceStore, name))))
 for name in ("upsert", "delete", "compact", "sync", "drop_old_versions"):
     setattr(store.ReferenceStore, name, dying(getattr(store.ReferenceStore, name)))
-build.write_manifest = dying(build.write_manifest)
+builder.write_manifest = dying(builder.write_manifest)
 manifest.write_atomically = dying(manifest.write_atomically)
 pipeline.load = dying(pipeline.load)
 build.build_index(Path(sys.argv[2]), Path(sys.argv[3]), toy_encoders())

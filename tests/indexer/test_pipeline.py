@@ -114,5 +114,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     pytest.fail("the worker lives on")
 
 
-def test_few_images_are_not_worth_a_process() -> None:
-    assert default_workers(3) == 0 and 1 <= default_workers(10_000) <= 8
+def test_few_images_are_not_worth_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, images, workers in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
+        assert default_workers(images) == workers

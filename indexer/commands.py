@@ -1,0 +1,237 @@
+"""``iconicity index ...``: parse, call, print. Heavy imports stand inside the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.options import (
+    DIRECTORY,
+    csv_options,
+    index_option,
+    loader,
+    model_options,
+    progress_bar,
+    read_prompt_csv,
+    say_skipped,
+    speed,
+    speed_options,
+)
+
+if TYPE_CHECKING:
+    from iconicity.indexer.builder import BuildReport
+
+
+@click.group()
+def index() -> None:
+    """Build and look after an index of reference images.
+
+    \b
+    Example:
+      iconicity index build --refs refs/ --index paintings.index
+    """
+
+
+@index.command("build")
+@click.option(
+    "--refs",
+    "--refdir",
+    "refs",
+    type=DIRECTORY,
+    required=True,
+    help="Folder with one folder of images for each concept.",
+)
+@index_option
+@csv_options
+@click.option(
+    "--encoders",
+    type=click.Choice(["paper", "offline"]),
+    default="paper",
+    show_default=True,
+    help="The paper's CLIP and DINOv3, or EfficientNet-Lite0 (no download).",
+)
+@model_options
+@click.option(
+    "--pool",
+    type=click.Choice(["all", "patch", "cls"]),
+    default="all",
+    show_default=True,
+    help="Which tokens of a patch are averaged.",
+)
+@click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--dedup-distance",
+    type=click.IntRange(0, 64),
+    default=18,
+    show_default=True,
+    help="pHash distance at or below which a reference is a duplicate.",
+)
+@click.option("--no-dedup", is_flag=True, help="Keep every reference.")
+@click.option("--no-exif", is_flag=True, help="Leave images as stored, unrotated, as the published scripts do.")
+@click.option(
+    "--patch-mode",
+    type=click.Choice(["crop", "token"]),
+    default="crop",
+    show_default=True,
+    help="Embed each cell alone, or the image once and average its tokens cell by cell (faster; other numbers).",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the forward passes.",
+)
+@click.option(
+    "--vectors",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="How vectors are stored; float16 halves the index and moves a cosine by up to 5e-5.",
+)
+@speed_options
+def index_build(
+    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None,
+    dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
+    grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
+    precision: str, vectors: str, **pace: int | None,
+) -> int:  # fmt: skip
+    """Embed every reference once. Run again, it embeds only what is new or changed.
+
+    \b
+    Example:
+      iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv
+    """
+    from iconicity.indexer.build import build_index
+    from iconicity.indexer.encoders import EncoderChoice, load_encoders
+
+    choice = EncoderChoice(
+        encoders, clip_model, dino_model, dino_weights, dino_image_size, pool, device, patch_mode, precision
+    )
+    report = build_index(
+        refs,
+        index,
+        load_encoders(choice),
+        concepts=read_prompt_csv(prompt_csv, slug_col),
+        grid=(grid_rows, grid_cols),
+        dedup_distance=None if no_dedup else dedup_distance,
+        exif=not no_exif,
+        vectors=vectors,
+        progress=progress_bar(),
+        **speed(pace),
+    )
+    return _say_build(report, index)
+
+
+@index.command("add")
+@click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="Folder with new files or concepts.")
+@index_option
+@csv_options
+@model_options
+@speed_options
+def index_add(
+    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
+    **models: Any,
+) -> int:  # fmt: skip
+    """Add new files or concepts to an index; nothing is removed.
+
+    \b
+    Example:
+      iconicity index add --refs more_refs/ --index paintings.index
+    """
+    from iconicity.indexer.build import add_references
+
+    concepts = read_prompt_csv(prompt_csv, slug_col)
+    report = add_references(
+        refs, index, load=loader(models), concepts=concepts, progress=progress_bar(),
+        **speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
+    return _say_build(report, index)
+
+
+@index.command("remove")
+@index_option
+@click.option("--concept", "concepts", multiple=True, help="A concept to remove. May be repeated.")
+@click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
+@model_options
+@speed_options
+def index_remove(
+    index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int | None, workers: int | None,
+    **models: Any,
+) -> int:  # fmt: skip
+    """Remove concepts or single references; duplicates of what goes take its place.
+
+    \b
+    Example:
+      iconicity index remove --index paintings.index --concept water_lilies
+    """
+    from iconicity.indexer.build import remove_references
+
+    if not concepts and not ref_ids:
+        raise click.UsageError("name what to remove with --concept or --ref")
+    report = remove_references(
+        index, concepts=concepts, ref_ids=ref_ids, load=loader(models), progress=progress_bar(),
+        **speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
+    return _say_build(report, index)
+
+
+@index.command("info")
+@index_option
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def index_info(index: Path, as_json: bool) -> int:
+    """Say what an index holds: references kept and dropped, encoders, grid, size, versions.
+
+    \b
+    Example:
+      iconicity index info --index paintings.index
+    """
+    from iconicity.indexer.info import LISTED, index_facts, info_text
+
+    facts = index_facts(index, concepts=False)
+    if as_json or facts["counts"]["references"] <= LISTED:
+        facts = index_facts(index)
+    click.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else info_text(facts))
+    return 0
+
+
+@index.command("verify")
+@index_option
+def index_verify(index: Path) -> int:
+    """Test every byte of an index: file digests, row checksums, norms, counts.
+
+    \b
+    Example:
+      iconicity index verify --index paintings.index
+    """
+    from iconicity.indexer.verify import verify_index
+
+    problems = verify_index(index)
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        raise IconicityError(
+            f"{index}: {len(problems)} problems; restore it from a copy, or delete the folder and build it again"
+        )
+    click.echo(f"{index}: whole")
+    return 0
+
+
+def _say_build(report: BuildReport, index: Path) -> int:
+    code = say_skipped(report.skipped, report.notices)
+    if not report.changed:
+        click.echo(f"{index}: nothing has changed, 0 images embedded")
+    else:
+        click.echo(
+            f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
+            f"{report.removed} removed, {len(report.skipped)} skipped"
+        )
+    click.echo(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
+    click.echo(f"index_id {report.index_id}")
+    return code

@@ -1,0 +1,111 @@
+"""What the commands share: their options, progress bars, and the saying of what was passed over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from iconicity.indexer.builder import LoadEncoders, Progress, Skipped
+    from iconicity.indexer.encoders import EncoderChoice
+
+EXIT_SKIPPED = 3
+F = TypeVar("F", bound=Callable[..., Any])
+DIRECTORY = click.Path(path_type=Path)
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(f: F) -> F:
+        for decorator in reversed(decorators):
+            f = decorator(f)
+        return f
+
+    return apply
+
+
+index_option = click.option("--index", "index", type=DIRECTORY, required=True, help="The index directory.")
+
+
+class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number, or the word auto, which is None."""
+
+    name = "auto|N"
+
+    def __init__(self, least: int) -> None:
+        self._range = click.IntRange(least)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        return None if value in (None, "auto") else int(self._range.convert(value, param, ctx))
+
+
+speed_options = options(
+    click.option(
+        "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
+        help="Network inputs a forward pass; auto measures.",
+    ),
+    click.option(
+        "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
+        help="Processes that decode and preprocess; 0: none.",
+    ),
+)  # fmt: skip
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+csv_options = options(
+    click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
+    click.option("--slug-col", default="label_clean", show_default=True, help="Its column of concepts."),
+)
+model_options = options(
+    click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),
+    click.option("--dino-model", help="Patch encoder: any timm model name."),
+    click.option("--dino-weights", help="Its weights: a local safetensors file."),
+    click.option("--dino-image-size", type=click.IntRange(1), help="Its input size in pixels."),
+    device_option,
+)
+
+
+def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
+    from iconicity.indexer.images import read_concepts
+
+    return None if prompt_csv is None else read_concepts(prompt_csv, slug_col)
+
+
+def speed(options: dict[str, int | None]) -> dict[str, Any]:
+    """--batch-size and --workers as the functions take them; auto workers depend on the number of images."""
+    from iconicity.indexer.pipeline import default_workers
+
+    workers = options["workers"]
+    return {"batch_size": options["batch_size"], "workers": default_workers if workers is None else workers}
+
+
+def loader(models: dict[str, Any]) -> LoadEncoders:
+    from iconicity.indexer.encoders import EncoderChoice, reproduce
+
+    choice: EncoderChoice = EncoderChoice(**models)
+    return lambda clip, dino: reproduce(clip, dino, choice)
+
+
+def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
+    for notice in notices:
+        click.echo(f"note: {notice}", err=True)
+    for s in skipped:
+        click.echo(f"skipped: {s.path}: {s.reason}", err=True)
+    return EXIT_SKIPPED if skipped else 0
+
+
+def progress_bar() -> Progress:
+    """A tqdm bar a stage on stderr (images/s, ETA); silent when stderr is no terminal."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            bars[what] = tqdm(total=total, desc=what, unit="img", file=sys.stderr, disable=None)
+        bars[what].update(done - bars[what].n)
+        if done >= total:
+            bars[what].close()
+
+    return update

@@ -1,0 +1,155 @@
+"""``iconicity bench ...``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iconicity.indexer.options import DIRECTORY, model_options, options
+
+if TYPE_CHECKING:
+    from iconicity.indexer.encoders import Encoders
+    from iconicity.scorer.bench.report import Figure
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed and memory here, each figure against another taken in the same run.
+
+    \b
+    Example:
+      iconicity bench encode --encoders offline
+    """
+
+
+bench_options = options(
+    click.option("--images", type=DIRECTORY, help="Images to measure with.  [default: photographs of the demo extra]"),
+    click.option(
+        "--encoders",
+        type=click.Choice(["paper", "offline"]),
+        default="paper",
+        show_default=True,
+        help="As in index build.",
+    ),
+    model_options,
+    click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each figure."),
+    click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON."),
+)
+mode_option = click.option("--patch-mode", type=click.Choice(["crop", "token"]), default="crop", show_default=True)
+fixed_batch_option = click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True)
+workers_option = click.option("--workers", type=click.IntRange(0), default=0, show_default=True)
+
+
+@bench.command("encode")
+@click.option("--n", type=click.IntRange(1), default=16, show_default=True, help="Images of 768 pixels.")
+@mode_option
+@fixed_batch_option
+@workers_option
+@bench_options
+def bench_encode_command(
+    n: int, batch_size: int, workers: int, images: Path | None, repeat: int, as_json: bool, **models: Any
+) -> int:
+    """The pipeline's images/s over those of the raw forward passes.
+
+    \b
+    Example:
+      iconicity bench encode --encoders offline --n 64
+    """
+    from iconicity.scorer.bench.encode import bench_encode
+
+    figures = bench_encode(_bench_encoders(models), images, n, batch_size, workers, repeat)
+    return _say_figures(figures, as_json, {**models, "n": n, "batch_size": batch_size, "workers": workers})
+
+
+@bench.command("score")
+@click.option("--references", default="1,5,20", show_default=True, help="Numbers of references, comma-separated.")
+@click.option("--n", type=click.IntRange(1), default=8, show_default=True, help="Images to score.")
+@click.option("--n-loop", type=click.IntRange(1), default=2, show_default=True, help="Of them in the loop.")
+@mode_option
+@fixed_batch_option
+@workers_option
+@bench_options
+def bench_score_command(
+    references: str, n: int, n_loop: int, batch_size: int, workers: int, images: Path | None, repeat: int,
+    as_json: bool, **models: Any,
+) -> int:  # fmt: skip
+    """Scoring against an index over a loop that embeds the references again for every image.
+
+    \b
+    Example:
+      iconicity bench score --encoders offline --references 1,20
+    """
+    from iconicity.scorer.bench.score import bench_score
+
+    try:
+        numbers = [int(r) for r in references.split(",")]
+    except ValueError as e:
+        raise click.UsageError(f"--references {references}: numbers separated by commas, like 1,5,20") from e
+    figures = bench_score(_bench_encoders(models), images, numbers, max(n, n_loop), n_loop, batch_size, workers, repeat)
+    return _say_figures(
+        figures, as_json, {**models, "n": n, "n_loop": n_loop, "batch_size": batch_size, "workers": workers}
+    )
+
+
+@bench.command("search")
+@click.option("--patches", default="12000,250000", show_default=True, help="Numbers of patches, comma-separated.")
+@click.option(
+    "--synthetic", is_flag=True, help="Random float16 vectors instead of an encoder's: for very large numbers."
+)
+@bench_options
+def bench_search_command(
+    patches: str, synthetic: bool, images: Path | None, repeat: int, as_json: bool, **models: Any
+) -> int:
+    """Exact product, approximate index and settled decisions over many patches.
+
+    \b
+    Example:
+      iconicity bench search --encoders offline --patches 12000
+    """
+    from iconicity.scorer.bench.run import run_search
+
+    try:
+        numbers = [int(p) for p in patches.split(",")]
+    except ValueError as e:
+        raise click.UsageError(f"--patches {patches}: numbers separated by commas") from e
+    load = lambda: _bench_encoders({**models, "patch_mode": "token"})  # noqa: E731
+    figures = run_search(load, images, numbers, synthetic, repeat)
+    return _say_figures(figures, as_json, {**models, "patches": patches, "synthetic": synthetic})
+
+
+@bench.command("scale")
+@click.option("--decades", default="2,3,4,5", show_default=True, help="Exponents of ten, comma-separated.")
+@workers_option
+@click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON.")
+def bench_scale_command(decades: str, workers: int, as_json: bool) -> int:
+    """Time and peak memory of scoring 10^2 to 10^5 small images.
+
+    \b
+    Example:
+      iconicity bench scale --decades 2,3
+    """
+    from iconicity.scorer.bench.scale import bench_scale
+
+    try:
+        exponents = sorted({int(d) for d in decades.split(",")})
+    except ValueError as e:
+        raise click.UsageError(f"--decades {decades}: numbers separated by commas, like 2,3") from e
+    return _say_figures(bench_scale(exponents, workers), as_json, {"decades": exponents, "workers": workers})
+
+
+def _bench_encoders(models: dict[str, Any]) -> Encoders:
+    from iconicity.indexer.encoders import EncoderChoice, load_encoders
+
+    return load_encoders(EncoderChoice(**models))
+
+
+def _say_figures(figures: Sequence[Figure], as_json: bool, settings: dict[str, Any]) -> int:
+    from iconicity.scorer.bench.report import as_json as json_of
+    from iconicity.scorer.bench.report import as_text
+
+    click.echo(json.dumps(json_of(figures, settings), indent=1) if as_json else as_text(figures))
+    return 0

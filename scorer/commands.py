@@ -1,0 +1,273 @@
+"""``iconicity score``, ``summary``, ``search`` and ``cache ...``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.options import (
+    DIRECTORY,
+    csv_options,
+    index_option,
+    loader,
+    model_options,
+    progress_bar,
+    read_prompt_csv,
+    say_skipped,
+    speed,
+    speed_options,
+)
+
+if TYPE_CHECKING:
+    from iconicity.scorer.scoring import ScoreReport
+
+
+@click.command("score")
+@click.option("--index", "index", type=DIRECTORY, help="The index directory.")
+@click.option("--metric", type=click.Choice(["cra", "vr", "all"]), default="all", show_default=True)
+@click.option(
+    "--gen",
+    "--gendir",
+    "gen",
+    multiple=True,
+    metavar="[NAME=]DIR",
+    help="A model's images, one folder a concept. May be repeated.",
+)
+@click.option("--gen-root", type=DIRECTORY, help="Take each subfolder as one model.")
+@click.option("--model", help="Name of the one --gen folder.")
+@click.option("--out", type=DIRECTORY, default=Path("results"), show_default=True, help="The results directory.")
+@click.option(
+    "--mode",
+    type=click.Choice(["dynamic", "static"]),
+    default="dynamic",
+    show_default=True,
+    help="All kept references, or the first by name.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["concept", "all"]),
+    default="concept",
+    show_default=True,
+    help="Compare with the image's own concept, or with every other one too.",
+)
+@click.option(
+    "--search",
+    type=click.Choice(["exact", "approximate"]),
+    default="exact",
+    show_default=True,
+    help="Of scope all. Approximate: every hit is true, some are missed, and what is open is counted.",
+)
+@click.option("--exact", "settle", is_flag=True, help="With approximate search: scan for the patches left open.")
+@click.option(
+    "--k-gen",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Images of a concept that count, by file name.",
+)
+@click.option(
+    "--ic-tau",
+    type=click.FloatRange(-1, 1),
+    help="CRA threshold.  [default: 0.75 dynamic, 0.70 static, or as OUT has it]",
+)
+@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: 0.60, or as OUT has it]")
+@click.option("--update", is_flag=True, help="Score every row of OUT again when the index has changed.")
+@click.option(
+    "--cache", type=DIRECTORY, help="Where vectors are kept.  [default: $ICONICITY_CACHE, or the user's cache folder]"
+)
+@click.option("--no-cache", is_flag=True, help="Keep none.")
+@click.option("--rehash", is_flag=True, help="Read every file again, also where size and times are as they were.")
+@click.option("--outcsv", type=DIRECTORY, help="Path of the CSV file (one metric only).")
+@click.option("--outmeta", type=DIRECTORY, help="Path of the .meta.json file (one metric only).")
+@click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
+@click.option("--encoders", hidden=True)
+@csv_options
+@model_options
+@speed_options
+def score_command(
+    index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
+    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, update: bool, cache: Path | None, no_cache: bool,
+    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
+    slug_col: str, batch_size: int | None, workers: int | None, **models: Any,
+) -> int:  # fmt: skip
+    """Score generated images against an index: CRA, VR, or both.
+
+    \b
+    Example:
+      iconicity score --metric vr --index paintings.index --gen sd14=gen/sd14 --out results/
+    """
+    if index is None:
+        hint = f"iconicity index build --refs {refs or 'refs/'} --index refs.index"
+        raise click.UsageError(f"--index is missing: references are embedded once, by '{hint}'")
+    if refs is not None:
+        raise click.UsageError("--refdir belongs to 'iconicity index build'; score takes references from --index")
+    if encoders is not None:
+        raise click.UsageError("--encoders belongs to 'iconicity index build'; score uses the index's own encoders")
+    if (outcsv or outmeta) and metric == "all":
+        raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
+    if no_cache and cache:
+        raise click.UsageError("--cache and --no-cache exclude each other")
+    if scope == "concept" and (search != "exact" or settle):
+        raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
+    generated = _generated(gen, gen_root, model)
+    from iconicity.indexer.index import open_index
+    from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.scoring import METRICS, score
+
+    opened = open_index(index)
+    load = loader(models)
+    if any(models[k] is not None for k in ("clip_model", "dino_model", "dino_weights", "dino_image_size")):
+        loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
+        load = lambda _clip, _dino: loaded  # noqa: E731
+    store = None if no_cache else VectorCache(cache or default_directory())
+    report = score(
+        opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
+        search=search, settle=settle, tau_cra=ic_tau,
+        tau_vr=patch_tau, k_gen=k_gen, concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
+        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
+        device=models["device"], **speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
+    return _say_score(report)
+
+
+@click.command("summary")
+@click.argument("results", type=DIRECTORY)
+@click.option(
+    "--vi-scope",
+    type=click.Choice(["recognised", "all"]),
+    default="recognised",
+    show_default=True,
+    help="Images whose VI enters CRT.",
+)
+@click.option("--per-concept", is_flag=True, help="One line a model and concept.")
+@click.option("--json", "as_json", is_flag=True, help="Flat JSON of scalars.")
+def summary_command(results: Path, vi_scope: str, per_concept: bool, as_json: bool) -> int:
+    """Print CRA, VR, VI and CRT of each model in a results directory.
+
+    \b
+    Example:
+      iconicity summary results/ --json
+    """
+    from iconicity.scorer.results import require_results
+    from iconicity.scorer.summary import flat_json, summarise
+    from iconicity.scorer.text import concept_table, summary_table
+
+    held = require_results(results)
+    models, concepts = summarise(held, vi_scope)
+    if as_json:
+        click.echo(json.dumps(flat_json(models, held), indent=1, ensure_ascii=False))
+    else:
+        click.echo(concept_table(concepts) if per_concept else summary_table(models, held))
+    return 0
+
+
+@click.command("search")
+@click.argument("image", type=DIRECTORY)
+@index_option
+@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
+@click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
+@model_options
+def search_command(image: Path, index: Path, k: int, as_json: bool, **models: Any) -> int:
+    """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
+
+    \b
+    Example:
+      iconicity search suspicious.png --index paintings.index -k 5
+    """
+    from iconicity.indexer.index import open_index
+    from iconicity.scorer.cache import default_directory
+    from iconicity.scorer.search import search_image
+    from iconicity.scorer.text import search_text
+
+    opened = open_index(index)
+    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory())
+    click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
+    return 0
+
+
+@click.group()
+def cache() -> None:
+    """Look after the vectors of generated images that are kept.
+
+    \b
+    Example:
+      iconicity cache info
+    """
+
+
+cache_option = click.option("--cache", "directory", type=DIRECTORY, help="The cache.  [default: the user's own]")
+
+
+@cache.command("info")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def cache_info(directory: Path | None, as_json: bool) -> int:
+    """Say what the cache holds and how large it is.
+
+    \b
+    Example:
+      iconicity cache info
+    """
+    from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.text import cache_text
+
+    held = VectorCache(directory or default_directory())
+    facts = held.info()
+    click.echo(json.dumps(facts, indent=1) if as_json else cache_text(str(held.path), facts))
+    return 0
+
+
+@cache.command("clear")
+@cache_option
+@click.option("--older-than", type=click.FloatRange(0), default=0.0, metavar="DAYS", help="Only what is older.")
+def cache_clear(directory: Path | None, older_than: float) -> int:
+    """Forget vectors. What is needed again is embedded again; no result is lost.
+
+    \b
+    Example:
+      iconicity cache clear --older-than 90
+    """
+    from iconicity.scorer.cache import VectorCache, default_directory
+
+    held = VectorCache(directory or default_directory())
+    click.echo(f"{held.path}: {held.clear(older_than)} vectors forgotten")
+    return 0
+
+
+def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> dict[str, Path]:
+    """Model name -> folder, from --gen NAME=DIR, --gen DIR --model NAME, and --gen-root."""
+    if not gen and gen_root is None:
+        raise click.UsageError("name the generated images: --gen NAME=DIR, or --gen-root DIR")
+    if model and (len(gen) != 1 or "=" in gen[0] or gen_root):
+        raise click.UsageError("--model names the one --gen folder; with several, write --gen NAME=DIR")
+    pairs: list[tuple[str, Path]] = []
+    for item in gen:
+        name, eq, folder = item.partition("=")
+        if eq and not folder:
+            raise click.UsageError(f"--gen {item}: names no folder")
+        pairs.append((name, Path(folder)) if eq else (model or Path(item).name, Path(item)))
+    if gen_root is not None:
+        if not gen_root.is_dir():
+            raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")
+        pairs += [(p.name, p) for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    from iconicity.indexer.images import is_text
+
+    names = [n for n, _ in pairs]
+    for name in names:
+        if not name or names.count(name) > 1 or not is_text(name):
+            raise click.UsageError(f"--gen: the model name {name!r} is empty, given twice or not UTF-8")
+    return dict(pairs)
+
+
+def _say_score(report: ScoreReport) -> int:
+    code = say_skipped(report.skipped, report.notices)
+    click.echo(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
+    click.echo(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
+    for path in report.files:
+        click.echo(str(path))
+    return code
