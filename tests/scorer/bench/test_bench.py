@@ -88,7 +88,7 @@ def test_scale_runs_in_processes_of_its_own() -> None:
 
 def test_reports(images: Path) -> None:
     figures = [Figure("a", [3.0, 1.0, 2.0], "s")]
-    assert "a             1       2    3  3     s" in as_text(figures)
+    assert "a         1       2    3  3     s" in as_text(figures)
     facts = as_json(figures, {"n": 1})
     assert facts["figures"][0]["median"] == 2.0 and facts["machine"]["cores"] >= 1
     json.dumps(facts)
