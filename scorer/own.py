@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.index import Index
@@ -37,6 +38,8 @@ class OwnConcept:
         self._position = {c: i for i, c in enumerate(self._order)}
         self._blocks: dict[str, tuple[Sequence[str], FloatArray, FloatArray]] = {}
         self._current: tuple[str, ConceptReferences] | None = None
+        # After a product BLAS threads spin for a while, and take a tenth of the processor from the forward pass.
+        self._blas = ThreadpoolController()
 
     def references(self, concept: str) -> ConceptReferences | None:
         """References of a concept, None when the index has none. Raises :class:`CorruptIndexError`."""
@@ -72,6 +75,12 @@ class OwnConcept:
         own = self.references(concept) if clip is not None or patches is not None else None
         if own is None:
             return out
+        with self._blas.limit(limits=1, user_api="blas"):
+            return out | self._maxima(own, clip, patches)
+
+    @staticmethod
+    def _maxima(own: ConceptReferences, clip: FloatArray | None, patches: FloatArray | None) -> dict[str, Any]:
+        out: dict[str, Any] = {}
         if clip is not None:
             similarity, best = best_similarity(clip[None], own.clip)
             out |= {"cra_sim": float(similarity[0]), "cra_ref_id": own.ref_ids[int(best[0])]}

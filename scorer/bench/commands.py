@@ -67,14 +67,13 @@ def bench_encode_command(
 
 @bench.command("score")
 @click.option("--references", default="1,5,20", show_default=True, help="Numbers of references, comma-separated.")
-@click.option("--n", type=click.IntRange(1), default=8, show_default=True, help="Images to score.")
-@click.option("--n-loop", type=click.IntRange(1), default=2, show_default=True, help="Of them in the loop.")
+@click.option("--n", type=click.IntRange(2), default=12, show_default=True, help="Images to score.")
 @mode_option
 @fixed_batch_option
 @workers_option
 @bench_options
 def bench_score_command(
-    references: str, n: int, n_loop: int, batch_size: int, workers: int, images: Path | None, repeat: int,
+    references: str, n: int, batch_size: int, workers: int, images: Path | None, repeat: int,
     as_json: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Scoring against an index over a loop that embeds the references again for every image.
@@ -89,10 +88,8 @@ def bench_score_command(
         numbers = [int(r) for r in references.split(",")]
     except ValueError as e:
         raise click.UsageError(f"--references {references}: numbers separated by commas, like 1,5,20") from e
-    figures = bench_score(_bench_encoders(models), images, numbers, max(n, n_loop), n_loop, batch_size, workers, repeat)
-    return _say_figures(
-        figures, as_json, {**models, "n": n, "n_loop": n_loop, "batch_size": batch_size, "workers": workers}
-    )
+    figures = bench_score(_bench_encoders(models), images, numbers, n, batch_size, workers, repeat)
+    return _say_figures(figures, as_json, {**models, "n": n, "batch_size": batch_size, "workers": workers})
 
 
 @bench.command("search")

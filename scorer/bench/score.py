@@ -31,19 +31,19 @@ def bench_score(
     images: Path | None,
     references: Sequence[int],
     n: int,
-    n_loop: int,
     batch_size: int,
     workers: int,
     repeat: int,
 ) -> list[Figure]:
-    """VR of ``n`` images of one concept with R references: ``score`` against the loop over ``n_loop`` of them.
+    """VR of ``n`` images of one concept with R references: ``score`` against the loop over some of them.
 
-    Rates are compared per image. The loop's VR must equal the scorer's, and its forward passes are counted.
+    The loop takes as many images as make about as many forward passes, at least two; rates are compared per image. The loop's VR must equal the scorer's, and its forward passes are counted.
     """
     pictures = sources(images)
     figures: list[Figure] = []
     per_image = 1 if encoders.patch_mode == "token" else 16
     for r in references:
+        n_loop = min(n, max(2, n // (r + 1)))
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             refs, gen = write_study(root, pictures, 1, r, n)

