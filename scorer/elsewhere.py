@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from iconicity.indexer.encoders import FloatArray
+from iconicity.indexer.encoders import FloatArray, pick_device
 from iconicity.indexer.index import Index
 from iconicity.indexer.vectors import AllVectors, open_vectors
 from iconicity.scorer.generated import Embedded
@@ -117,6 +117,7 @@ class Elsewhere:
 
     def _get_universe(self) -> Universe:
         if self._universe is None:
+            self._device = self._device if self._device == "cpu" else pick_device(self._device)
             self._universe = Universe(open_vectors(self._index, self._cache), self._static)
         return self._universe
 

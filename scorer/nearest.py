@@ -94,16 +94,23 @@ def _block_best(
     queries: FloatArray, block: FloatArray, own: Ranges, start: int, device: str
 ) -> tuple[FloatArray, Ints]:
     if device.startswith("cuda"):
-        import torch
+        return torch_block_best(queries, block, own, start, device)
+    products = queries @ block.T
+    _mask(products, own, start, block.shape[0])
+    best = products.argmax(axis=1)
+    return products[np.arange(len(best)), best], best
 
-        products = torch.from_numpy(queries).to(device) @ torch.from_numpy(block).to(device).T
-        _mask(products, own, start, block.shape[0])
-        value, top = products.max(dim=1)
-        return value.cpu().numpy(), top.cpu().numpy()
-    dense = queries @ block.T
-    _mask(dense, own, start, block.shape[0])
-    best = dense.argmax(axis=1)
-    return dense[np.arange(len(best)), best], best
+
+def torch_block_best(
+    queries: FloatArray, block: FloatArray, own: Ranges, start: int, device: str
+) -> tuple[FloatArray, Ints]:
+    """The best row of a block for each query, multiplied by torch on a device: where there is a GPU, there."""
+    import torch
+
+    products = torch.from_numpy(queries).to(device) @ torch.from_numpy(block).to(device).T
+    _mask(products, own, start, block.shape[0])
+    value, top = products.max(dim=1)
+    return value.cpu().numpy(), top.cpu().numpy()
 
 
 class Approximate:

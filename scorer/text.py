@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from iconicity.scorer.results import Results
@@ -37,7 +37,7 @@ def summary_table(models: Sequence[ModelSummary], results: Results) -> str:
     ]  # fmt: skip
     lines = [
         f"mode {results.mode}, tau_cra {results.tau['cra']}, tau_vr {results.tau['vr']}; means over concepts",
-        f"encoders: {results.settings['encoders']['clip']}; {results.settings['encoders']['dino']}",
+        encoders_line(results.settings["encoders"].values()),
         table(("model", *COLUMNS), rows),
     ]
     lines += [_undefined(m, results) for m in models if m.undefined]
@@ -48,6 +48,11 @@ def summary_table(models: Sequence[ModelSummary], results: Results) -> str:
         if 0 < m.vi_n < m.concepts
     ]
     return "\n".join(lines)
+
+
+def encoders_line(labels: Iterable[str]) -> str:
+    """Which encoders gave the numbers; one that gave both is named once."""
+    return "encoders: " + "; ".join(dict.fromkeys(labels))
 
 
 def _undefined(m: ModelSummary, results: Results) -> str:
@@ -79,10 +84,9 @@ def search_text(hits: Mapping[str, Any]) -> str:
         for i, h in enumerate(hits["patches"])
         if h
     ]
-    clip, dino = hits["encoders"]
     return "\n\n".join(
         [
-            f"encoders: {clip}; {dino}",
+            encoders_line(hits["encoders"]),
             table(("reference", "cosine"), image),
             table(("patch", "reference", "cell", "cosine"), patches),
         ]

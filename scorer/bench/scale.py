@@ -83,7 +83,7 @@ def score_all(root: str, workers: int) -> None:
         place / "index", {"m": place / "gen"}, place / "out", cache=VectorCache(place / "cache"), load=thumbnails,
         workers=workers,
     )  # fmt: skip
-    print(report.scored, report.embedded)
+    sys.stdout.write(f"{report.scored} {report.embedded}\n")
 
 
 def bench_scale(decades: Sequence[int], workers: int) -> list[Figure]:

@@ -84,6 +84,16 @@ def test_decisions_at_tau_are_those_of_float64() -> None:
         assert np.array_equal(best[near] >= tau, expected[near] >= tau)
 
 
+def test_torch_multiplies_alike() -> None:
+    rng = np.random.default_rng(9)
+    block, queries = unit(rng, 500, 16), unit(rng, 40, 16)
+    own = ranges(rng, 40, 500)
+    value, at = nearest.torch_block_best(queries, block, own, 0, "cpu")
+    expected, where = plain(queries, own, block)
+    np.testing.assert_allclose(value, expected, atol=1e-6)
+    assert np.array_equal(at, where)
+
+
 @pytest.fixture
 def many(monkeypatch: pytest.MonkeyPatch) -> tuple[FloatArray, FloatArray, Ints]:
     monkeypatch.setattr(nearest, "FACTORY", "IVF16,RaBitQfs")

@@ -423,3 +423,12 @@ def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) 
     assert report.forwards == 9  # one an image, not 16
     copy = require_results(tmp_path / "o").rows("m1")[0]
     assert copy["p"] == pytest.approx([1.0] * 16, abs=1e-6)
+
+
+def test_another_index_with_the_same_encoders_costs_no_forward_pass(study: Study, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    made = study.forwards
+    build_index(make_refs(tmp_path / "others", ["alpha", "beta"], each=5), tmp_path / "j", toy_encoders())
+    study.index = tmp_path / "j"
+    report = study({"m1": gen}, out=tmp_path / "out-j")
+    assert report.scored == 6 and report.forwards == 0 and study.forwards == made and study.loads == 1
