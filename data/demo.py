@@ -11,11 +11,12 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.builder import BuildReport, Progress
+from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.patches import cell_boxes
+from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.metrics import DEFAULT_TAU_VR, visual_reuse
 from iconicity.scorer.results import Results, require_results

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Progress, Skipped, manifest_or_none
+from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
 from iconicity.indexer.files import LOCK, lock
@@ -17,13 +17,10 @@ from iconicity.indexer.manifest import (
     encoder_specs,
     read_manifest,
 )
+from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import ReferenceStore, is_table
 
 VECTORS = ("float32", "float16")
-
-
-def _no_progress(what: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
 
 
 def build_index(
@@ -38,7 +35,7 @@ def build_index(
     vectors: str = "float32",
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
 
@@ -82,7 +79,7 @@ def add_references(
     concepts: Iterable[str] | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
 
@@ -113,7 +110,7 @@ def remove_references(
     load: LoadEncoders | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
-    progress: Progress = _no_progress,
+    progress: Progress = no_progress,
 ) -> BuildReport:
     """Remove concepts or single references. Duplicates of what goes are revived and embedded.
 

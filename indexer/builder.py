@@ -25,9 +25,9 @@ from iconicity.indexer.manifest import (
     write_manifest,
 )
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
 
-Progress = Callable[[str, int, int], None]  # (what, done, total)
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
 
 COMMIT_IMAGES = 256

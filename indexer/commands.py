@@ -212,7 +212,7 @@ def index_verify(index: Path) -> int:
     """
     from iconicity.indexer.verify import verify_index
 
-    problems = verify_index(index)
+    problems = verify_index(index, progress_bar())
     for problem in problems:
         click.echo(problem, err=True)
     if problems:

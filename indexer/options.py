@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from iconicity.indexer.builder import LoadEncoders, Progress, Skipped
+    from iconicity.indexer.builder import LoadEncoders, Skipped
     from iconicity.indexer.encoders import EncoderChoice
+    from iconicity.indexer.progress import Progress
 
 EXIT_SKIPPED = 3
 F = TypeVar("F", bound=Callable[..., Any])

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from iconicity.indexer.errors import CorruptIndexError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.index import Index
+from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Row, StoredArray
 
 FORMAT = 1
@@ -55,19 +56,19 @@ class AllVectors:
         return self.concepts[int(np.searchsorted(self.offsets, row, side="right")) - 1]
 
 
-def open_vectors(index: Index, cache: Path | None) -> AllVectors:
+def open_vectors(index: Index, cache: Path | None, progress: Progress = no_progress) -> AllVectors:
     """All kept vectors: from ``cache`` where they are as they should be, else read from the index and put there.
 
     ``cache`` None: in memory. Raises :class:`CorruptIndexError` when a row does not match its checksum.
     """
     if cache is None:
-        return _read(index, None)
+        return _read(index, None, progress)
     folder = cache / "vectors" / index.index_id
     found = _open_derived(index, folder)
     if found is None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _read(index, folder)
+        _read(index, folder, progress)
         found = _open_derived(index, folder)
         if found is None:
             raise CorruptIndexError(f"{folder}: was written and cannot be read; free space there, or use --no-cache")
@@ -80,7 +81,7 @@ def _shapes(index: Index, n: int) -> dict[str, tuple[int, ...]]:
     return {"clip": (n, index.store.clip_dim), "patches": (n, cells, index.store.patches_len // cells)}
 
 
-def _read(index: Index, folder: Path | None) -> AllVectors:
+def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
     ref_ids, concept = index.store.kept_ids()
     shapes, dtype = _shapes(index, len(ref_ids)), index.store.dtype
     arrays: dict[str, Any] = {
@@ -90,7 +91,10 @@ def _read(index: Index, folder: Path | None) -> AllVectors:
         for name, shape in shapes.items()
     }
     position = pd.Index(ref_ids.to_numpy(zero_copy_only=False))
+    done = 0
     for rows in _chunks(index):
+        done += len(rows)
+        progress("vectors of the index", done, len(ref_ids))
         at = position.get_indexer([r.reference.ref_id for r in rows])
         arrays["clip"][at] = np.stack([r.clip for r in rows if r.clip is not None])
         arrays["patches"][at] = np.stack([r.patches for r in rows if r.patches is not None]).reshape(

@@ -10,12 +10,13 @@ from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
 from iconicity.indexer.files import LOCK, file_sha256
 from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import MANIFEST, index_id
+from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import row_checksum
 
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
-def verify_index(path: Path) -> list[str]:
+def verify_index(path: Path, progress: Progress = no_progress) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
     Checks the manifest's digest, the SHA-256 of every file, and per row the checksum, the norms (1 +- 1e-5; float16: 2e-3),
@@ -43,6 +44,7 @@ def verify_index(path: Path) -> list[str]:
         for row, checksum in index.store.rows_with_checksums():
             ref = row.reference
             identities.append((ref.ref_id, ref.sha256, checksum))
+            progress("rows", len(identities), index.manifest["counts"]["references"])
             kept += ref.kept
             if row_checksum(ref, row.clip, row.patches) != checksum:
                 problems.append(f"{ref.ref_id}: row does not match its checksum")

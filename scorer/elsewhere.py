@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from iconicity.indexer.encoders import FloatArray, pick_device
 from iconicity.indexer.index import Index
+from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.vectors import AllVectors, open_vectors
 from iconicity.scorer.generated import Embedded
 from iconicity.scorer.metrics import Ints, unresolved
@@ -85,7 +86,9 @@ class Elsewhere:
         tau: float | None,
         cache: Path | None,
         device: str = "cpu",
+        progress: Progress = no_progress,
     ) -> None:
+        self._progress = progress
         self._index = index
         self._static = mode == "static"
         self._search = search
@@ -118,7 +121,7 @@ class Elsewhere:
     def _get_universe(self) -> Universe:
         if self._universe is None:
             self._device = self._device if self._device == "cpu" else pick_device(self._device)
-            self._universe = Universe(open_vectors(self._index, self._cache), self._static)
+            self._universe = Universe(open_vectors(self._index, self._cache, self._progress), self._static)
         return self._universe
 
     def _add_clip(self, queries: FloatArray, rows: Sequence[Record]) -> None:

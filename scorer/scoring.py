@@ -12,13 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Progress, Skipped
+from iconicity.indexer.builder import Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import lock
 from iconicity.indexer.images import ConceptFolder, concept_name, discover, has_images, shown
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import versions
+from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.elsewhere import Elsewhere
@@ -90,7 +91,7 @@ def score(
     device: str = "cpu",
     out_csv: Path | None = None,
     out_meta: Path | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = no_progress,
 ) -> ScoreReport:
     """Score ``generated`` (model name -> folder of concept folders) and write a results directory.
 
@@ -265,7 +266,7 @@ class _Run:
         self._embedder = embedder
         self._progress = progress
         directory = None if cache is None else cache.directory
-        self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device)
+        self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device, progress)
 
     def model(
         self, model: str, folders: Sequence[ConceptFolder] | None, writer: ScoresWriter, report: ScoreReport

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,4 +36,5 @@ def run_search(
             write_index(index, vectors, concepts, _REFERENCES)
             figures.append(bench_own(index, 50 if concepts < 2000 else 1, repeat))
             figures += opening(index, repeat)
-    return figures
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024)
+    return [*figures, Figure("peak memory of this process, memory maps included", [peak], "MB")]
