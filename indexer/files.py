@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,27 @@ def fsync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Wait for a lock file and hold it: what two processes would make at once is made by the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def file_crc32(path: Path) -> int:
+    """CRC-32 of a file's bytes: quick enough to test a large derived file at each opening."""
+    value = 0
+    with path.open("rb") as f:
+        while chunk := f.read(1 << 24):
+            value = zlib.crc32(chunk, value)
+    return value
 
 
 def file_sha256(path: Path) -> str:

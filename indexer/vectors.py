@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import CorruptIndexError
-from iconicity.indexer.files import write_atomically
+from iconicity.indexer.files import file_crc32, turn, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Row, StoredArray
 
 FORMAT = 1
 _DONE = "done.json"
+_FILES = ("clip.npy", "patches.npy", "references.parquet")
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ def open_vectors(index: Index, cache: Path | None, progress: Progress = no_progr
     if cache is None:
         return _read(index, None, progress)
     folder = cache / "vectors" / index.index_id
-    found = _open_derived(index, folder)
-    if found is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _read(index, folder, progress)
+    with turn(folder.with_suffix(".lock")):
         found = _open_derived(index, folder)
         if found is None:
-            raise CorruptIndexError(f"{folder}: was written and cannot be read; free space there, or use --no-cache")
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            _read(index, folder, progress)
+            found = _open_derived(index, folder)
+    if found is None:
+        raise CorruptIndexError(f"{folder}: was written and cannot be read; free space there, or use --no-cache")
     return found
 
 
@@ -104,7 +106,8 @@ def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
         pq.write_table(pa.table({"ref_id": ref_ids, "concept": concept}), folder / "references.parquet")
         for array in arrays.values():
             array.flush()
-        facts = {"format": FORMAT, "index_id": index.index_id, "rows": len(ref_ids)}
+        crc = {name: file_crc32(folder / name) for name in _FILES}
+        facts = {"format": FORMAT, "index_id": index.index_id, "rows": len(ref_ids), "crc32": crc}
         write_atomically(folder / _DONE, json.dumps(facts) + "\n")
     return _assemble(index.index_id, ref_ids, concept, arrays["clip"], arrays["patches"], folder)
 
@@ -124,11 +127,13 @@ def _open_derived(index: Index, folder: Path) -> AllVectors | None:
     """The derived files, or None when they are not whole or not this index's."""
     try:
         facts = json.loads((folder / _DONE).read_text(encoding="utf-8"))
-        if facts != {"format": FORMAT, "index_id": index.index_id, "rows": index.manifest["counts"]["kept"]}:
+        crc = {name: file_crc32(folder / name) for name in _FILES}
+        kept = index.manifest["counts"]["kept"]
+        if facts != {"format": FORMAT, "index_id": index.index_id, "rows": kept, "crc32": crc}:
             return None
         table = pq.read_table(folder / "references.parquet")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("clip", "patches")}
-    except (OSError, ValueError, pa.ArrowException):
+    except (OSError, ValueError, EOFError, pa.ArrowException):
         return None
     shapes = _shapes(index, facts["rows"])
     if any(a.shape != shapes[n] or a.dtype != index.store.dtype for n, a in arrays.items()):

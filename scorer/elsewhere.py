@@ -24,6 +24,7 @@ from iconicity.scorer.nearest import LEAST, Approximate, Bound, best_outside
 from iconicity.scorer.results import Record
 
 Ranges = npt.NDArray[np.int64]  # (n, 2): first row and the row after the last
+TIE = 1e-6  # similarities this near are one: the same picture under two titles does not beat itself
 _BLOCK = 1024  # references a product takes at once
 
 
@@ -146,6 +147,8 @@ class Elsewhere:
             upper = best
         else:
             best, at, upper = self._approximately(queries, own, rows, k)
+        nowhere = at < 0  # no other concept
+        best, upper = np.where(nowhere, np.float32(np.nan), best), np.where(nowhere, np.float32(np.nan), upper)
         for i, row in enumerate(rows):
             part = slice(i * k, (i + 1) * k)
             where = at[part]
@@ -182,7 +185,7 @@ class Elsewhere:
 def _unproven(row: Record, tau: float) -> npt.NDArray[np.bool_]:
     """Patches of a row without a hit at tau, own or other's, that may have one."""
     other, upper = np.array(row["p_other"], np.float32), np.array(row["p_other_upper"], np.float32)
-    found = other if row["p"] is None else np.maximum(other, np.array(row["p"], np.float32))
+    found = other if row["p"] is None else np.fmax(other, np.array(row["p"], np.float32))
     return unresolved(found, upper, tau)
 
 
@@ -199,6 +202,7 @@ def _best_other_concept(
         last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _BLOCK * 16, side="right")) - 1)
         start, stop = int(bounds[first]), int(bounds[last])
         products = (wide @ universe.clip(start, stop).astype(np.float64).T).astype(np.float32)
+        np.clip(products, -1.0, 1.0, out=products)
         for i, (lo, hi) in enumerate(own):
             products[i, max(lo, start) - start : max(0, hi - start)] = -np.inf
         top = products.argmax(axis=1)
@@ -206,6 +210,6 @@ def _best_other_concept(
         better = value > best
         best[better], at[better] = value[better], top[better] + start
         maxima = np.maximum.reduceat(products, bounds[first:last] - start, axis=1)
-        higher += (maxima > similarity[:, None]).sum(axis=1)
+        higher += (maxima > similarity[:, None] + TIE).sum(axis=1)
         first = last
     return np.clip(best, -1.0, 1.0), at, higher

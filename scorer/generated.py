@@ -26,7 +26,8 @@ Record = dict[str, Any]
 class GeneratedImage:
     """One generated image: ``path`` as given, ``relpath`` = <concept>/<file>.
 
-    ``stored_sha256``: of an image known from a stored row and not from a listed file; that may be gone.
+    An image known from a stored row and not from a listed file, which may be gone or another by now, is taken at
+    the row's word: ``stored_sha256``, or the ``stored_reason`` why it could not be used.
     """
 
     model: str
@@ -34,6 +35,11 @@ class GeneratedImage:
     path: str
     relpath: str
     stored_sha256: str | None = None
+    stored_reason: str | None = None
+
+    @property
+    def stored(self) -> bool:
+        return self.stored_sha256 is not None or self.stored_reason is not None
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Embedded:
     wanted: Wanted = Wanted(False, False)
     clip: FloatArray | None = None
     patches: FloatArray | None = None
+    settled: bool = False
     same: Embedded | None = None  # another image with the same bytes that is on its way before this one
 
 
@@ -111,11 +118,11 @@ class GeneratedEmbedder:
     def stream(
         self,
         requests: Iterable[tuple[GeneratedImage, Record | None]],
-        wanted: Callable[[Record | None], Wanted],
+        wanted: Callable[[GeneratedImage, Record | None], Wanted],
     ) -> Iterator[Embedded]:
         """Images with their stored rows to images with their vectors, in order.
 
-        A row whose image has changed is dropped. ``wanted`` says what a row (None: no row) still needs.
+        A row whose image has changed is dropped. ``wanted`` says what an image with a row (None: no row) still needs.
         """
         loaded = self._loader.map(self._looked_up(requests, wanted))
         for item, vectors in self._embed((item, self._prepared(item, found)) for item, found in loaded):
@@ -124,19 +131,26 @@ class GeneratedEmbedder:
         self._save()
 
     def _looked_up(
-        self, requests: Iterable[tuple[GeneratedImage, Record | None]], wanted: Callable[[Record | None], Wanted]
+        self,
+        requests: Iterable[tuple[GeneratedImage, Record | None]],
+        wanted: Callable[[GeneratedImage, Record | None], Wanted],
     ) -> Iterator[tuple[Embedded, Job | None]]:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
+            self._on_the_way = {sha: item for sha, item in self._on_the_way.items() if not item.settled}
             items = [self._identify(image, row) for image, row in chunk]
             for item in items:
-                item.wanted = wanted(item.row) if item.reason is None else item.wanted
+                item.wanted = wanted(item.image, item.row) if item.reason is None else item.wanted
             self._from_cache(items)
             for item in items:
                 yield item, self._job(item)
 
     def _identify(self, image: GeneratedImage, row: Record | None) -> Embedded:
         """The image's SHA-256, without reading a file that has not changed; else the reason."""
+        if image.stored:
+            return Embedded(
+                image, row if image.stored_reason is None else None, image.stored_sha256, image.stored_reason
+            )
         path = Path(image.path)
         sha = None if self._cache is None or self._rehash else self._cache.known_sha256(path)
         if sha is None:
@@ -144,12 +158,9 @@ class GeneratedEmbedder:
             try:
                 sha = sha256_hex(read_bytes(path))
             except ImageError as e:
-                if image.stored_sha256 is None:
-                    return Embedded(image, reason=e.reason)
-                sha = image.stored_sha256  # its vectors may be in the cache
-            else:
-                if self._cache is not None and stat:
-                    self._cache.remember_file(path, stat, sha)
+                return Embedded(image, reason=e.reason)
+            if self._cache is not None and stat:
+                self._cache.remember_file(path, stat, sha)
         true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha
         return Embedded(image, row if true else None, sha)
 
@@ -173,7 +184,7 @@ class GeneratedEmbedder:
             return None
         assert item.sha256 is not None
         before = self._on_the_way.get(item.sha256)
-        if before is not None and before.wanted == item.wanted:
+        if before is not None and before.wanted == item.wanted and before.reason is None:
             item.same = before
             return None
         self._on_the_way[item.sha256] = item
@@ -211,8 +222,7 @@ class GeneratedEmbedder:
             item.clip = item.clip if item.clip is not None else item.same.clip
             item.patches = item.patches if item.patches is not None else item.same.patches
             item.same = None
-        if item.sha256 is not None and self._on_the_way.get(item.sha256) is item:
-            del self._on_the_way[item.sha256]
+        item.settled = True
         if vectors is None or item.sha256 is None:
             return
         if vectors.clip is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iconicity.indexer.encoders import FloatArray
-from iconicity.indexer.files import file_sha256, replacing, write_atomically
+from iconicity.indexer.files import file_sha256, replacing, turn, write_atomically
 from iconicity.scorer.metrics import Float64, Ints
 
 Blocks = Callable[[], Iterable[tuple[int, FloatArray]]]  # (first position, unit rows), as often as asked
@@ -128,18 +128,13 @@ class Approximate:
             return cls(patches, _build(patches))
         path = folder / f"patches-{patches.name}.faiss"
         facts = {"factory": FACTORY, "faiss": faiss.__version__, "patches": patches.n * patches.cells}
-        note = path.with_suffix(".json")
-        try:
-            held = json.loads(note.read_text(encoding="utf-8"))
-            if held == {**facts, "sha256": file_sha256(path)}:
-                return cls(patches, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
-        except (OSError, ValueError, RuntimeError):
-            pass  # absent or damaged: made anew
-        built = _build(patches)
-        with replacing(path) as tmp:
-            faiss.write_index(built, str(tmp))
-        write_atomically(note, json.dumps({**facts, "sha256": file_sha256(path)}) + "\n")
-        return cls(patches, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
+        with turn(path.with_suffix(".lock")):
+            if not _is_whole(path, facts):
+                with replacing(path) as tmp:
+                    faiss.write_index(_build(patches), str(tmp))
+                note = json.dumps({**facts, "sha256": file_sha256(path)}) + "\n"
+                write_atomically(path.with_suffix(".json"), note)
+            return cls(patches, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def search(self, queries: FloatArray, own: Ranges) -> tuple[FloatArray, Ints]:
         """As :func:`best_outside`, but a better match may have been missed."""
@@ -165,6 +160,15 @@ class Approximate:
             options = faiss.SearchParametersIVF(nprobe=NPROBE, sel=outside)
             found[few[a:b]] = self._index.search(queries[few[a:b]], REFINE, params=options)[1]
         return found
+
+
+def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
+    """Whether a file is there, of this kind, and as it was written."""
+    try:
+        held = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return bool(held == {**facts, "sha256": file_sha256(path)})
+    except (OSError, ValueError):
+        return False
 
 
 def _runs(own: Ranges) -> Iterator[tuple[int, int]]:

@@ -117,7 +117,7 @@ def score(
     only = None if concepts is None else set(concepts)
     work = {m: _list_folders(m, folder, counts, only, how, report) for m, folder in sorted(generated.items())}
     total = sum(min(len(f.names), k_gen) for folders in work.values() for f in folders)
-    if total == 0:
+    if total == 0 or not counts:
         raise InputError(_nothing_to_score(idx, generated, counts, only, report))
     embedder = GeneratedEmbedder(
         idx,
@@ -128,6 +128,8 @@ def score(
         workers=workers(total) if callable(workers) else workers,
     )
     with lock(out, "writing these results"), closing(embedder):
+        for left in out.glob(".*.tmp"):  # by a run that was killed
+            left.unlink()
         held = open_results(out, mode)
         settings = _settings(idx, how)
         if held is not None:
@@ -316,20 +318,23 @@ class _Run:
     @staticmethod
     def _usable(e: Embedded) -> Embedded:
         """Raises :class:`InputError` rather than lose a row whose image cannot be had any more."""
-        if e.reason is not None and e.image.stored_sha256 is not None:
+        if e.reason is not None and e.image.stored_reason is None and e.image.stored:
             raise InputError(
                 f"{e.image.path}: {e.reason}, and its vectors are not in the cache, so that its row of {e.image.model} "
                 "cannot be scored again; restore the file, or score into a new folder with --out"
             )
         return e
 
-    def _wanted(self, metrics: set[str]) -> Callable[[Record | None], Wanted]:
+    def _wanted(self, metrics: set[str]) -> Callable[[GeneratedImage, Record | None], Wanted]:
         everywhere = self._how.scope == "all"
 
-        def wanted(row: Record | None) -> Wanted:
+        def wanted(image: GeneratedImage, row: Record | None) -> Wanted:
             if row is None or not self._same_index:
                 return Wanted("cra" in metrics, "vr" in metrics)
-            column = ("other_sim", "p_other") if everywhere else ("cra_sim", "p")
+            if image.stored:
+                return Wanted(False, False)  # not what this run is about
+            # an image whose concept has no references has no rank, an index of one concept no other similarity
+            column = ("cra_sim", "p") if not everywhere else ("own_rank" if row["cra_sim"] else "other_sim", "p_other")
             clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
             return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)))
 
@@ -365,7 +370,7 @@ class _Run:
                     continue  # its references are gone, and _dropped says so
                 assert row is not None
                 sha = row["gen_sha256"] if row["status"] == "ok" else None
-                image = GeneratedImage(model, concept, row["gen_path"], relpath, sha)
+                image = GeneratedImage(model, concept, row["gen_path"], relpath, sha, row["reason"])
             yield image, row
 
     def _row(self, e: Embedded, own: OwnConcept) -> Record:

@@ -95,9 +95,9 @@ def write_csv(path: Path, metric: str, results: Results, references: ReferencePa
 
 
 def is_scored(results: Results, model: str, metric: str) -> bool:
-    """Whether any row of a model has a value of a metric."""
-    column = "cra_sim" if metric == "cra" else "p"
-    return any(b.column(0).null_count < b.num_rows for b in results.batches(model, [column]))
+    """Whether any row of a model has a value of a metric: of its own concept, or under scope all of the others."""
+    names = ["cra_sim", "other_sim"] if metric == "cra" else ["p", "p_other"]
+    return any(c.null_count < len(c) for batch in results.batches(model, names) for c in batch.columns)
 
 
 def derive(
@@ -143,6 +143,7 @@ def _vr(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
     assert tau is not None
     p, has = patch_matrix(batch, "p")
     other, has_other = patch_matrix(batch, "p_other")
+    has_other &= ~np.isnan(other).any(axis=1)  # nan: there is no other concept
     top, mean, p90 = patch_statistics(p)
     reuse = visual_reuse(p, tau)
     best: list[str | None] = []

@@ -60,8 +60,8 @@ def _undefined(m: ModelSummary, results: Results) -> str:
     words = {
         "none_recognised": f"no image reaches tau_cra {results.tau['cra']} (the highest cra_sim is {number(m.best_cra_sim)}), "
         "so VI rec. does not exist and CRT is 0",
-        "cra_not_scored": "CRA was not scored",
-        "vr_not_scored": "VR was not scored",
+        "cra_not_scored": "CRA was not scored, or the index has no references for its concepts",
+        "vr_not_scored": "VR was not scored, or the index has no references for its concepts",
     }
     return f"{m.model}: " + "; ".join(words[w] for w in m.undefined.split(","))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,12 @@ def test_derived_files_that_are_not_whole_are_made_anew(refs: Path, tmp_path: Pa
     for name in ("patches.npy", "done.json", "references.parquet"):
         (folder / name).write_bytes((folder / name).read_bytes()[:-7])
         assert np.array_equal(open_vectors(index, tmp_path / "cache").patches, expected)
+    (folder / "clip.npy").write_bytes(b"")
+    assert np.array_equal(open_vectors(index, tmp_path / "cache").patches, expected)
+    data = bytearray((folder / "patches.npy").read_bytes())
+    data[-5] ^= 1
+    (folder / "patches.npy").write_bytes(data)
+    assert np.array_equal(open_vectors(index, tmp_path / "cache").patches, expected)
     (folder / "stray").write_bytes(b"")
     open_vectors(index, tmp_path / "cache")
     assert (folder / "stray").exists()  # whole files are not made again
@@ -58,3 +66,21 @@ def test_float16_halves_the_vectors_and_moves_a_cosine_little(refs: Path, tmp_pa
         blocks.append(open_index(tmp_path / kind).block(["alpha", "beta"]))
     assert float(np.abs(blocks[0].clip @ blocks[0].clip.T - blocks[1].clip @ blocks[1].clip.T).max()) < 1e-3
     assert not np.array_equal(blocks[0].clip, blocks[1].clip)
+
+
+def test_two_processes_wait_for_each_other(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    script = (
+        "import sys; from pathlib import Path; from iconicity.indexer.index import open_index;"
+        "from iconicity.indexer import vectors; import time; chunks = vectors._chunks\n"
+        "def slow(index):\n"
+        "    for rows in chunks(index, 1):\n"
+        "        time.sleep(0.1); yield rows\n"
+        "vectors._chunks = slow\n"
+        "print(float(vectors.open_vectors(open_index(Path(sys.argv[1])), Path(sys.argv[2])).clip.sum()))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "i"), str(tmp_path / "cache")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    sums = [p.communicate(timeout=120)[0] for p in both]
+    expected = float(open_vectors(open_index(tmp_path / "i"), None).clip.sum())
+    assert [float(s) for s in sums] == [pytest.approx(expected, abs=1e-4)] * 2

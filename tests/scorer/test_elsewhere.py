@@ -152,3 +152,37 @@ def test_a_second_model_leaves_the_first_ones_rows(place: Path) -> None:
         cache=VectorCache(place / "cache"),
     )  # fmt: skip
     assert require_results(place / "out").rows("m1") == before
+
+
+def test_an_update_keeps_images_whose_concept_has_no_references(place: Path, refs: Path) -> None:
+    write(place / "gen" / "m2" / "unheard_of" / "x.png", draw(101))
+    options: dict[str, Any] = {"scope": "all", "load": toy_encoders, "cache": VectorCache(place / "cache")}
+    score(place / "i", {m: place / "gen" / m for m in ("m1", "m2")}, place / "out", **options)
+    write(refs / "alpha" / "new.png", draw(77))
+    build_index(refs, place / "i", toy_encoders())
+    score(place / "i", {"m1": place / "gen" / "m1"}, place / "out", update=True, **options)
+    (row,) = require_results(place / "out").rows("m2")
+    assert row["other_sim"] == pytest.approx(1, abs=1e-6) and row["p_other"] is not None
+    assert "m2" in {line["model"] for line in read(place / "out" / "results_cra_dynamic.csv")}
+
+
+@pytest.mark.parametrize("vectors", ["float32", "float16"])
+def test_the_same_picture_under_other_titles_does_not_beat_itself(tmp_path: Path, vectors: str) -> None:
+    for title in ("a", "b", "c"):
+        for i in range(3):
+            write(tmp_path / "r" / title / f"{i}.png", draw(500 + i))
+            write(tmp_path / "g" / title / f"{i}.png", draw(500 + i))
+    build_index(tmp_path / "r", tmp_path / "i", toy_encoders(), vectors=vectors)
+    score(tmp_path / "i", {"m": tmp_path / "g"}, tmp_path / "out", scope="all", load=toy_encoders)
+    assert {r["own_rank"] for r in require_results(tmp_path / "out").rows("m")} == {1}
+
+
+def test_an_index_of_one_concept_has_no_other(tmp_path: Path, refs: Path) -> None:
+    build_index(refs, tmp_path / "one", toy_encoders(), concepts=["alpha"])
+    make_gen(tmp_path / "g", ["alpha"])
+    for embedded in (3, 0):
+        report = score(tmp_path / "one", {"m": tmp_path / "g"}, tmp_path / "out", scope="all", load=toy_encoders)
+        assert report.embedded == embedded
+    line = read(tmp_path / "out" / "results_vr_dynamic.csv")[0]
+    assert (line["own_margin"], line["vr_other"], line["unresolved"]) == ("", "", "") and line["vr"] == "1.0"
+    assert {r["own_rank"] for r in require_results(tmp_path / "out").rows("m")} == {1}

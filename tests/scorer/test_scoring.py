@@ -432,3 +432,38 @@ def test_another_index_with_the_same_encoders_costs_no_forward_pass(study: Study
     study.index = tmp_path / "j"
     report = study({"m1": gen}, out=tmp_path / "out-j")
     assert report.scored == 6 and report.forwards == 0 and study.forwards == made and study.loads == 1
+
+
+def test_a_restricted_run_does_not_look_at_other_images(study: Study, gen: Path) -> None:
+    study({"m1": gen}, metrics=("cra",))
+    before = study.results().rows("m1")
+    (gen / "beta" / "01.png").write_bytes(b"junk")
+    study({"m1": gen}, concepts=["alpha"], metrics=("vr",))
+    after = study.results().rows("m1")
+    assert [r for r in after if r["concept"] != "alpha"] == [r for r in before if r["concept"] != "alpha"]
+    assert all(r["p"] is not None for r in after if r["concept"] == "alpha")
+
+
+def test_update_takes_a_row_at_its_word(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+    other = make_gen(tmp_path / "gen" / "m2", seed=9000)
+    study({"m1": gen, "m2": other})
+    before = study.results().rows("m2")
+    write(refs / "alpha" / "new.png", draw(5001))
+    add_references(refs, study.index, load=lambda c, d: toy_encoders())
+    write(other / "alpha" / "01.png", draw(4711))  # another file under the same name; m2 is not named
+    study({"m1": gen}, update=True)
+    assert [r["gen_sha256"] for r in study.results().rows("m2")] == [r["gen_sha256"] for r in before]
+
+
+def test_what_a_killed_run_left_goes(study: Study, gen: Path) -> None:
+    study.out.mkdir()
+    (study.out / ".scores_dynamic.parquet.1.tmp").write_bytes(b"x")
+    study({"m1": gen})
+    assert not list(study.out.glob(".*.tmp"))
+
+
+def test_the_same_bytes_are_embedded_once(study: Study, gen: Path) -> None:
+    for i in range(30):
+        write(gen / "alpha" / f"x{i:02d}.png", draw(6000 + i))
+    shutil.copy(gen / "alpha" / "x00.png", gen / "alpha" / "x99.png")
+    assert study({"m1": gen}, batch_size=1).embedded == 39
