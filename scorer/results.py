@@ -6,18 +6,17 @@ Rows stream by row group, one model each, so that memory does not grow with the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
-from iconicity.indexer.files import fsync
+from iconicity.indexer.files import replacing
 
 FORMAT = 1
 GROUP_ROWS = 1024
@@ -160,53 +159,40 @@ def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool)
 
 
 class ScoresWriter:
-    """Writes the parquet file of a results directory; it takes the old one's place at ``commit``, not before."""
+    """Takes rows, sorted by (model, concept, file), into row groups of one model each."""
 
-    def __init__(
-        self, directory: Path, mode: str, settings: Mapping[str, Any], tau: Mapping[str, float | None]
-    ) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise InputError(f"{directory}: cannot be made ({e.strerror}); name another folder with --out") from e
-        self._path = scores_path(directory, mode)
-        self._tmp = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        head = {"format": FORMAT, "settings": dict(settings), "tau": dict(tau)}
-        self._schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
-        self._writer = pq.ParquetWriter(self._tmp, self._schema, compression="zstd", write_page_checksum=True)
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._writer = writer
+        self._schema = schema
         self._rows: list[Record] = []
 
     def write(self, row: Record) -> None:
-        """Add a row; rows come sorted by (model, concept, file)."""
+        """Add a row."""
         if self._rows and (len(self._rows) >= GROUP_ROWS or self._rows[-1]["model"] != row["model"]):
-            self._flush()
+            self.flush()
         self._rows.append(row)
 
     def copy(self, group: pa.Table) -> None:
         """Add a row group as it is."""
-        self._flush()
+        self.flush()
         self._writer.write_table(group.cast(self._schema), row_group_size=GROUP_ROWS)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write the rows at hand."""
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, self._schema), row_group_size=GROUP_ROWS)
             self._rows = []
 
-    def commit(self) -> None:
-        self._flush()
-        self._writer.close()
-        fsync(self._tmp)
-        self._tmp.replace(self._path)
-        fsync(self._path.parent)
 
-    def __enter__(self) -> ScoresWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Without a commit nothing changes."""
-        try:
-            self._writer.close()
-        finally:
-            self._tmp.unlink(missing_ok=True)
+@contextmanager
+def writing_scores(
+    directory: Path, mode: str, settings: Mapping[str, Any], tau: Mapping[str, float | None]
+) -> Iterator[ScoresWriter]:
+    """A writer of a results directory's parquet file, which takes the old one's place when the block ends well."""
+    head = {"format": FORMAT, "settings": dict(settings), "tau": dict(tau)}
+    schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with replacing(scores_path(directory, mode)) as tmp, pq.ParquetWriter(tmp, schema, **options) as file:
+        writer = ScoresWriter(file, schema)
+        yield writer
+        writer.flush()

@@ -34,6 +34,7 @@ from iconicity.scorer.results import (
     open_results,
     require_results,
     require_same_settings,
+    writing_scores,
 )
 from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
 
@@ -136,10 +137,9 @@ def score(
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
         run = _Run(idx, counts, how, tau, held, only, embedder, cache, device, progress)
-        with ScoresWriter(out, mode, settings, tau) as writer:
+        with writing_scores(out, mode, settings, tau) as writer:
             for model in sorted({*work, *(held.models if held else ())}):
                 run.model(model, work.get(model), writer, report)
-            writer.commit()
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
@@ -334,7 +334,11 @@ class _Run:
             if image.stored:
                 return Wanted(False, False)  # not what this run is about
             # an image whose concept has no references has no rank, an index of one concept no other similarity
-            column = ("cra_sim", "p") if not everywhere else ("own_rank" if row["cra_sim"] else "other_sim", "p_other")
+            column = (
+                ("cra_sim", "p")
+                if not everywhere
+                else ("other_sim" if row["cra_sim"] is None else "own_rank", "p_other")
+            )
             clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
             return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)))
 

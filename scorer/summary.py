@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iconicity.scorer.metrics import Bools, Float64, crt, mean_or_nan, passes, visual_reuse
+from iconicity.scorer.metrics import Bools, Float32, Float64, cra, crt, mean_or_nan, passes, visual_reuse
 from iconicity.scorer.results import Results
 from iconicity.scorer.tables import patch_matrix
 
@@ -60,10 +60,13 @@ def summarise(results: Results, vi_scope: str = "recognised") -> tuple[list[Mode
     """
     if vi_scope not in ("recognised", "all"):
         raise ValueError(f"vi_scope {vi_scope!r}: recognised or all")
+    tau_cra = results.tau["cra"]
+    assert tau_cra is not None  # every mode has a default
     concepts: list[ConceptSummary] = []
     models: list[ModelSummary] = []
     for model in results.models:
-        own = [_concept(model, c, images, vi_scope) for c, images in sorted(_images(results, model).items())]
+        groups = sorted(_images(results, model).items())
+        own = [_concept(model, c, images, tau_cra, vi_scope) for c, images in groups]
         concepts += own
         models.append(_model(model, own))
     return models, concepts
@@ -71,17 +74,11 @@ def summarise(results: Results, vi_scope: str = "recognised") -> tuple[list[Mode
 
 @dataclass(frozen=True)
 class _Images:
-    """A concept's images as arrays: usable, recognised, VR (nan where not scored)."""
+    """A concept's images as arrays: whether usable, CRA similarity and VR (nan where not scored)."""
 
     ok: Bools
-    scored: Bools  # has a CRA similarity
-    recognised: Bools
+    similarity: Float32
     vr: Float64
-    similarity: Float64  # nan where not scored
-
-    @property
-    def best(self) -> float:
-        return float(np.nanmax(self.similarity)) if self.scored.any() else float("nan")
 
 
 def _images(results: Results, model: str) -> dict[str, _Images]:
@@ -91,24 +88,24 @@ def _images(results: Results, model: str) -> dict[str, _Images]:
         ok = np.array(batch.column("status").to_pylist()) == "ok"
         similarity = np.array([np.nan if v is None else v for v in batch.column("cra_sim").to_pylist()], np.float32)
         p, has = patch_matrix(batch, "p")
-        tau_cra, tau_vr = (2.0 if results.tau[m] is None else float(results.tau[m] or 0.0) for m in ("cra", "vr"))
-        vr = np.where(has, visual_reuse(p, tau_vr), np.nan)
+        tau = results.tau["vr"]
+        vr = np.full(len(has), np.nan) if tau is None else np.where(has, visual_reuse(p, tau), np.nan)
         for concept in sorted(set(names)):
             at = names == concept
-            images = _Images(ok[at], ~np.isnan(similarity[at]), passes(similarity[at], tau_cra), vr[at], similarity[at])
-            parts.setdefault(concept, []).append(images)
+            parts.setdefault(concept, []).append(_Images(ok[at], similarity[at], vr[at]))
     return {
         concept: _Images(*(np.concatenate([getattr(i, f) for i in images]) for f in _Images.__dataclass_fields__))
         for concept, images in parts.items()
     }
 
 
-def _concept(model: str, concept: str, images: _Images, vi_scope: str) -> ConceptSummary:
+def _concept(model: str, concept: str, images: _Images, tau_cra: float, vi_scope: str) -> ConceptSummary:
     ok = images.ok
-    has_cra = bool(ok.any() and images.scored[ok].all())
-    has_vr = bool(ok.any() and not np.isnan(images.vr[ok]).any())
-    recognised, vr = images.recognised[ok] & has_cra, images.vr[ok]
-    value = float(recognised.mean()) if has_cra else float("nan")
+    similarity, vr = images.similarity[ok], images.vr[ok]
+    has_cra = bool(ok.any() and not np.isnan(similarity).any())
+    has_vr = bool(ok.any() and not np.isnan(vr).any())
+    recognised = passes(similarity, tau_cra) & has_cra
+    value = cra(similarity, tau_cra) if has_cra else float("nan")
     vr_recognised, vr_all = mean_or_nan(vr[recognised]), mean_or_nan(vr)
     vi = 1.0 - (vr_recognised if vi_scope == "recognised" else vr_all)
     return ConceptSummary(
@@ -123,7 +120,7 @@ def _concept(model: str, concept: str, images: _Images, vi_scope: str) -> Concep
         1.0 - vr_recognised,
         1.0 - vr_all,
         crt(value, vi) if has_vr else float("nan"),
-        images.best,
+        float(np.nanmax(images.similarity, initial=-np.inf)) if not np.isnan(images.similarity).all() else float("nan"),
     )
 
 

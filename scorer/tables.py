@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.index import Index
-from iconicity.scorer.metrics import own_margin, passes, patch_statistics, unresolved, visual_reuse
+from iconicity.scorer.metrics import own_margin, passes, patch_statistics, unresolved, visual_independence, visual_reuse
 from iconicity.scorer.results import Results
 
 PUBLISHED_CRA = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "cra_sim", "cra_pass"]
@@ -154,7 +154,7 @@ def _vr(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
     upper, _ = patch_matrix(batch, "p_other_upper")
     return {
         "vr_max": _cells(top, has), "vr_mean": _cells(mean, has), "vr_p90": _cells(p90, has),
-        "vr": _cells(reuse, has), "vi": _cells(1.0 - reuse, has), "best_ref_id": best,
+        "vr": _cells(reuse, has), "vi": _cells(visual_independence(p, tau), has), "best_ref_id": best,
         "vr_all": _cells(visual_reuse(both, tau), has_other), "vr_other": _cells(visual_reuse(other, tau), has_other),
         "own_margin": _cells(own_margin(p, other), has & has_other),
         "unresolved": _cells(unresolved(both, upper, tau).sum(axis=-1), has_other),

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from toys import make_gen, make_refs
+from toys import Study, make_gen, make_refs, toy_encoders
+
+from iconicity.indexer.build import build_index
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +22,10 @@ def refs(tmp_path: Path) -> Path:
 @pytest.fixture
 def gen(tmp_path: Path) -> Path:
     return make_gen(tmp_path / "gen" / "m1")
+
+
+@pytest.fixture
+def study(refs: Path, tmp_path: Path) -> Study:
+    """A toy index of ``refs``, and a place to score against it."""
+    build_index(refs, tmp_path / "i", toy_encoders())
+    return Study(tmp_path / "i", tmp_path)

@@ -12,6 +12,9 @@ import torch
 from PIL import Image
 
 from iconicity.indexer.encoders import Encoders, EncoderSpec, unit_rows
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.results import Results, require_results
+from iconicity.scorer.scoring import ScoreReport, score
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -121,3 +124,27 @@ def tiny_vit(path: Path, name: str = TINY_VIT, seed: int = 4) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
     return path
+
+
+class Study:
+    """Scores into one directory with one cache, and counts forward passes."""
+
+    def __init__(self, index: Path, root: Path) -> None:
+        self.index, self.out, self.root = index, root / "out", root
+        self.encoders = toy_encoders()
+        self.loads = 0
+
+    def load(self) -> Encoders:
+        self.loads += 1
+        return self.encoders
+
+    def __call__(self, generated: dict[str, Path], **options: Any) -> ScoreReport:
+        options.setdefault("cache", VectorCache(self.root / "cache"))
+        return score(self.index, generated, options.pop("out", self.out), load=self.load, **options)
+
+    @property
+    def forwards(self) -> int:
+        return forwards(self.encoders)
+
+    def results(self) -> Results:
+        return require_results(self.out)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iconicity.scorer.results import SCHEMA, Results, ScoresWriter, require_results
+from iconicity.scorer.results import SCHEMA, Results, require_results, writing_scores
 from iconicity.scorer.summary import flat_json, summarise
 from iconicity.scorer.text import concept_table, summary_table
 
@@ -28,10 +28,10 @@ def results(tmp_path: Path) -> Make:
 
     def make(*rows: dict[str, Any]) -> Results:
         settings = {"index_id": "x", "scope": "concept", "encoders": {"clip": "CLIP", "dino": "vit"}}
-        with ScoresWriter(tmp_path / "r", "dynamic", settings, {"cra": 0.75, "vr": 0.6}) as writer:
+        (tmp_path / "r").mkdir(exist_ok=True)
+        with writing_scores(tmp_path / "r", "dynamic", settings, {"cra": 0.75, "vr": 0.6}) as writer:
             for r in rows:
                 writer.write(r)
-            writer.commit()
         return require_results(tmp_path / "r")
 
     return make
