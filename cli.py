@@ -14,7 +14,8 @@ from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, score_command, search_command, summary_command
+from iconicity.scorer.commands import cache, score_command, search_command
+from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +47,7 @@ def demo_command(out: Path) -> int:
     return 0
 
 
-for command in (index, score_command, summary_command, search_command, cache, bench):
+for command in (index, score_command, *FINDINGS, search_command, cache, bench):
     cli.add_command(command)
 
 

@@ -18,11 +18,13 @@ from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.patches import cell_boxes
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.findings.finding import as_text
+from iconicity.scorer.findings.study import open_study
+from iconicity.scorer.findings.summary import SHORT, summarise
 from iconicity.scorer.metrics import DEFAULT_TAU_VR, visual_reuse
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import score
-from iconicity.scorer.summary import summarise
-from iconicity.scorer.text import number, summary_table, table
+from iconicity.scorer.text import number, table
 
 SIZE = 512
 GRID = (4, 4)
@@ -133,7 +135,7 @@ def run_demo(out: Path, progress: Progress) -> str:
             f"note: {WARNING}",
             f"{built.concepts} concepts, {built.kept} references kept, {built.dropped} near-duplicates dropped",
             "",
-            summary_table(summarise(results)[0], results),
+            as_text(summarise(open_study(out / "results"), concepts=False), hide=SHORT),
             "",
             "what was done to the references, and what was measured (mean over concepts):",
             _truth_table(results, dict(truth)),

@@ -5,19 +5,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iconicity.scorer.cache import VectorCache
+    from iconicity.scorer.findings.study import open_study
+    from iconicity.scorer.findings.summary import summarise
     from iconicity.scorer.results import open_results
     from iconicity.scorer.scoring import score
     from iconicity.scorer.search import search_image
-    from iconicity.scorer.summary import summarise
 
-__all__ = ["VectorCache", "open_results", "score", "search_image", "summarise"]
+__all__ = ["VectorCache", "open_results", "open_study", "score", "search_image", "summarise"]
 
 _HOME = {
     "VectorCache": "cache",
     "open_results": "results",
+    "open_study": "findings.study",
     "score": "scoring",
     "search_image": "search",
-    "summarise": "summary",
+    "summarise": "findings.summary",
 }
 
 

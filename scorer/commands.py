@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     help="CRA threshold.  [default: 0.75 dynamic, 0.70 static, or as OUT has it]",
 )
 @click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: 0.60, or as OUT has it]")
+@click.option("--calibration", type=DIRECTORY, help="A calibration.json: adds decisions at its thresholds.")
+@click.option("--note", help="A caveat about these images that every table will carry.")
 @click.option("--update", is_flag=True, help="Score every row of OUT again when the index has changed.")
 @click.option(
     "--cache", type=DIRECTORY, help="Where vectors are kept.  [default: $ICONICITY_CACHE, or the user's cache folder]"
@@ -91,7 +93,7 @@ if TYPE_CHECKING:
 @speed_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, update: bool, cache: Path | None, no_cache: bool,
+    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
     slug_col: str, batch_size: int | None, workers: int | None, **models: Any,
 ) -> int:  # fmt: skip
@@ -117,6 +119,7 @@ def score_command(
     generated = _generated(gen, gen_root, model)
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.findings.calibration import read_calibration
     from iconicity.scorer.scoring import METRICS, score
 
     opened = open_index(index)
@@ -128,42 +131,12 @@ def score_command(
     report = score(
         opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
         search=search, settle=settle, tau_cra=ic_tau,
-        tau_vr=patch_tau, k_gen=k_gen, concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
+        tau_vr=patch_tau, k_gen=k_gen, note=note,
+        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
         device=models["device"], **speed({"batch_size": batch_size, "workers": workers}),
     )  # fmt: skip
     return _say_score(report)
-
-
-@click.command("summary")
-@click.argument("results", type=DIRECTORY)
-@click.option(
-    "--vi-scope",
-    type=click.Choice(["recognised", "all"]),
-    default="recognised",
-    show_default=True,
-    help="Images whose VI enters CRT.",
-)
-@click.option("--per-concept", is_flag=True, help="One line a model and concept.")
-@click.option("--json", "as_json", is_flag=True, help="Flat JSON of scalars.")
-def summary_command(results: Path, vi_scope: str, per_concept: bool, as_json: bool) -> int:
-    """Print CRA, VR, VI and CRT of each model in a results directory.
-
-    \b
-    Example:
-      iconicity summary results/ --json
-    """
-    from iconicity.scorer.results import require_results
-    from iconicity.scorer.summary import flat_json, summarise
-    from iconicity.scorer.text import concept_table, summary_table
-
-    held = require_results(results)
-    models, concepts = summarise(held, vi_scope)
-    if as_json:
-        click.echo(json.dumps(flat_json(models, held), indent=1, ensure_ascii=False))
-    else:
-        click.echo(concept_table(concepts) if per_concept else summary_table(models, held))
-    return 0
 
 
 @click.command("search")

@@ -68,6 +68,17 @@ class Embedded:
     same: Embedded | None = None  # another image with the same bytes that is on its way before this one
 
 
+def cache_keys(index: Index) -> tuple[str, str]:
+    """Keys of CLIP vectors and of patch vectors in the cache: all that they depend on beside the image's bytes."""
+    clip, dino = index.specs
+    rows, cols = index.grid
+    exif = f"exif={bool(index.settings['exif'])}"
+    return (
+        f"clip|{clip.fingerprint}|{exif}",
+        f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{exif}",
+    )
+
+
 class GeneratedEmbedder:
     """Looks vectors up and computes the missing ones; weights are loaded when the first one is missing."""
 
@@ -87,12 +98,8 @@ class GeneratedEmbedder:
         self._batch_size = batch_size
         self._grid = index.grid
         self._exif = bool(index.settings["exif"])
-        clip, dino = index.specs
-        self._dino_dim = dino.dim
-        rows, cols = index.grid
-        exif = f"exif={self._exif}"
-        self._clip_key = f"clip|{clip.fingerprint}|{exif}"
-        self._patch_key = f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{exif}"
+        self._dino_dim = index.specs[1].dim
+        self._clip_key, self._patch_key = cache_keys(index)
         self._loader = Loader(self._recipe, workers)
         self._encoders: Encoders | None = None
         self._embedder: Embedder | None = None

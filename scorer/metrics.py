@@ -36,14 +36,14 @@ def best_similarity(queries: Float32, references: Float32 | Float64) -> tuple[Fl
     return similarity, best
 
 
-def passes(similarity: npt.ArrayLike, tau: float) -> Bools:
-    """similarity >= tau, inclusive as in the published code (the paper's figure says ">").
+def passes(similarity: npt.ArrayLike, tau: npt.ArrayLike) -> Bools:
+    """similarity >= tau, inclusive as in the published code (the paper's figure says ">"). Both broadcast.
 
     >>> passes(np.float32([0.6, 0.59]), 0.6).tolist()
     [True, False]
     """
     # A float32 similarity is compared with tau as float32, so that one equal to tau passes whichever way 0.6 rounds.
-    decisions: Bools = np.asarray(similarity, np.float32) >= np.float32(tau)
+    decisions: Bools = np.asarray(similarity, np.float32) >= np.asarray(tau, np.float32)
     return decisions
 
 
@@ -104,3 +104,26 @@ def mean_or_nan(values: npt.ArrayLike) -> float:
     a = np.asarray(values, np.float64)
     a = a[~np.isnan(a)]
     return float(a.mean()) if a.size else float("nan")
+
+
+GENERIC_SHARE = 0.05
+
+
+def specific_reuse(p: npt.ArrayLike, reached: npt.ArrayLike, tau: float) -> Float64:
+    """Share of patches that reach tau and whose similarity at most 0.05 of the draws from other concepts reach.
+
+    p and ``reached`` (..., K); returns (...) in [0, 1], at most :func:`visual_reuse`; nan where a null is (ours,
+    METRICS: "Specific reuse"): sky, borders and paper match everything and are no evidence.
+
+    >>> specific_reuse(np.float32([0.9, 0.9, 0.2, 0.1]), [0.0, 0.5, 0.0, 0.0], 0.6).item()
+    0.25
+    """
+    shares = np.asarray(reached, np.float32)
+    specific = passes(p, tau) & (shares <= np.float32(GENERIC_SHARE))
+    unknown = np.isnan(np.asarray(p, np.float32)) | np.isnan(shares)
+    return np.asarray(np.where(unknown.any(axis=-1), np.nan, specific.mean(axis=-1)), np.float64)
+
+
+def excess(p: npt.ArrayLike, median: npt.ArrayLike) -> Float64:
+    """Mean over patches of (similarity - median of its null); p, median (..., K), in [-2, 2] (ours)."""
+    return np.asarray((np.asarray(p, np.float64) - np.asarray(median, np.float64)).mean(axis=-1), np.float64)

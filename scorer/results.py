@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 GROUP_ROWS = 1024
 _META = b"iconicity"
 Record = dict[str, Any]
@@ -64,6 +64,8 @@ class Results:
     settings: Mapping[str, Any]
     tau: Mapping[str, float | None]
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # model -> row groups
+    notes: Sequence[str] = ()  # the user's own caveats, shown beside every number
+    calibration: Mapping[str, Any] | None = None  # thresholds per number of references, see findings/calibrate.py
 
     @property
     def models(self) -> list[str]:
@@ -127,7 +129,9 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
                 groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
-            return Results(directory, mode or found[0], head["settings"], head["tau"], groups)
+            return Results(
+                directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"]
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
         raise _unreadable(path, e) from e
 
@@ -186,10 +190,17 @@ class ScoresWriter:
 
 @contextmanager
 def writing_scores(
-    directory: Path, mode: str, settings: Mapping[str, Any], tau: Mapping[str, float | None]
+    directory: Path,
+    mode: str,
+    settings: Mapping[str, Any],
+    tau: Mapping[str, float | None],
+    notes: Sequence[str] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> Iterator[ScoresWriter]:
     """A writer of a results directory's parquet file, which takes the old one's place when the block ends well."""
-    head = {"format": FORMAT, "settings": dict(settings), "tau": dict(tau)}
+    head = {
+        "format": FORMAT, "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration
+    }  # fmt: skip
     schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
     options = {"compression": "zstd", "write_page_checksum": True}
     with replacing(scores_path(directory, mode)) as tmp, pq.ParquetWriter(tmp, schema, **options) as file:

@@ -23,6 +23,7 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.elsewhere import Elsewhere
+from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
 from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
 from iconicity.scorer.own import OwnConcept
@@ -82,6 +83,8 @@ def score(
     tau_cra: float | None = None,
     tau_vr: float | None = None,
     k_gen: int = 50,
+    calibration: Calibration | None = None,
+    note: str | None = None,
     concepts: Iterable[str] | None = None,
     update: bool = False,
     cache: VectorCache | None = None,
@@ -99,7 +102,8 @@ def score(
     ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
     every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
     missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
-    already has, else the paper's. The first ``k_gen`` images of a concept count, by file name. ``concepts``
+    already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
+    every table of the results carries. The first ``k_gen`` images of a concept count, by file name. ``concepts``
     restricts the run; rows of others stay. ``update`` scores every row of ``out`` again when the index has
     changed. ``workers`` is a number of processes, or a function of the number of images. Raises
     :class:`SettingsError` when ``out`` or the index was made with other settings, :class:`InputError` when
@@ -137,7 +141,11 @@ def score(
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
         run = _Run(idx, counts, how, tau, held, only, embedder, cache, device, progress)
-        with writing_scores(out, mode, settings, tau) as writer:
+        if calibration is not None:
+            calibration.require_for(settings, str(out))
+        calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
+        notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
+        with writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
             for model in sorted({*work, *(held.models if held else ())}):
                 run.model(model, work.get(model), writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
@@ -410,7 +418,8 @@ def _write_derived(
         meta_path = out_meta if out_meta and renamed else stem.with_name(f"{stem.name}.meta.json")
         write_csv(csv_path, metric, results, paths)
         meta = {
-            "metric": metric, "tau": results.tau[metric], "settings": dict(results.settings), "encoders": idx.settings,
+            "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
+            "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
             "models": rows_of, "skipped": list(skipped_rows(results)), "notices": report.notices,
             "static_reference_replaced": replaced, "versions": versions(),

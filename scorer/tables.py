@@ -37,12 +37,16 @@ _COLUMNS = {
 }
 
 
+CALIBRATED = {"cra": ["cra_pass_cal", "tau_cal"], "vr": ["vr_cal", "tau_cal"]}
+
+
 def columns(metric: str, results: Results) -> list[str]:
     """Header of a metric's CSV file."""
+    calibrated = CALIBRATED[metric] if results.calibration else []
     dynamic = DYNAMIC if results.mode == "dynamic" else []
     scope = SCOPE_ALL[metric] if results.settings["scope"] == "all" else []
     published, ours = (PUBLISHED_CRA, OURS_CRA) if metric == "cra" else (PUBLISHED_VR, OURS_VR)
-    return [*published, *dynamic, *ours, *scope, *OURS]
+    return [*published, *dynamic, *ours, *scope, *calibrated, *OURS]
 
 
 @dataclass(frozen=True)
@@ -120,9 +124,26 @@ def derive(
         "tau": [results.tau[metric]] * n, "encoder": [label] * n,
     }  # fmt: skip
     out |= _cra(batch, results) if metric == "cra" else _vr(batch, results)
+    out |= _calibrated(metric, batch, results)
     best = out["best_ref_id"]
     out["best_ref_path"] = [f.paths.get(b, "") if b else None for f, b in zip(own, best, strict=True)]
     return out
+
+
+def _calibrated(metric: str, batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
+    """Decisions at the threshold of the row's number of references; None where that is not calibrated."""
+    if results.calibration is None:
+        return {}
+    known = results.calibration["tau"][metric]
+    kept = batch.column("n_ref_kept").fill_null(0).to_pylist()
+    taus = [known.get(str(j if results.mode == "dynamic" else min(1, j))) for j in kept]
+    each = np.array([np.nan if t is None else t for t in taus], np.float64)
+    if metric == "cra":
+        similarity = batch.column("cra_sim").to_numpy().astype(np.float32)
+        defined = ~np.isnan(similarity) & ~np.isnan(each)
+        return {"cra_pass_cal": _cells(passes(similarity, each), defined), "tau_cal": taus}
+    p, has = patch_matrix(batch, "p")
+    return {"vr_cal": _cells(passes(p, each[:, None]).mean(axis=1), has & ~np.isnan(each)), "tau_cal": taus}
 
 
 def _cra(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:

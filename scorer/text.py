@@ -6,11 +6,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from iconicity.scorer.results import Results
-from iconicity.scorer.summary import ConceptSummary, ModelSummary
-
-COLUMNS = ("images", "concepts", "recognised", "CRA", "VR rec.", "VR all", "VI rec.", "VI all", "CRT")
-
 
 def number(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:.3f}"
@@ -28,52 +23,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), line(["-" * w for w in widths]), *(line(r) for r in rows)])
 
 
-def summary_table(models: Sequence[ModelSummary], results: Results) -> str:
-    """One line a model, the thresholds above, what is undefined below."""
-    rows = [
-        [m.model, str(m.images), str(m.concepts), str(m.recognised),
-         *(number(v) for v in (m.cra, m.vr_recognised, m.vr_all, m.vi_recognised, m.vi_all, m.crt))]
-        for m in models
-    ]  # fmt: skip
-    lines = [
-        f"mode {results.mode}, tau_cra {results.tau['cra']}, tau_vr {results.tau['vr']}; means over concepts",
-        encoders_line(results.settings["encoders"].values()),
-        table(("model", *COLUMNS), rows),
-    ]
-    lines += [_undefined(m, results) for m in models if m.undefined]
-    lines += [f"{m.model}: {m.skipped} images could not be used" for m in models if m.skipped]
-    lines += [
-        f"{m.model}: VI rec. over {m.vi_n} of {m.concepts} concepts (the others have no recognised image)"
-        for m in models
-        if 0 < m.vi_n < m.concepts
-    ]
-    return "\n".join(lines)
-
-
 def encoders_line(labels: Iterable[str]) -> str:
     """Which encoders gave the numbers; one that gave both is named once."""
     return "encoders: " + "; ".join(dict.fromkeys(labels))
-
-
-def _undefined(m: ModelSummary, results: Results) -> str:
-    """Why a model's values are nan, in words."""
-    words = {
-        "none_recognised": f"no image reaches tau_cra {results.tau['cra']} (the highest cra_sim is {number(m.best_cra_sim)}), "
-        "so VI rec. does not exist and CRT is 0",
-        "cra_not_scored": "CRA was not scored, or the index has no references for its concepts",
-        "vr_not_scored": "VR was not scored, or the index has no references for its concepts",
-    }
-    return f"{m.model}: " + "; ".join(words[w] for w in m.undefined.split(","))
-
-
-def concept_table(concepts: Sequence[ConceptSummary]) -> str:
-    """One line a model and concept."""
-    rows = [
-        [f"{c.model} {c.concept}", str(c.images), str(c.recognised),
-         *(number(v) for v in (c.cra, c.vr_recognised, c.vr_all, c.vi_recognised, c.vi_all, c.crt))]
-        for c in concepts
-    ]  # fmt: skip
-    return table(("model, concept", "images", *COLUMNS[2:]), rows)
 
 
 def search_text(hits: Mapping[str, Any]) -> str:

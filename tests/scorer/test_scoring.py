@@ -20,9 +20,10 @@ from iconicity.indexer.images import decode
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cells
 from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.findings.study import open_study
+from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.results import open_results, require_results
 from iconicity.scorer.scoring import score
-from iconicity.scorer.summary import summarise
 
 
 def oracle(
@@ -284,8 +285,7 @@ def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) 
         score(tmp_path / "t", {"m1": gen}, tmp_path / "o", **options)
     report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", metrics=("cra",), **options)
     assert report.tau == {"cra": 0.75, "vr": None} and report.forwards == 9
-    models, _ = summarise(require_results(tmp_path / "o"))
-    assert models[0].undefined == "vr_not_scored"
+    assert summarise(open_study(tmp_path / "o")).table().undefined.item() == "vr_undefined"
     report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", tau_vr=0.8, **options)
     assert report.forwards == 9  # one an image, not 16
     copy = require_results(tmp_path / "o").rows("m1")[0]

@@ -1,0 +1,1 @@
+"""From rows to findings: statistics on stored maxima, with intervals. Nothing is embedded."""

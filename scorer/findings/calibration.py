@@ -1,0 +1,145 @@
+"""Thresholds at a chosen false-positive rate, one for each number of references, as a file that other commands take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.files import write_atomically
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.study import Study
+from iconicity.scorer.metrics import Float64
+
+FORMAT = 1
+SETTINGS = ("mode", "clip", "dino", "grid", "pool", "patch_mode", "exif")  # a threshold holds for these alone
+NULLS = ("unrelated", "related", "all")
+INDICATIVE, NOT_CALIBRATED = "indicative", "not calibrated"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Content of a ``calibration.json``. ``thresholds``: a row for each null, metric and number of references J."""
+
+    alpha: float
+    seed: int
+    index_id: str
+    settings: Mapping[str, Any]
+    pool: Sequence[str]  # concepts whose references unrelated images were compared with
+    halves: Mapping[str, Sequence[str]]
+    same_work: Sequence[Sequence[str]]
+    thresholds: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
+    results: str = ""
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def _text(self) -> str:
+        return json.dumps({"format": FORMAT, **vars(self)}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self._text())
+
+    def taus(self, metric: str, null: str = "unrelated") -> dict[int, float]:
+        """J -> tau of a metric (cra, vr), without those that are not calibrated."""
+        return {
+            int(t["references"]): float(t["tau"])
+            for t in self.thresholds
+            if t["metric"] == metric and t["null"] == null and t["status"] != NOT_CALIBRATED
+        }
+
+    def tau(self, study: Study, metric: str) -> Float64:
+        """(C,) threshold of each concept by its number of references; nan where that is not calibrated."""
+        known = self.taus(metric)
+        return np.array([known.get(int(j), np.nan) for j in study.references], np.float64)
+
+    def require_for(self, settings: Mapping[str, Any], name: str) -> None:
+        """Raises :class:`SettingsError` when the thresholds were found with other encoders or settings."""
+        for key in SETTINGS:
+            if settings.get(key) != self.settings.get(key):
+                raise SettingsError(
+                    f"{name}: has {key}={settings.get(key)}, the calibration was made with {self.settings.get(key)}; "
+                    "calibrate these results with 'iconicity calibrate'"
+                )
+
+    def notes_for(self, study: Study) -> list[str]:
+        """Caveats of using these thresholds on a study. Raises :class:`SettingsError` when they do not fit."""
+        self.require_for(study.settings, str(study.sources[0].path))
+        out = [f"calibrated tau: {self.alpha:g} of unrelated pairs pass; {n}" for n in self.notes]
+        if study.settings["index_id"] != self.index_id:
+            out.append("calibrated on another version of the index; its pool of concepts is as recorded")
+        used = [int(j) for j in np.unique(study.references[study.references > 0])]
+        for metric in ("cra", "vr"):
+            lacking = [j for j in used if j not in self.taus(metric)]
+            concepts = int(np.isin(study.references, lacking).sum())
+            if lacking:
+                out.append(
+                    f"J not calibrated for {metric}: {concepts} concepts with {', '.join(map(str, lacking))} references"
+                )
+        return out
+
+    def facts(self) -> dict[str, Any]:
+        return {"calibration_sha256": self.digest, "calibration_alpha": self.alpha, "calibration_seed": self.seed}
+
+    def brief(self) -> dict[str, Any]:
+        """What a results directory keeps of it."""
+        return {
+            **self.facts(), "settings": dict(self.settings),
+            "tau": {m: {str(j): t for j, t in self.taus(m).items()} for m in ("cra", "vr")},
+        }  # fmt: skip
+
+
+def read_calibration(path: Path | str) -> Calibration:
+    """Raises :class:`InputError` when the file is none of ours."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content.pop("format") != FORMAT:
+            raise InputError(f"{path}: of another version; make it anew with 'iconicity calibrate'")
+        return Calibration(**content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
+        raise InputError(f"{path}: no calibration ({str(e)[:120]}); make one with 'iconicity calibrate'") from e
+
+
+def thresholds_finding(calibration: Calibration) -> Finding:
+    """The thresholds as a table, with what they rest on."""
+    columns = [
+        "null",
+        "metric",
+        "references",
+        "tau",
+        "status",
+        "rate_fit",
+        "rate_check",
+        "rate_check_low",
+        "rate_check_high",
+    ]
+    columns += ["tau_given", "rate_given", "rate_given_low", "rate_given_high", "pairs_fit", "pairs_check"]
+    columns += ["concepts_fit", "other_concepts_fit", "concepts_check", "other_concepts_check"]
+    frame = pd.DataFrame(list(calibration.thresholds), columns=columns)
+    numbers = [c for c in columns if c.startswith(("tau", "rate"))]
+    frame[numbers] = frame[numbers].astype(np.float64)
+    counts = [c for c in columns if c.startswith(("pairs", "concepts", "other"))]
+    frame[counts] = frame[counts].astype("Int64")
+    notes = [
+        *calibration.notes,
+        f"alpha {calibration.alpha:g}; fitted on half A, checked on half B; seed {calibration.seed}",
+    ]
+    if not frame.null.isin(["related"]).any():
+        notes.append("no null of related concepts: --related names a table that says artist, series or genre")
+    facts = {**calibration.facts(), "index_id": calibration.index_id, "pool": len(calibration.pool)}
+    scalars = {
+        f"{t['null']}/{t['metric']}/{t['references']}/{name}": t[name]
+        for t in calibration.thresholds
+        for name in ("tau", "rate_check", "rate_given", "status")
+    }
+    return Finding({"thresholds": frame}, notes, facts, scalars)

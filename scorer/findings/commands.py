@@ -1,0 +1,221 @@
+"""``iconicity summary``, ``sweep``, ``calibrate``, ``specific``, ``attribute``, ``compare``, ``correlate``, ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
+
+if TYPE_CHECKING:
+    from iconicity.scorer.findings.finding import Finding
+    from iconicity.scorer.findings.study import Study
+
+results_argument = click.argument("results", type=DIRECTORY, nargs=-1, required=True)
+results_option = click.option(
+    "--results", type=DIRECTORY, multiple=True, default=["results"], show_default=True,
+    help="A results directory. May be repeated.",
+)  # fmt: skip
+tau_options = options(
+    click.option("--ic-tau", type=click.FloatRange(-1, 1), help="CRA threshold.  [default: as the results have it]"),
+    click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]"),
+)
+draw_options = options(
+    click.option("--draws", type=click.IntRange(100), default=10_000, show_default=True, help="Bootstrap samples."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
+)
+vi_scope_option = click.option(
+    "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
+    help="Images whose VI enters CRT.",
+)  # fmt: skip
+cache_option = click.option(
+    "--cache", type=DIRECTORY, help="Where the vectors are.  [default: $ICONICITY_CACHE, or the user's cache folder]"
+)
+concept_col_option = click.option(
+    "--concept-col", default="label_clean", show_default=True, help="Its column of concepts."
+)
+
+
+def output_options(*tables: str) -> Callable[[F], F]:
+    """--table, --out and --json of a finding whose tables are these, the first the default."""
+    return options(
+        click.option(
+            "--table", type=click.Choice(tables), default=tables[0], show_default=True, help="Which table to show."
+        ),
+        click.option(
+            "--out", "out", type=DIRECTORY, multiple=True, metavar="FILE",
+            help="Write the table; .csv, .parquet, .tex or .json by ending. May be repeated.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Flat JSON of scalars."),
+    )  # fmt: skip
+
+
+def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: Sequence[str] = ()) -> int:
+    """Print a finding and write its files."""
+    from iconicity.scorer.findings.finding import as_json as json_of
+    from iconicity.scorer.findings.finding import as_text, write_finding
+
+    written = [p for path in out for p in write_finding(finding, path, table)]
+    if as_json:
+        click.echo(json_of(finding))
+        return 0
+    click.echo(as_text(finding, table, hide))
+    for path in written:
+        click.echo(str(path), err=True)
+    return 0
+
+
+def _study(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
+    from iconicity.scorer.findings.study import open_study
+
+    return open_study(list(results), columns, tau_cra=ic_tau, tau_vr=patch_tau)
+
+
+@click.command("summary")
+@results_argument
+@click.option(
+    "--aggregate", type=click.Choice(["macro", "micro"]), default="macro", show_default=True,
+    help="Mean over concepts, or over images.",
+)  # fmt: skip
+@vi_scope_option
+@click.option("--calibration", type=DIRECTORY, help="Show the values at its thresholds too.")
+@tau_options
+@draw_options
+@output_options("models", "concepts", "missing")
+def summary_command(
+    results: Sequence[Path], aggregate: str, vi_scope: str, calibration: Path | None, ic_tau: float | None,
+    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Print CRA, VR, VI and CRT of each model, with 95 % intervals.
+
+    Several results directories of the same settings are put together.
+
+    \b
+    Example:
+      iconicity summary results/ --out table.tex --out table.csv
+    """
+    from iconicity.scorer.findings.calibration import read_calibration
+    from iconicity.scorer.findings.summary import SHORT, summarise
+
+    study = _study(results, ic_tau, patch_tau)
+    held = None if calibration is None else read_calibration(calibration)
+    found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=held, draws=draws, seed=seed,
+                      concepts=table == "concepts")  # fmt: skip
+    return say(found, table, out, as_json, SHORT)
+
+
+@click.command("sweep")
+@results_argument
+@click.option("--step", type=float, default=0.01, show_default=True, help="Between two thresholds.")
+@vi_scope_option
+@tau_options
+@draw_options
+@output_options("curves", "grid", "flips")
+def sweep_command(
+    results: Sequence[Path], step: float, vi_scope: str, ic_tau: float | None, patch_tau: float | None, draws: int,
+    seed: int, table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """CRA, VR and CRT at every threshold, and where two models change places.
+
+    \b
+    Example:
+      iconicity sweep results/ --step 0.05
+    """
+    from iconicity.scorer.findings.sweep import sweep
+
+    found = sweep(_study(results, ic_tau, patch_tau), step=step, vi_scope=vi_scope, draws=draws, seed=seed)
+    return say(found, table, out, as_json)
+
+
+@click.command("calibrate")
+@results_argument
+@index_option
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.01,
+    show_default=True,
+    help="False-positive rate.",
+)
+@click.option(
+    "--pool", type=click.IntRange(2), default=200, show_default=True, help="Concepts an image is compared with at most."
+)
+@click.option("--same-work", type=DIRECTORY, help="CSV with a column 'work': concepts of one work are never compared.")
+@click.option(
+    "--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre: a null of its own."
+)
+@click.option("--related-col", default="artist", show_default=True, help="Its column.")
+@concept_col_option
+@click.option(
+    "--apply", type=DIRECTORY, help="Take this calibration as it is, and only compare the images with its pool."
+)
+@click.option(
+    "--to", type=DIRECTORY, help="The file to write.  [default: calibration.json in the first results directory]"
+)
+@cache_option
+@draw_options
+@output_options("thresholds")
+def calibrate_command(
+    results: Sequence[Path], index: Path, alpha: float, pool: int, same_work: Path | None, related: Path | None,
+    related_col: str, concept_col: str, apply: Path | None, to: Path | None, cache: Path | None, draws: int, seed: int,
+    table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Find the thresholds that unrelated references reach at a chosen rate, for each number of references.
+
+    Images are compared with concepts they have nothing to do with, from vectors that are kept: nothing is embedded.
+
+    \b
+    Example:
+      iconicity calibrate results/ --index paintings.index --alpha 0.01
+    """
+    from iconicity.indexer.index import open_index
+    from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.findings.calibrate import calibrate
+    from iconicity.scorer.findings.calibration import read_calibration, thresholds_finding
+    from iconicity.scorer.findings.same_work import read_column
+
+    study = _study(results, None, None)
+    found = calibrate(
+        study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
+        works=None if same_work is None else read_column(same_work, "work", concept_col),
+        related=None if related is None else read_column(related, related_col, concept_col),
+        apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
+    )  # fmt: skip
+    if apply is None:
+        path = to or study.sources[0].path / "calibration.json"
+        found.write(path)
+        click.echo(str(path), err=True)
+    return say(thresholds_finding(found), table, out, as_json)
+
+
+@click.command("specific")
+@results_argument
+@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
+@draw_options
+@output_options("models", "concepts", "patches")
+def specific_command(
+    results: Sequence[Path],
+    patch_tau: float | None,
+    draws: int,
+    seed: int,
+    table: str,
+    out: Sequence[Path],
+    as_json: bool,
+) -> int:
+    """How much of the reuse is specific to the own references; 'iconicity calibrate' comes first.
+
+    \b
+    Example:
+      iconicity specific results/ --table patches
+    """
+    from iconicity.scorer.findings.specific import specific
+    from iconicity.scorer.findings.summary import summarise
+
+    study = _study(results, None, patch_tau, "p_ref_id", "p_ref_cell")
+    return say(specific(study, summarise(study, draws=draws, seed=seed)), table, out, as_json)
+
+
+COMMANDS = (summary_command, sweep_command, calibrate_command, specific_command)

@@ -1,0 +1,129 @@
+"""A finding: tables, what to know about them, and flat scalars; written as text, CSV, Parquet, LaTeX or JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.files import replacing, write_atomically
+from iconicity.indexer.manifest import versions
+from iconicity.scorer.text import number, table
+
+_BESIDE = 2  # columns whose intervals still fit into the line
+SUFFIXES = (".csv", ".parquet", ".tex", ".json")
+_NAMES = {
+    "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
+    "crt": "CRT", "vr_specific": "VR specific", "vr": "VR", "vi": "VI", "references": "J",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Tables by name (the first is the main one), caveats, the facts the numbers rest on, and scalars by path.
+
+    Columns ``x_low`` and ``x_high`` of a table are the ends of the interval of its column ``x``.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str | None = None) -> pd.DataFrame:
+        return self.tables[name or next(iter(self.tables))]
+
+
+def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = ()) -> str:
+    """A table for a terminal, intervals beside their values, or below where there are many, and the notes."""
+    frame = finding.table(name).drop(columns=list(hide), errors="ignore")
+    shown = _shown_columns(frame)
+    with_interval = {c for c in shown if f"{c}_low" in frame}
+    below = len(with_interval) > _BESIDE
+    rows: list[list[str]] = []
+    for record in frame.to_dict("records"):
+        ends = [_interval(record, c) if c in with_interval else "" for c in shown]
+        values = [_cell(record[c]) for c in shown]
+        rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
+        if below and any(ends):
+            rows.append(ends)
+    lines = [table([_NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
+    return "\n".join([*lines, *(f"note: {n}" for n in finding.notes)])
+
+
+def as_json(finding: Finding) -> str:
+    """Facts and scalars in one flat object; undefined numbers are null."""
+    flat = {**finding.facts, **finding.scalars}
+    return json.dumps({k: _plain(v) for k, v in flat.items()}, indent=1, ensure_ascii=False)
+
+
+def as_latex(finding: Finding, name: str | None = None) -> str:
+    """A booktabs table, ``value [low, high]`` in one cell, the notes as comments."""
+    frame = finding.table(name)
+    cells = pd.DataFrame(
+        {
+            _NAMES.get(c, c.replace("_", " ")): [
+                " ".join(filter(None, [_cell(r[c]), _interval(r, c) if f"{c}_low" in frame else ""]))
+                for r in frame.to_dict("records")
+            ]
+            for c in _shown_columns(frame)
+        }
+    )
+    style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    comments = "".join("% " + n.replace("\n", " ") + "\n" for n in finding.notes)
+    return comments + str(style.to_latex(hrules=True))
+
+
+def write_finding(finding: Finding, path: Path, name: str | None = None) -> list[Path]:
+    """Write a table by the suffix of ``path``, with a ``.meta.json`` beside it. Raises :class:`InputError`."""
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: the ending names the format, one of {', '.join(SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = finding.table(name)
+    if path.suffix == ".parquet":
+        with replacing(path) as tmp:
+            frame.to_parquet(tmp, index=False)
+    elif path.suffix == ".csv":
+        text = io.StringIO()
+        frame.to_csv(text, index=False, lineterminator="\n")
+        write_atomically(path, text.getvalue())
+    else:
+        write_atomically(path, as_latex(finding, name) if path.suffix == ".tex" else as_json(finding) + "\n")
+    meta = {**finding.facts, "notes": list(finding.notes), "versions": versions()}
+    beside = path.with_name(f"{path.name}.meta.json")
+    write_atomically(beside, json.dumps({k: _plain(v) for k, v in meta.items()}, indent=1, ensure_ascii=False) + "\n")
+    return [path, beside]
+
+
+def _shown_columns(frame: pd.DataFrame) -> list[str]:
+    ends = {f"{c}{end}" for c in frame.columns for end in ("_low", "_high") if f"{c}_low" in frame}
+    return [c for c in frame.columns if c not in ends]
+
+
+def _interval(record: Mapping[Any, Any], column: str) -> str:
+    low, high = record[f"{column}_low"], record[f"{column}_high"]
+    return "" if pd.isna(low) else f"[{low:.3f}, {high:.3f}]"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value is pd.NA:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (float, np.floating)):
+        return number(float(value))
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

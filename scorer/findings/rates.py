@@ -1,0 +1,104 @@
+"""False-positive rates: thresholds from histograms of a null, and rates over pairs of concepts with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from iconicity.scorer.findings.statistics import DRAWS, LEVEL, bootstrap_weights
+from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
+
+STEP = 1e-4  # of a threshold: four decimals
+_EDGES = np.round(np.arange(20_002) * STEP - 1.0, 4)  # the last one lies above every cosine
+_EDGES32 = _EDGES.astype(np.float32)  # a similarity is compared with a threshold as float32
+
+
+class Histogram:
+    """Similarities by number of references J, in bins between four-decimal thresholds, each pair of concepts alike."""
+
+    def __init__(self, js: int) -> None:
+        self._bins = np.zeros((js, len(_EDGES) - 1), np.float64)
+        self._pairs = np.zeros(js, np.float64)
+
+    def count(self, values: Float32, j: Ints) -> None:
+        """Count values (n, R) whose columns belong to the numbers of references j (R,)."""
+        code = j * self._bins.shape[1] + _bin(values)
+        self._bins += np.bincount(code.ravel(), minlength=self._bins.size).reshape(self._bins.shape)
+
+    def add(self, part: Histogram, n: int, pairs: Ints) -> None:
+        """Add the counts of one concept's n images (or patches), compared with so many concepts at each J."""
+        self._bins += part._bins / n
+        self._pairs += pairs
+
+    def rate(self, j: int) -> Float64:
+        """Share of pairs that reach each four-decimal threshold from -1 to 1; nan without pairs."""
+        if self._pairs[j] == 0:
+            return np.full(len(_EDGES) - 1, np.nan)
+        above: Float64 = np.cumsum(self._bins[j, ::-1])[::-1] / self._pairs[j]
+        return above
+
+    def rate_at(self, j: int, tau: float) -> float:
+        """The rate at a four-decimal threshold."""
+        if np.isnan(tau):
+            return float("nan")
+        rates = np.append(self.rate(j), 0.0)
+        return float(rates[round((tau + 1.0) / STEP)])
+
+
+def lowest_tau(rates: Float64, alpha: float) -> float:
+    """Lowest four-decimal threshold whose rate is at most alpha; nan without rates. May lie just above 1.
+
+    The rate falls as tau rises, so that every higher one does too.
+    """
+    if np.isnan(rates).any():
+        return float("nan")
+    low = np.flatnonzero(np.append(rates, 0.0) <= alpha + 1e-12)
+    return float(_EDGES[low[0]])
+
+
+def _bin(values: Float32) -> Ints:
+    """Number of the highest threshold that a value reaches, compared as float32."""
+    k = np.clip(((values.astype(np.float64) + 1.0) / STEP).astype(np.int64), 0, len(_EDGES) - 2)
+    k -= _EDGES32[k] > values
+    k += _EDGES32[k + 1] <= values
+    return k
+
+
+def pair_rate(
+    shares: Float64,
+    allowed: Bools,
+    generated: Sequence[str],
+    others: Sequence[str],
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> tuple[float, float, float]:
+    """Mean over the allowed pairs, and the ends of its interval with concepts resampled on both sides at once.
+
+    shares, allowed (C, R): of each pair of a ``generated`` and an ``others`` concept the share that reaches a
+    threshold. A concept that stands on both sides is drawn for both. Percentile interval of the pigeonhole bootstrap
+    (Owen 2007); where no pair or every pair passes, the exact one over the concepts of the smaller side.
+    """
+    use = allowed.astype(np.float64)
+    hits = np.where(allowed, shares, 0.0)
+    rate = float(hits.sum() / use.sum())
+    units = sorted({*generated, *others})
+    place = {name: i for i, name in enumerate(units)}
+    rows, columns = np.array([place[g] for g in generated]), np.array([place[o] for o in others])
+    tail = (1.0 - level) / 2.0
+    smaller = min(int(allowed.any(axis=1).sum()), int(allowed.any(axis=0).sum()))
+    if smaller < 2:
+        return rate, float("nan"), float("nan")
+    if rate in (0.0, 1.0):
+        reach = 1.0 - tail ** (1.0 / smaller)
+        return rate, max(0.0, rate - rate * reach), min(1.0, rate + (1.0 - rate) * reach)
+    weights = bootstrap_weights(len(units), draws, seed)
+    left, right = weights[:, rows], weights[:, columns]
+    top = np.einsum("bd,bd->b", left @ hits, right)
+    bottom = np.einsum("bd,bd->b", left @ use, right)
+    drawn = np.sort(top[bottom > 0] / bottom[bottom > 0])
+    if not drawn.size:
+        return rate, float("nan"), float("nan")
+    low, high = (drawn[min(drawn.size - 1, max(0, int(np.ceil(q * drawn.size)) - 1))] for q in (tail, 1.0 - tail))
+    return rate, float(low), float(high)

@@ -1,0 +1,191 @@
+"""Specific reuse: which patches match their own references better than anything else would match them.
+
+``iconicity calibrate`` leaves the null of every image beside the results; here it is read and used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.files import replacing
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.study import Study
+from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
+from iconicity.scorer.tables import patch_matrix
+
+FEW_DRAWS = 20  # below it a share of 0.05 cannot be told from 0
+_META = b"iconicity"
+_SCHEMA = pa.schema(
+    [
+        ("model", pa.string()),
+        ("gen_relpath", pa.string()),
+        ("gen_sha256", pa.string()),
+        ("draws", pa.int32()),  # other concepts with at least J references
+        ("cra_reached", pa.float32()),  # share of the draws with a similarity of at least the image's own
+        ("cra_median", pa.float32()),
+        ("p_reached", pa.list_(pa.float32())),
+        ("p_median", pa.list_(pa.float32())),
+        ("p_best", pa.list_(pa.float32())),  # the draw that matches a patch best, and its reference and cell
+        ("p_best_ref_id", pa.list_(pa.string())),
+        ("p_best_ref_cell", pa.list_(pa.int16())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ImageNull:
+    """The null of each image of a study at its own number of references, row for row.
+
+    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches; nan where there is no null.
+    """
+
+    draws: Ints  # (n,)
+    reached: Float64  # (n,)
+    median: Float64  # (n,)
+    p_reached: Float32  # (n, K)
+    p_median: Float32  # (n, K)
+    table: pa.Table
+    facts: Mapping[str, Any]
+
+    def measures(self, p: Float32, tau: float | None) -> dict[str, Float64]:
+        """``vr_specific`` and ``excess`` of each image."""
+        if tau is None:
+            return {}
+        return {
+            "vr_specific": specific_reuse(p, self.p_reached, tau),
+            "excess": excess(p, self.p_median),
+        }
+
+    def p_values(self) -> Float64:
+        """Of each image: how often an unrelated concept is as similar, (reached + 1) / (draws + 1); nan without draws."""
+        with np.errstate(invalid="ignore"):
+            p = (np.rint(self.reached * self.draws) + 1.0) / (self.draws + 1.0)
+        return np.asarray(np.where(self.draws > 0, p, np.nan), np.float64)
+
+
+def null_path(directory: Path, mode: str) -> Path:
+    return directory / f"null_{mode}.parquet"
+
+
+def write_null(directory: Path, mode: str, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
+    """Write the nulls of a results directory's images."""
+    path = null_path(directory, mode)
+    schema = _SCHEMA.with_metadata({_META: json.dumps(dict(facts), sort_keys=True).encode()})
+    table = pa.Table.from_pylist(list(rows), schema)
+    with replacing(path) as tmp:
+        pq.write_table(table, tmp, compression="zstd", write_page_checksum=True)
+    return path
+
+
+def image_null(study: Study) -> ImageNull | None:
+    """Nulls of a study's images; None when no results directory has any. ``study`` needs no further columns.
+
+    Images scored since, or with other bytes, or against another index, have none. Raises :class:`InputError`.
+    """
+    parts: list[pa.Table] = []
+    facts: dict[str, Any] = {}
+    for i, source in enumerate(study.sources):
+        path = null_path(source.path, source.mode)
+        if not path.is_file():
+            continue
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as f:
+                held = json.loads(f.schema_arrow.metadata[_META])
+                part = f.read()
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
+            raise InputError(f"{path}: cannot be read ({str(e)[:120]}); run 'iconicity calibrate' again") from e
+        if held["index_id"] == source.settings["index_id"]:
+            facts = held
+            parts.append(part.append_column("source", pa.array([i] * part.num_rows, pa.int32())))
+    if not parts:
+        return None
+    table = pa.concat_tables(parts).combine_chunks()
+    keys = [table.column(c).to_pylist() for c in ("source", "model", "gen_relpath", "gen_sha256")]
+    at = {key: i for i, key in enumerate(zip(*keys, strict=True))}
+    mine = [study.table.column(c).to_pylist() for c in ("source", "model", "gen_relpath", "gen_sha256")]
+    rows = pa.array([at.get(key) for key in zip(*mine, strict=True)], pa.int64())
+    table = table.take(rows)
+    reached, _ = patch_matrix(table, "p_reached")
+    median, _ = patch_matrix(table, "p_median")
+    number = {c: table.column(c).to_numpy().astype(np.float64) for c in ("cra_reached", "cra_median")}
+    draws = table.column("draws").fill_null(0).to_numpy().astype(np.int64)
+    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, table, facts)
+
+
+def require_null(study: Study) -> ImageNull:
+    """The nulls of a study's images. Raises :class:`InputError` when there are none."""
+    null = image_null(study)
+    if null is None:
+        raise InputError(
+            f"{study.sources[0].path}: what chance looks like is not known yet; run 'iconicity calibrate "
+            f"{study.sources[0].path} --index INDEX' first"
+        )
+    return null
+
+
+def generic_patches(study: Study, null: ImageNull, tau: float) -> pd.DataFrame:
+    """Reused patches that other concepts match as well: a row each, with what they match."""
+    generic = passes(study.p, tau) & (null.p_reached > GENERIC_SHARE)
+    at, patch = np.nonzero(generic)
+    own = {c: study.table.column(c) for c in ("p_ref_id", "p_ref_cell")}
+    other = {c: null.table.column(c) for c in ("p_best", "p_best_ref_id", "p_best_ref_cell")}
+
+    def pick(column: Any) -> list[Any]:
+        lists = column.take(pa.array(at)).to_pylist()
+        return [values[k] for values, k in zip(lists, patch, strict=True)]
+
+    return pd.DataFrame(
+        {
+            "model": np.array(study.models)[study.model[at]], "gen_relpath": np.array(study.relpaths)[at],
+            "patch": patch, "p": study.p[at, patch], "ref_id": pick(own["p_ref_id"]), "ref_cell": pick(own["p_ref_cell"]),
+            "reached": null.p_reached[at, patch], "draws": null.draws[at], "other_p": pick(other["p_best"]),
+            "other_ref_id": pick(other["p_best_ref_id"]), "other_ref_cell": pick(other["p_best_ref_cell"]),
+        }
+    )  # fmt: skip
+
+
+def specific(study: Study, summary: Finding) -> Finding:
+    """``models`` and ``concepts`` with VR, specific VR and excess, and ``patches``, the generic ones.
+
+    ``study`` needs the columns gen_sha256, p_ref_id and p_ref_cell; ``summary`` is its own. Raises :class:`InputError`.
+    """
+    null = require_null(study)
+    tau = study.tau["vr"]
+    if tau is None:
+        raise InputError(f"{study.sources[0].path}: has no tau_vr; name one with --patch-tau")
+    notes = list(summary.notes)
+    scored = study.ok & ~np.isnan(study.p).any(axis=1)
+    without, few = scored & (null.draws == 0), scored & (null.draws > 0) & (null.draws < FEW_DRAWS)
+    if without.any():
+        notes.append(
+            f"{int(without.sum())} images have no null: J not calibrated, or scored since 'iconicity calibrate'"
+        )
+    if few.any():
+        notes.append(f"indicative: {int(few.sum())} images with a null of fewer than {FEW_DRAWS} draws")
+    tables = {}
+    for name, keys in (
+        ("models", ["model", "images", "concepts"]),
+        ("concepts", ["model", "concept", "references", "images"]),
+    ):
+        frame = summary.table(name)
+        if "tau" in frame:
+            frame = frame[frame.tau == "given"]
+        measures = [f"{m}{end}" for m in ("vr_all", "vr_specific", "excess") for end in ("", "_low", "_high", "_n")]
+        tables[name] = frame[[c for c in (*keys, *measures) if c in frame]]
+    tables["patches"] = generic_patches(study, null, tau)
+    notes.append(
+        f"generic: p >= {tau} and more than {GENERIC_SHARE} of the draws from other concepts reach it; "
+        f"{len(tables['patches'])} reused patches are (--table patches)"
+    )
+    scalars = {k: v for k, v in summary.scalars.items() if "/vr_all" in k or "/vr_specific" in k or "/excess" in k}
+    return Finding(tables, notes, {**summary.facts, **{f"null_{k}": v for k, v in null.facts.items()}}, scalars)

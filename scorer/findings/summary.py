@@ -1,0 +1,220 @@
+"""Per model and concept: CRA, VR, VI and CRT from stored maxima, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.specific import image_null
+from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
+from iconicity.scorer.findings.study import Cells, Study, Tau, cells, image_values
+from iconicity.scorer.metrics import Float64
+from iconicity.scorer.text import number
+
+AGGREGATES = ("macro", "micro")
+BOUNDS = {"excess": (-2.0, 2.0)}
+# columns of the tables that a terminal does without
+SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
+    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_specific", "excess"
+)))  # fmt: skip
+
+
+def summarise(
+    study: Study,
+    *,
+    vi_scope: str = "recognised",
+    aggregate: str = "macro",
+    calibration: Calibration | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+    concepts: bool = True,
+) -> Finding:
+    """Tables ``models``, ``concepts`` and ``missing`` (pairs of model and concept without a usable image).
+
+    A model's value is the mean over its concepts (``aggregate`` macro), or over its images (micro: concepts weigh as
+    many images as they have; of ``*_recognised`` measures as many recognised ones). CRT is the mean of the concepts'
+    CRT, not the product of two means. Intervals of models resample concepts, those of concepts their images.
+    A ``calibration`` adds rows at its thresholds. Where ``iconicity calibrate`` has left a null beside the results,
+    ``vr_specific`` and ``excess`` are shown too. ``concepts`` False leaves that table without intervals.
+    """
+    if aggregate not in AGGREGATES:
+        raise ValueError(f"aggregate {aggregate!r}: one of {', '.join(AGGREGATES)}")
+    notes = list(study.notes)
+    null = image_null(study)
+    further = {} if null is None else null.measures(study.p, study.tau["vr"])
+    kinds: list[tuple[str, Tau, Tau]] = [("given", study.tau["cra"], study.tau["vr"])]
+    if calibration is not None:
+        notes += calibration.notes_for(study)
+        kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr")))
+    options = {"draws": draws, "seed": seed, "level": level}
+    models: list[dict[str, Any]] = []
+    by_concept: list[pd.DataFrame] = []
+    for kind, tau_cra, tau_vr in kinds:
+        found = cells(study, tau_cra, tau_vr, vi_scope, further if kind == "given" else {})
+        for m, label in enumerate(study.models):
+            row = {"model": label, "tau": kind} | _model(found, m, aggregate, options)
+            models.append(row)
+        by_concept.append(_concepts(study, found, kind, tau_cra, tau_vr, vi_scope, options if concepts else None))
+    notes += _words(models, study)
+    there = found.images > 0
+    missing = pd.DataFrame(
+        [{"model": study.models[m], "concept": study.concepts[c]} for m, c in np.argwhere(~there)],
+        columns=["model", "concept"],
+    )
+    if len(missing):
+        notes.append(f"{len(missing)} pairs of model and concept have no usable image (--table missing)")
+    frame = pd.DataFrame(models)
+    if calibration is None:
+        frame = frame.drop(columns="tau")
+    facts = study.facts() | {
+        "vi_scope": vi_scope, "aggregate": aggregate, "draws": draws, "seed": seed, "level": level,
+        **({} if calibration is None else calibration.facts()),
+    }  # fmt: skip
+    tables = {"models": frame, "concepts": pd.concat(by_concept, ignore_index=True), "missing": missing}
+    return Finding(tables, list(dict.fromkeys(notes)), facts, _scalars(models))
+
+
+def _model(found: Cells, m: int, aggregate: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    mine = found.images[m] > 0
+    names = list(found.values)
+    value = np.stack([found.values[name][m, mine] for name in names], axis=1)
+    weight = np.ones_like(value)
+    if aggregate == "micro":
+        weight = np.stack([found.weights[name][m, mine] for name in names], axis=1).astype(np.float64)
+    row: dict[str, Any] = {
+        "images": int(found.images[m].sum()), "skipped": int(found.skipped[m].sum()), "concepts": int(mine.sum()),
+        "recognised": int(found.recognised[m].sum()),
+    }  # fmt: skip
+    for i, name in enumerate(names):
+        column = slice(i, i + 1)
+        bounds = BOUNDS.get(name, (0.0, 1.0))
+        found_ = interval(value[:, column] * weight[:, column], weight[:, column], bounds=bounds, **options)
+        row[name], row[f"{name}_low"], row[f"{name}_high"] = (
+            float(x[0]) for x in (found_.value, found_.low, found_.high)
+        )
+        row[f"{name}_n"] = int(found_.n[0])
+    best = found.best_similarity[m]
+    row["best_cra_sim"] = float(np.nanmax(best)) if not np.isnan(best).all() else float("nan")
+    row["undefined"] = ",".join(_undefined(row))
+    return row
+
+
+def _undefined(row: Mapping[str, Any]) -> list[str]:
+    out = []
+    if np.isnan(row["cra"]):
+        out.append("cra_undefined")
+    elif row["recognised"] == 0:
+        out.append("none_recognised")
+    if np.isnan(row["vr_all"]):
+        out.append("vr_undefined")
+    return out
+
+
+def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
+    """What a reader must know of the models' rows, those alike in one line."""
+    out: list[str] = []
+    for kind in dict.fromkeys(r["tau"] for r in rows):
+        mine = [r for r in rows if r["tau"] == kind]
+        given = kind == "given"
+        tau = f"tau_cra {study.tau['cra']}" if given else "the calibrated tau"
+        at = "" if given else "calibrated: "
+        lacking = "was not scored, or the index has no references for the concepts"
+        if not given:
+            lacking = "has no calibrated tau for the concepts' numbers of references, or was not scored"
+
+        def named(reason: str, mine: Sequence[Mapping[str, Any]] = mine) -> list[Mapping[str, Any]]:
+            return [r for r in mine if reason in r["undefined"].split(",")]
+
+        if none := named("none_recognised"):
+            best = ", ".join(f"{r['model']} {number(r['best_cra_sim'])}" for r in none)
+            out.append(f"{at}no image reaches {tau} (highest cra_sim: {best}), so VI rec. does not exist and CRT is 0")
+        for name, reason in (("CRA", "cra_undefined"), ("VR", "vr_undefined")):
+            if undefined := named(reason):
+                out.append(f"{at}{name} of {', '.join(r['model'] for r in undefined)} {lacking}")
+        for name, column in (("CRA", "cra_n"), ("VR", "vr_all_n"), ("VI rec.", "vi_recognised_n")):
+            part = [f"{r['model']} {r[column]} of {r['concepts']}" for r in mine if 0 < r[column] < r["concepts"]]
+            why = "no recognised image" if name == "VI rec." else "undefined"
+            if part:
+                out.append(f"{at}concepts behind {name}: {', '.join(part)} (in the others: {why})")
+        if given and (bad := [f"{r['model']} {r['skipped']}" for r in mine if r["skipped"]]):
+            out.append(f"images that could not be used: {', '.join(bad)}")
+    return out
+
+
+def _concepts(
+    study: Study,
+    found: Cells,
+    kind: str,
+    tau_cra: Tau,
+    tau_vr: Tau,
+    vi_scope: str,
+    options: Mapping[str, Any] | None,
+) -> pd.DataFrame:
+    m, c = np.nonzero(found.images + found.skipped)
+    frame = pd.DataFrame(
+        {
+            "model": np.array(study.models)[m], "concept": np.array(study.concepts)[c], "tau": kind,
+            "references": study.references[c], "images": found.images[m, c], "skipped": found.skipped[m, c],
+            "recognised": found.recognised[m, c],
+        }
+    )  # fmt: skip
+    for name, value in found.values.items():
+        frame[name] = value[m, c]
+    if options is not None:
+        ends = _image_intervals(study, m, c, tau_cra, tau_vr, vi_scope, options)
+        for name, (low, high) in ends.items():
+            at = frame.columns.get_loc(name)
+            assert isinstance(at, int)
+            frame.insert(at + 1, f"{name}_low", np.where(frame[name].isna(), np.nan, low))
+            frame.insert(at + 2, f"{name}_high", np.where(frame[name].isna(), np.nan, high))
+    return frame
+
+
+def _image_intervals(
+    study: Study, m: Any, c: Any, tau_cra: Tau, tau_vr: Tau, vi_scope: str, options: Mapping[str, Any]
+) -> dict[str, tuple[Float64, Float64]]:
+    """Ends of the intervals of each (model, concept), its usable images resampled."""
+    recognised, _, vr, _ = image_values(study, tau_cra, tau_vr)
+    code = study.model * len(study.concepts) + study.concept
+    wanted = m * len(study.concepts) + c
+    rows = np.flatnonzero(study.ok)
+    rows = rows[np.argsort(code[rows], kind="stable")]
+    start = np.searchsorted(code[rows], wanted)
+    size = np.searchsorted(code[rows], wanted, side="right") - start
+    ends = {
+        name: (np.full(len(m), np.nan), np.full(len(m), np.nan)) for name in ("cra", "vr_recognised", "vr_all", "crt")
+    }
+    for n in np.unique(size[size > 0]):  # those with as many images are taken at once
+        at = np.flatnonzero(size == n)
+        images = rows[start[at][None, :] + np.arange(n)[:, None]]  # (n, groups)
+        r, v = recognised[images].astype(np.float64), vr[images]
+        parts = {
+            "cra": interval(r, **options),
+            "vr_recognised": interval(r * np.nan_to_num(v), np.where(np.isnan(v), np.nan, r), **options),
+            "vr_all": interval(v, **options),
+            "crt": interval(r * (1.0 - v), **options)
+            if vi_scope == "recognised"
+            else interval(r, 1.0 - v, kind="product", **options),
+        }
+        for name, part in parts.items():
+            ends[name][0][at], ends[name][1][at] = part.low, part.high
+    for name in ("vr_recognised", "vr_all"):
+        low, high = ends[name]
+        ends[name.replace("vr", "vi")] = 1.0 - high, 1.0 - low
+    return ends
+
+
+def _scalars(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``<model>/<measure>`` -> number; at calibrated thresholds ``<model>/<measure>_cal``."""
+    out: dict[str, Any] = {}
+    for row in models:
+        for name, value in row.items():
+            if name not in ("model", "tau"):
+                out[f"{row['model']}/{name}{'' if row['tau'] == 'given' else '_cal'}"] = value
+    return out

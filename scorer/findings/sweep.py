@@ -1,0 +1,149 @@
+"""CRA, VR and CRT over a grid of thresholds, from stored maxima."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.errors import InputError
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
+from iconicity.scorer.findings.study import Study
+from iconicity.scorer.metrics import Float64, mean_or_nan, passes
+
+STEP = 0.01
+MEASURES = ("cra", "vr_all", "crt")
+
+
+def grid(step: float = STEP, low: float = 0.0, high: float = 1.0) -> Float64:
+    """Thresholds from low to high, as the decimal numbers a user would type.
+
+    >>> grid(0.25).tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
+    n = round((high - low) / step)
+    return np.round(low + np.arange(n + 1) * step, 10)
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """One model's concepts (C) at every tau_cra (A) and tau_vr (V); nan where not scored."""
+
+    cra: Float64  # (C, A)
+    vr_all: Float64  # (C, V)
+    crt: Float64  # (C, A, V)
+
+
+def model_grids(
+    study: Study, taus_cra: Float64, taus_vr: Float64, vi_scope: str = "recognised"
+) -> Iterator[tuple[str, ModelGrid]]:
+    """Each model with its concepts' values at all thresholds, equal to those of ``summary`` there."""
+    for m, label in enumerate(study.models):
+        mine = np.flatnonzero((study.model == m) & study.ok)
+        starts = np.flatnonzero(np.diff(study.concept[mine], prepend=-1))
+        parts = [_concept(study, rows, taus_cra, taus_vr, vi_scope) for rows in np.split(mine, starts[1:]) if len(rows)]
+        if parts:
+            yield label, ModelGrid(*(np.stack([p[i] for p in parts]) for i in range(3)))
+
+
+def _concept(
+    study: Study, rows: Any, taus_cra: Float64, taus_vr: Float64, vi_scope: str
+) -> tuple[Float64, Float64, Float64]:
+    s, p = study.similarity[rows], study.p[rows]
+    recognised = passes(s[None, :], taus_cra[:, None]).astype(np.float64)  # (A, n)
+    vr = np.stack([passes(p, t).mean(axis=1) for t in taus_vr])  # (V, n)
+    if np.isnan(s).any():
+        recognised = np.full_like(recognised, np.nan)
+    if np.isnan(p).any():
+        vr = np.full_like(vr, np.nan)
+    cra, vr_all = recognised.mean(axis=1), vr.mean(axis=1)
+    if vi_scope == "all":
+        return cra, vr_all, np.where(cra[:, None] == 0.0, 0.0, cra[:, None] * (1.0 - vr_all))
+    return cra, vr_all, recognised @ (1.0 - vr).T / len(rows)  # CRA x mean VI of the recognised
+
+
+def sweep(
+    study: Study,
+    *,
+    step: float = STEP,
+    vi_scope: str = "recognised",
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Finding:
+    """Tables ``curves``, ``grid`` and ``flips``, all macro means over concepts.
+
+    ``curves``: each measure along one threshold, the other as the results have it, with bands. ``grid``: CRA, VR and
+    CRT at each pair of thresholds. ``flips``: where the order of two models changes as a threshold rises.
+    """
+    if study.tau["cra"] is None or study.tau["vr"] is None:
+        raise InputError(f"{study.sources[0].path}: has no tau_vr; name one with --patch-tau")
+    if not 0.0 < step <= 1.0:
+        raise InputError(f"--step {step}: a step of a threshold lies above 0 and is at most 1")
+    taus = grid(step)
+    # the results' own thresholds are on the curves too
+    axis = {m: np.unique(np.append(taus, t)) for m, t in study.tau.items() if t is not None}
+    at = {m: int(np.searchsorted(axis[m], t)) for m, t in study.tau.items() if t is not None}
+    options: dict[str, Any] = {"draws": draws, "seed": seed, "level": level}
+    curves: list[pd.DataFrame] = []
+    grids: list[pd.DataFrame] = []
+    for label, g in model_grids(study, axis["cra"], axis["vr"], vi_scope):
+        for measure, along, values in (
+            ("cra", "cra", g.cra), ("vr_all", "vr", g.vr_all),
+            ("crt", "cra", g.crt[:, :, at["vr"]]), ("crt", "vr", g.crt[:, at["cra"], :]),
+        ):  # fmt: skip
+            band = interval(values, **options)
+            curves.append(
+                pd.DataFrame(
+                    {"model": label, "measure": measure, "along": f"tau_{along}", "tau": axis[along],
+                     "value": band.value, "value_low": band.low, "value_high": band.high, "value_n": band.n}
+                )
+            )  # fmt: skip
+        grids.append(_grid_table(label, g, axis["cra"], axis["vr"]))
+    curve = pd.concat(curves, ignore_index=True)
+    flipped = flips(curve, study.models)
+    facts = study.facts() | {"vi_scope": vi_scope, "step": step, "draws": draws, "seed": seed, "level": level}
+    scalars = {f"flips/{m}": int((flipped.measure == m).sum()) for m in MEASURES}
+    notes = [*study.notes, *_flip_words(flipped)]
+    return Finding(
+        {"curves": curve, "grid": pd.concat(grids, ignore_index=True), "flips": flipped}, notes, facts, scalars
+    )
+
+
+def _grid_table(label: str, g: ModelGrid, taus_cra: Float64, taus_vr: Float64) -> pd.DataFrame:
+    a, v = np.meshgrid(np.arange(len(taus_cra)), np.arange(len(taus_vr)), indexing="ij")
+    cra, vr = (np.array([mean_or_nan(column) for column in x.T]) for x in (g.cra, g.vr_all))
+    used = ~np.isnan(g.crt)
+    with np.errstate(invalid="ignore"):
+        crt = np.where(used, g.crt, 0.0).sum(axis=0) / used.sum(axis=0)
+    return pd.DataFrame(
+        {"model": label, "tau_cra": taus_cra[a.ravel()], "tau_vr": taus_vr[v.ravel()], "cra": cra[a.ravel()],
+         "vr_all": vr[v.ravel()], "crt": crt.ravel()}
+    )  # fmt: skip
+
+
+def flips(curves: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Where one of two models passes the other along a curve: the last threshold of the old order, the first of the new."""
+    found: list[dict[str, Any]] = []
+    for (measure, along), part in curves.groupby(["measure", "along"], sort=False):
+        wide = part.pivot(index="tau", columns="model", values="value")
+        for a, b in combinations([m for m in models if m in wide], 2):
+            ahead = np.sign(np.round((wide[a] - wide[b]).to_numpy(), 12))
+            decided = np.flatnonzero((ahead != 0) & ~np.isnan(ahead))
+            for i, j in pairwise(decided):
+                if ahead[i] != ahead[j]:
+                    before, after = (a, b) if ahead[i] > 0 else (b, a)
+                    found.append({"measure": measure, "along": along, "first": before, "then": after,
+                                  "last_tau": wide.index[i], "tau": wide.index[j]})  # fmt: skip
+    return pd.DataFrame(found, columns=["measure", "along", "first", "then", "last_tau", "tau"])
+
+
+def _flip_words(flipped: pd.DataFrame) -> list[str]:
+    if flipped.empty:
+        return ["no two models change places along a curve"]
+    return [f"{len(flipped)} times two models change places along a curve (--table flips)"]
