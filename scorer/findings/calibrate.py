@@ -8,7 +8,7 @@ the pairs at once (Owen 2007, the pigeonhole bootstrap).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +21,16 @@ from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.vectors import open_vectors
 from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import INDICATIVE, NOT_CALIBRATED, SETTINGS, Calibration
-from iconicity.scorer.findings.null import POOL, Pool, choose, rank
-from iconicity.scorer.findings.rates import Histogram, lowest_tau, pair_rate
-from iconicity.scorer.findings.same_work import Pair, same_works, work_of
+from iconicity.scorer.findings.calibration import INDICATIVE, SETTINGS, Calibration
+from iconicity.scorer.findings.design import Design
+from iconicity.scorer.findings.null import POOL, Pool, choose
+from iconicity.scorer.findings.same_work import Pair, same_works
 from iconicity.scorer.findings.specific import write_null
-from iconicity.scorer.findings.statistics import DRAWS, interval
+from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW, Study
+from iconicity.scorer.findings.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.generated import cache_keys
-from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
+from iconicity.scorer.metrics import Bools, Float32, Ints
 
 ALPHA = 0.01
 _BYTES = 1 << 28  # of products held at once
@@ -88,9 +89,10 @@ def calibrate(
     else:
         same = {(a, b) for a, b in apply.same_work}
         same |= same_works(index, {*study.concepts, *names} & index.concepts().keys())
-    run = _Run(study, index, cache, held, same, related or {}, seed, progress)
+    design = Design(study.concepts, held, same, related or {}, seed)
+    run = _Run(study, index, cache, held, design, same, seed, progress)
     if apply is not None:
-        for chunk in run.chunks(run.order(lambda _: True)):
+        for chunk in run.chunks(run.order()):
             run.compare(chunk)
         found = apply
     else:
@@ -109,47 +111,33 @@ class _Run:
     index: Index
     cache: VectorCache
     pool: Pool
+    design: Design
     same: set[Pair]
-    related: Mapping[str, str]
     seed: int
     progress: Progress
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # image -> its null
     done: int = 0
 
-    def __post_init__(self) -> None:
-        work = work_of([*self.study.concepts, *self.pool.concepts], self.same)
-        self.half = {c: "AB"[int(rank(self.seed, f"half|{w}"), 16) & 1] for c, w in work.items()}
-        self.partners: dict[str, set[str]] = {}
-        for a, b in self.same:
-            self.partners.setdefault(a, set()).add(b)
-            self.partners.setdefault(b, set()).add(a)
-        kind = np.array([self.half[c] for c in self.pool.concepts])
-        self.column_half = kind[self.pool.of] if len(kind) else np.empty(0, "<U1")
-
-    def order(self, wanted: Any) -> list[int]:
-        """Concepts of the study (by place) that are wanted and have references."""
-        return [i for i, c in enumerate(self.study.concepts) if self.study.references[i] > 0 and wanted(c)]
-
-    def others(self, concept: str) -> Bools:
-        """Columns of the pool that an image of a concept may be compared with."""
-        return self.pool.columns_of({concept, *self.partners.get(concept, ())})
-
-    def is_related(self, concept: str) -> Bools:
-        mine = self.related.get(concept)
-        kin = np.array([mine is not None and self.related.get(d) == mine for d in self.pool.concepts], bool)
-        return np.asarray(kin[self.pool.of], bool)
+    def order(self, halves: str = "AB") -> list[int]:
+        """Concepts of the study (by place) in some halves that have references."""
+        return [
+            i
+            for i, c in enumerate(self.study.concepts)
+            if self.study.references[i] > 0 and self.design.half[c] in halves
+        ]
 
     def chunks(self, concepts: Sequence[int]) -> Iterator[_Chunk]:
         """Images of some concepts, one concept after the other."""
         clip_key, patch_key = cache_keys(self.index)
         study = self.study
-        has_cra, has_vr = ~np.isnan(study.similarity), ~np.isnan(study.p).any(axis=1)
-        usable = study.ok & (has_cra | has_vr)
+        has_cra: Bools = ~np.isnan(study.similarity)
+        has_vr = np.asarray(~np.isnan(study.p).any(axis=1))
+        usable = np.asarray(study.ok & (has_cra | has_vr))
         cells = study.p.shape[1]
         size = max(1, _BYTES // (8 * cells * max(1, self.pool.patches.shape[0] * self.pool.patches.shape[1])))
         total = int(usable.sum())
         for c in concepts:
-            mine = np.flatnonzero(usable & (study.concept == c))
+            mine: Ints = np.flatnonzero(usable & (study.concept == c))
             for start in range(0, len(mine), size):
                 rows = mine[start : start + size]
                 clip_rows, patch_rows = rows[has_cra[rows]], rows[has_vr[rows]]
@@ -177,7 +165,7 @@ class _Run:
         """Nulls of a chunk, (n, R) of images and (m * K, R) of patches; each image's own is kept in ``rows``."""
         concept = self.study.concepts[chunk.concept]
         j = int(self.study.references[chunk.concept])
-        others = self.others(concept)
+        others = self.design.others(concept)
         at_j = others & (self.pool.draw == j)
         for row in (*chunk.clip_rows, *chunk.patch_rows):
             self.rows[int(row)] = {"draws": int(at_j.sum())}
@@ -223,10 +211,10 @@ class _Run:
 
     def fit(self, alpha: float, draws: int) -> Calibration:
         """Half A, then half B."""
-        tables = {metric: _Tables(self, alpha, draws, metric) for metric in ("cra", "vr")}
+        tables = {m: Thresholds(self.design, m, self.study.tau[m], alpha, draws, self.seed) for m in ("cra", "vr")}
         for half in "AB":
-            for c in self.order(lambda name, half=half: self.half[name] == half):
-                gathered = {metric: _Concept(tables[metric], self.study.concepts[c], half) for metric in tables}
+            for c in self.order(half):
+                gathered = {metric: ConceptCounts(tables[metric], self.study.concepts[c], half) for metric in tables}
                 for chunk in self.chunks([c]):
                     clip, patches = self.compare(chunk)
                     gathered["cra"].add(clip)
@@ -238,14 +226,14 @@ class _Run:
                     t.settle()
         thresholds = [row for t in tables.values() for row in t.rows()]
         settings = {key: self.study.settings[key] for key in SETTINGS if key in self.study.settings}
-        halves = {h: sorted(c for c, mine in self.half.items() if mine == h) for h in "AB"}
+        halves = {h: sorted(c for c, mine in self.design.half.items() if mine == h) for h in "AB"}
         return Calibration(
-            alpha, self.seed, self.index.index_id, settings, self.pool.concepts, halves,
-            sorted([a, b] for a, b in self.same), thresholds, self._notes(), ",".join(str(s.path) for s in self.study.sources),
+            alpha, self.seed, self.index.index_id, settings, list(self.pool.concepts), halves,
+            sorted([a, b] for a, b in self.same), thresholds, self._notes(),
         )  # fmt: skip
 
     def _notes(self) -> list[str]:
-        counts = {h: len(self.order(lambda name, h=h: self.half[name] == h)) for h in "AB"}
+        counts = {h: len(self.order(h)) for h in "AB"}
         out = [note for s in self.study.sources for note in s.notes]
         if min(counts.values()) < FEW:
             out.append(
@@ -258,185 +246,3 @@ def _against(null: Float32, own: Float32) -> tuple[Float32, Float32]:
     """Share of the draws (columns) that reach each row's own value, and their median."""
     reached = (null >= own[:, None]).mean(axis=1)
     return reached.astype(np.float32), np.median(null, axis=1).astype(np.float32)
-
-
-class _Tables:
-    """Of one metric: histograms of half A for each null and J, and the pair shares of half B and of all concepts."""
-
-    def __init__(self, run: _Run, alpha: float, draws: int, metric: str) -> None:
-        self.run, self.alpha, self.draws, self.metric = run, alpha, draws, metric
-        self.js = int(run.pool.draw.max(initial=0))
-        nulls = ("unrelated", "related") if run.related else ("unrelated",)
-        self.nulls = nulls
-        self.histograms = {null: Histogram(self.js + 1) for null in nulls}
-        self.everything = Histogram(1)  # null "all": the best of all other concepts
-        self.tau: dict[str, Float64] = {}
-        self.tau_all = float("nan")
-        self.concepts: list[tuple[str, str]] = []  # (concept, half) in the order of the shares
-        self.allowed: dict[str, list[Bools]] = {null: [] for null in nulls}
-        self.shares: dict[str, list[Float64]] = {name: [] for name in (*nulls, "given")}
-        self.best_shares: list[tuple[str, str, float, float, int]] = []  # all: concept, half, at tau, at given tau, J
-
-    def settle(self) -> None:
-        """Thresholds from half A."""
-        for null in self.nulls:
-            taus = [lowest_tau(self.histograms[null].rate(j), self.alpha) for j in range(self.js + 1)]
-            self.tau[null] = np.array(taus, np.float64)
-        self.tau_all = lowest_tau(self.everything.rate(0), self.alpha)
-
-    def rows(self) -> Iterable[dict[str, Any]]:
-        for null in self.nulls:
-            for j in range(1, self.js + 1):
-                yield self._row(null, j)
-        if self.best_shares:
-            yield self._row_all()
-
-    def _row(self, null: str, j: int) -> dict[str, Any]:
-        at = self.run.pool.draw == j
-        tau = float(self.tau[null][j])
-        a, b, every = (self._pairs(null, half, at) for half in ("A", "B", "AB"))
-        given = self.run.study.tau[self.metric]
-        row: dict[str, Any] = {
-            "null": null, "metric": self.metric, "references": j, "tau": None if np.isnan(tau) else tau,
-            "concepts_fit": a.sides[0], "other_concepts_fit": a.sides[1], "pairs_fit": a.pairs,
-            "rate_fit": _number(self.histograms[null].rate_at(j, tau)),
-            "concepts_check": b.sides[0], "other_concepts_check": b.sides[1], "pairs_check": b.pairs,
-        }  # fmt: skip
-        for name, pairs, shares in (("rate_check", b, null), ("rate_given", every, "given")):
-            found = (
-                pair_rate(*pairs.arrays(self.shares[shares]), self.draws, self.run.seed)
-                if pairs.pairs
-                else (np.nan,) * 3
-            )
-            row |= {name: _number(found[0]), f"{name}_low": _number(found[1]), f"{name}_high": _number(found[2])}
-        row["tau_given"] = given
-        row["status"] = _status(a.pairs, self.alpha, min(*a.sides, *b.sides))
-        return row if row["status"] != NOT_CALIBRATED else row | {"tau": None}
-
-    def _row_all(self) -> dict[str, Any]:
-        a, b = ([s for s in self.best_shares if s[1] == half] for half in "AB")
-        row: dict[str, Any] = {
-            "null": "all", "metric": self.metric, "references": int(np.median([s[4] for s in a or b])),
-            "tau": _number(self.tau_all), "concepts_fit": len(a), "other_concepts_fit": None, "pairs_fit": len(a),
-            "rate_fit": _number(self.everything.rate_at(0, self.tau_all)), "concepts_check": len(b),
-            "other_concepts_check": None, "pairs_check": len(b),
-        }  # fmt: skip
-        for name, shares in (("rate_check", [s[2] for s in b]), ("rate_given", [s[3] for s in self.best_shares])):
-            found = interval(np.array(shares, np.float64)[:, None], draws=self.draws, seed=self.run.seed)
-            row |= {
-                name: _number(found.value[0]),
-                f"{name}_low": _number(found.low[0]),
-                f"{name}_high": _number(found.high[0]),
-            }
-        row["tau_given"] = self.run.study.tau[self.metric]
-        row["status"] = _status(len(a), self.alpha, min(len(a), len(b)))
-        return row if row["status"] != NOT_CALIBRATED else row | {"tau": None}
-
-    def _pairs(self, null: str, half: str, at: Bools) -> _Pairs:
-        chosen = [i for i, (_, h) in enumerate(self.concepts) if h in half]
-        # within a half both sides of a pair lie in it
-        allowed = np.array([self.allowed[null][i] & at & (self.run.column_half == h if len(half) == 1 else True)
-                            for i in chosen for h in [self.concepts[i][1]]], bool).reshape(len(chosen), len(at))  # fmt: skip
-        columns = np.flatnonzero(allowed.any(axis=0))
-        return _Pairs(
-            [self.concepts[i][0] for i in chosen], [self.run.pool.concepts[self.run.pool.of[c]] for c in columns],
-            chosen, columns, allowed[:, columns],
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Pairs of concepts that count for a rate."""
-
-    generated: Sequence[str]
-    others: Sequence[str]
-    rows: Sequence[int]
-    columns: Ints
-    allowed: Bools
-
-    @property
-    def pairs(self) -> int:
-        return int(self.allowed.sum())
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Generated and other concepts that occur in a pair."""
-        return int(self.allowed.any(axis=1).sum()), len(self.others)
-
-    def arrays(self, shares: Sequence[Float64]) -> tuple[Float64, Bools, Sequence[str], Sequence[str]]:
-        chosen = np.stack([shares[i][self.columns] for i in self.rows])
-        return chosen, self.allowed, self.generated, self.others
-
-
-class _Concept:
-    """What one concept adds to the tables of one metric: counts over its images (or patches), then shares."""
-
-    def __init__(self, tables: _Tables, concept: str, half: str) -> None:
-        run = tables.run
-        self.tables, self.concept, self.half = tables, concept, half
-        others, kin = run.others(concept), run.is_related(concept)
-        self.allowed = {"unrelated": others & ~kin, "related": others & kin}
-        in_half = run.column_half == half
-        self.inside = {null: np.flatnonzero(self.allowed[null] & in_half) for null in tables.nulls}
-        self.parts = {null: Histogram(tables.js + 1) for null in tables.nulls}
-        self.best = Histogram(1)
-        self.n = 0
-        r = len(run.pool.draw)
-        self.reached = {name: np.zeros(r, np.int64) for name in (*tables.nulls, "given")}
-        self.best_reached = np.zeros(2, np.int64)
-
-    def add(self, null: Float32) -> None:
-        """Values (n, R) of some images or patches."""
-        if not len(null):
-            return
-        tables, draw = self.tables, self.tables.run.pool.draw
-        self.n += len(null)
-        unrelated = self.inside["unrelated"]
-        best = null[:, unrelated].max(axis=1) if len(unrelated) else None
-        given = tables.run.study.tau[tables.metric]
-        if given is not None:
-            self.reached["given"] += (null >= np.float32(given)).sum(axis=0)
-        if best is not None and given is not None:
-            self.best_reached[1] += int((best >= np.float32(given)).sum())
-        if self.half == "A":
-            for kind, columns in self.inside.items():
-                self.parts[kind].count(null[:, columns], draw[columns])
-            if best is not None:
-                self.best.count(best[:, None], np.zeros(1, np.int64))
-            return
-        for kind in tables.nulls:
-            tau = tables.tau[kind][draw].astype(np.float32)
-            self.reached[kind] += (null >= tau).sum(axis=0)
-        if best is not None:
-            self.best_reached[0] += int((best >= np.float32(tables.tau_all)).sum())
-
-    def close(self) -> None:
-        """Hand the shares over."""
-        if self.n == 0:
-            return
-        tables = self.tables
-        tables.concepts.append((self.concept, self.half))
-        for null in tables.nulls:
-            tables.allowed[null].append(self.allowed[null])
-            if self.half == "A":
-                pairs = np.bincount(tables.run.pool.draw[self.inside[null]], minlength=tables.js + 1)
-                tables.histograms[null].add(self.parts[null], self.n, pairs)
-        for name, counts in self.reached.items():
-            tables.shares[name].append(counts / self.n)
-        unrelated = self.inside["unrelated"]
-        if len(unrelated):
-            if self.half == "A":
-                tables.everything.add(self.best, self.n, np.ones(1, np.int64))
-            at_tau, at_given = self.best_reached / self.n
-            tables.best_shares.append((self.concept, self.half, at_tau, at_given, len(unrelated)))
-
-
-def _status(pairs: int, alpha: float, concepts: int) -> str:
-    """Fewer pairs than 1 / alpha cannot show a rate of alpha; fewer than 30 concepts on a side only indicate it."""
-    if pairs * alpha < 1.0:
-        return NOT_CALIBRATED
-    return INDICATIVE if concepts < FEW else "ok"
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -37,7 +37,6 @@ class Calibration:
     same_work: Sequence[Sequence[str]]
     thresholds: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
-    results: str = ""
 
     @property
     def digest(self) -> str:

@@ -218,4 +218,97 @@ def specific_command(
     return say(specific(study, summarise(study, draws=draws, seed=seed)), table, out, as_json)
 
 
-COMMANDS = (summary_command, sweep_command, calibrate_command, specific_command)
+@click.command("attribute")
+@results_argument
+@index_option
+@click.option("--ic-tau", type=click.FloatRange(-1, 1), help="CRA threshold.  [default: as the results have it]")
+@draw_options
+@output_options("models", "concepts", "confusion", "images")
+def attribute_command(
+    results: Sequence[Path],
+    index: Path,
+    ic_tau: float | None,
+    draws: int,
+    seed: int,
+    table: str,
+    out: Sequence[Path],
+    as_json: bool,
+) -> int:
+    """Which concept each image is nearest to: its own, the same work under another name, or another one.
+
+    The results must come from 'iconicity score --scope all'.
+
+    \b
+    Example:
+      iconicity attribute results-all/ --index paintings.index --table confusion
+    """
+    from iconicity.indexer.index import open_index
+    from iconicity.scorer.findings.attribute import COLUMNS as NEEDED
+    from iconicity.scorer.findings.attribute import attribute
+
+    study = _study(results, ic_tau, None, *NEEDED)
+    return say(attribute(study, open_index(index), draws=draws, seed=seed), table, out, as_json)
+
+
+@click.command("compare")
+@click.argument("names", nargs=-1, required=True, metavar="A B ...")
+@results_option
+@vi_scope_option
+@tau_options
+@draw_options
+@output_options("pairs", "concepts")
+def compare_command(
+    names: Sequence[str], results: Sequence[Path], vi_scope: str, ic_tau: float | None, patch_tau: float | None,
+    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Compare models, or prompt variants (NAME@VARIANT) of one, over the concepts both have.
+
+    Differences are the first minus the second.
+
+    \b
+    Example:
+      iconicity compare sd14 esd --results results/
+      iconicity compare sd14@original sd14@synonym --table concepts
+    """
+    from iconicity.scorer.findings.compare import compare
+
+    study = _study(results, ic_tau, patch_tau)
+    found = compare(study, names, vi_scope=vi_scope, draws=draws, seed=seed, concepts=table == "concepts")
+    return say(found, table, out, as_json)
+
+
+@click.command("export")
+@results_argument
+@tau_options
+@draw_options
+@output_options("long")
+def export_command(
+    results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, draws: int, seed: int, table: str,
+    out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Write a long table, a row an image and metric, or flat scalars (.json) for W&B or TensorBoard.
+
+    \b
+    Example:
+      iconicity export results/ --out long.parquet --out scalars.json
+    """
+    from iconicity.scorer.findings.export import COLUMNS as NEEDED
+    from iconicity.scorer.findings.export import export
+    from iconicity.scorer.findings.finding import write_finding
+    from iconicity.scorer.findings.summary import summarise
+
+    if not out and not as_json:
+        raise click.UsageError("name a file with --out, or take the scalars with --json")
+    study = _study(results, ic_tau, patch_tau, *NEEDED)
+    found = export(study, summarise(study, draws=draws, seed=seed, concepts=False))
+    if as_json:
+        return say(found, table, out, as_json)
+    for path in (p for file in out for p in write_finding(found, file, table)):
+        click.echo(str(path))
+    return 0
+
+
+COMMANDS = (
+    summary_command, sweep_command, calibrate_command, specific_command, attribute_command, compare_command,
+    export_command,
+)  # fmt: skip

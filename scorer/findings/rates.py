@@ -100,5 +100,7 @@ def pair_rate(
     drawn = np.sort(top[bottom > 0] / bottom[bottom > 0])
     if not drawn.size:
         return rate, float("nan"), float("nan")
-    low, high = (drawn[min(drawn.size - 1, max(0, int(np.ceil(q * drawn.size)) - 1))] for q in (tail, 1.0 - tail))
+    low, high = (
+        drawn[min(drawn.size - 1, max(0, int(np.ceil(q * drawn.size - 1e-9)) - 1))] for q in (tail, 1.0 - tail)
+    )
     return rate, float(low), float(high)

@@ -132,6 +132,7 @@ def flips(curves: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     found: list[dict[str, Any]] = []
     for (measure, along), part in curves.groupby(["measure", "along"], sort=False):
         wide = part.pivot(index="tau", columns="model", values="value")
+        taus = wide.index.to_list()
         for a, b in combinations([m for m in models if m in wide], 2):
             ahead = np.sign(np.round((wide[a] - wide[b]).to_numpy(), 12))
             decided = np.flatnonzero((ahead != 0) & ~np.isnan(ahead))
@@ -139,7 +140,7 @@ def flips(curves: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
                 if ahead[i] != ahead[j]:
                     before, after = (a, b) if ahead[i] > 0 else (b, a)
                     found.append({"measure": measure, "along": along, "first": before, "then": after,
-                                  "last_tau": wide.index[i], "tau": wide.index[j]})  # fmt: skip
+                                  "last_tau": taus[i], "tau": taus[j]})  # fmt: skip
     return pd.DataFrame(found, columns=["measure", "along", "first", "then", "last_tau", "tau"])
 
 

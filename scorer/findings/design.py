@@ -1,0 +1,43 @@
+"""Which pairs of a generated and another concept count as unrelated, which as related, and in which half they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from iconicity.scorer.findings.null import Pool, rank
+from iconicity.scorer.findings.same_work import Pair, work_of
+from iconicity.scorer.metrics import Bools
+
+
+class Design:
+    """Halves and pairs, fixed by the seed and the names, so that another concept moves none.
+
+    ``half`` of each concept is A or B; names of the same work lie in one half, and are never paired. ``related``:
+    concept -> artist, series or genre.
+    """
+
+    def __init__(
+        self, concepts: Iterable[str], pool: Pool, same: Iterable[Pair], related: Mapping[str, str], seed: int
+    ) -> None:
+        self.pool = pool
+        self.related = related
+        pairs = set(same)
+        work = work_of([*concepts, *pool.concepts], pairs)
+        self.half = {c: "AB"[int(rank(seed, f"half|{w}"), 16) & 1] for c, w in work.items()}
+        self._partners: dict[str, set[str]] = {}
+        for a, b in pairs:
+            self._partners.setdefault(a, set()).add(b)
+            self._partners.setdefault(b, set()).add(a)
+        self.column_half = np.array([self.half[pool.concepts[i]] for i in pool.of], "<U1")
+
+    def others(self, concept: str) -> Bools:
+        """Columns of the pool that an image of a concept may be compared with: (R,)."""
+        return self.pool.columns_of({concept, *self._partners.get(concept, ())})
+
+    def is_related(self, concept: str) -> Bools:
+        """Columns of concepts by the same artist, of the same series or genre: (R,)."""
+        mine = self.related.get(concept)
+        kin = np.array([mine is not None and self.related.get(d) == mine for d in self.pool.concepts], bool)
+        return np.asarray(kin[self.pool.of], bool)

@@ -1,0 +1,45 @@
+"""Results for other programs: a long table, a row an image and value, and flat scalars."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.specific import image_null
+from iconicity.scorer.findings.study import Study, image_values
+from iconicity.scorer.metrics import Float64, patch_statistics
+
+COLUMNS = ("seed", "prompt", "gen_path")  # of the scores, that a study needs here
+
+
+def export(study: Study, summary: Finding) -> Finding:
+    """Table ``long``: model, variant, concept, file, seed, prompt, metric, value; undefined values have no row.
+
+    The scalars are those of ``summary``. ``study`` needs :data:`COLUMNS`.
+    """
+    recognised, has_cra, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
+    with np.errstate(invalid="ignore"):
+        top, mean, p90 = patch_statistics(study.p)
+    values: dict[str, Float64] = {
+        "cra_sim": study.similarity.astype(np.float64), "cra_pass": np.where(has_cra, recognised, np.nan), "vr": vr,
+        "vi": 1.0 - vr, "vr_max": top, "vr_mean": mean, "vr_p90": p90,
+    }  # fmt: skip
+    null = image_null(study)
+    if null is not None:
+        values |= null.measures(study.p, study.tau["vr"])
+    labels = np.array(study.models, object)[study.model]
+    keys = pd.DataFrame(
+        {
+            "model": labels, "variant": study.table.column("variant").to_pylist(),
+            "concept": np.array(study.concepts, object)[study.concept], "gen_relpath": study.relpaths,
+            **{name: study.table.column(name).to_pylist() for name in COLUMNS},
+        }
+    )  # fmt: skip
+    keys["seed"] = keys.seed.astype("Int64")
+    parts = []
+    for name, column in values.items():
+        defined = study.ok & ~np.isnan(column)
+        parts.append(keys[defined].assign(metric=name, value=column[defined]))
+    long = pd.concat(parts, ignore_index=True)
+    return Finding({"long": long}, summary.notes, summary.facts, summary.scalars)
