@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from toys import TINY_VIT, draw, make_gen, make_refs, tiny_clip, tiny_vit, write
-
-from iconicity.cli import main
-
-ICONICITY = str(Path(sys.executable).with_name("iconicity"))
-
-
-@dataclass(frozen=True)
-class Done:
-    stdout: str
-    stderr: str
-
-
-def run(*args: object, code: int = 0) -> Done:
-    """The command in this process: the libraries are loaded once. An exception that is not an exit fails the test."""
-    out, err, handler = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["iconicity", *map(str, args)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-    signal.signal(signal.SIGTERM, handler)
-    assert (stopped.value.code or 0) == code, err.getvalue() + out.getvalue()
-    return Done(out.getvalue(), err.getvalue())
-
-
-def run_alone(*args: object) -> subprocess.CompletedProcess[str]:
-    """The installed command in a process of its own."""
-    return subprocess.run([ICONICITY, *map(str, args)], capture_output=True, text=True, timeout=300)
+from run import ICONICITY, models, run, run_alone
+from toys import draw, make_gen, make_refs, tiny_clip, tiny_vit, write
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +30,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def models(root: Path) -> list[object]:
-    return ["--clip-model", root / "clip", "--dino-model", TINY_VIT, "--dino-weights", root / "vit.safetensors"]
-
-
 COMMANDS = [
     (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"),
-    ("score",), ("summary",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
+    ("score",), ("summary",), ("sweep",), ("calibrate",), ("specific",), ("attribute",), ("compare",), ("export",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
     ("bench",), ("bench", "encode"), ("bench", "score"), ("bench", "search"), ("bench", "scale"),
+    ("bench", "simulate"),
 ]  # fmt: skip
 
 
@@ -94,7 +62,7 @@ def test_score_summary_search_info_verify(place: Path, tmp_path: Path) -> None:
     assert "m1" in run("summary", tmp_path / "o").stdout
     facts = json.loads(run("summary", tmp_path / "o", "--json").stdout)
     assert facts["m1/images"] == 9 and 0 < facts["m1/cra"] <= 1
-    assert "alpha" in run("summary", tmp_path / "o", "--per-concept").stdout
+    assert "alpha" in run("summary", tmp_path / "o", "--table", "concepts").stdout
     hits = json.loads(
         run("search", place / "refs" / "beta" / "00.png", "--index", place / "i", "-k", 2, "--json").stdout
     )

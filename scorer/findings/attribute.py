@@ -126,8 +126,9 @@ def _models(concepts: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
     for model, mine in concepts.groupby("model", observed=True):
         row: dict[str, Any] = {"model": model, "images": int(mine.images.sum()), "concepts": len(mine)}
         for name in SHARES:
-            bounds = (-2.0, 2.0) if name == "margin" else (0.0, 1.0)
-            found = interval(mine[[name]].to_numpy(np.float64), bounds=bounds, **options)
+            signed = name == "margin"
+            bounds = (-2.0, 2.0) if signed else (0.0, 1.0)
+            found = interval(mine[[name]].to_numpy(np.float64), bounds=bounds, symmetric=signed, **options)
             row |= {name: found.value[0], f"{name}_low": found.low[0], f"{name}_high": found.high[0]}
         rows.append(row)
     return pd.DataFrame(rows)

@@ -96,7 +96,7 @@ def _pair(
     x, y = found.values[name][a, shared], found.values[name][b, shared]
     both = ~(np.isnan(x) | np.isnan(y))
     difference = np.where(both, x - y, np.nan)
-    ends = interval(difference[:, None], bounds=(-1.0, 1.0), draws=draws, seed=seed, level=level)
+    ends = interval(difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level)
     mean = [float(v[both].mean()) if both.any() else float("nan") for v in (x, y)]
     return {
         "a": study.models[a], "b": study.models[b], "measure": name, "concepts": int(both.sum()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special, stats
 
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, bootstrap_weights
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
@@ -77,8 +78,10 @@ def pair_rate(
     """Mean over the allowed pairs, and the ends of its interval with concepts resampled on both sides at once.
 
     shares, allowed (C, R): of each pair of a ``generated`` and an ``others`` concept the share that reaches a
-    threshold. A concept that stands on both sides is drawn for both. Percentile interval of the pigeonhole bootstrap
-    (Owen 2007); where no pair or every pair passes, the exact one over the concepts of the smaller side.
+    threshold. A concept that stands on both sides is drawn for both. The standard error is that of the pigeonhole
+    bootstrap (Owen 2007), the interval Student's on the logit scale, with as many units as the smaller side has
+    concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them;
+    nan with fewer than two.
     """
     use = allowed.astype(np.float64)
     hits = np.where(allowed, shares, 0.0)
@@ -97,10 +100,8 @@ def pair_rate(
     left, right = weights[:, rows], weights[:, columns]
     top = np.einsum("bd,bd->b", left @ hits, right)
     bottom = np.einsum("bd,bd->b", left @ use, right)
-    drawn = np.sort(top[bottom > 0] / bottom[bottom > 0])
-    if not drawn.size:
-        return rate, float("nan"), float("nan")
-    low, high = (
-        drawn[min(drawn.size - 1, max(0, int(np.ceil(q * drawn.size - 1e-9)) - 1))] for q in (tail, 1.0 - tail)
-    )
-    return rate, float(low), float(high)
+    drawn = top[bottom > 0] / bottom[bottom > 0]
+    # few concepts: a spread of n units is too small by n / (n - 1), and t has longer tails than the normal
+    spread = float(drawn.std()) * np.sqrt(smaller / (smaller - 1)) / (rate * (1.0 - rate))
+    ends = special.expit(special.logit(rate) + spread * stats.t.ppf([tail, 1.0 - tail], smaller - 1))
+    return rate, float(ends[0]), float(ends[1])

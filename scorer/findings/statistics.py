@@ -53,6 +53,7 @@ def interval(
     *,
     kind: Literal["ratio", "product"] = "ratio",
     bounds: tuple[float, float] = (0.0, 1.0),
+    symmetric: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
     level: float = LEVEL,
@@ -62,6 +63,7 @@ def interval(
     a, b (n, m): one column a statistic, nan in either leaves the unit out; b None is all ones, so that the ratio is
     a mean. The statistic lies within ``bounds``, and its interval is cut there. Returns arrays (m,); ends are nan
     with fewer than two units. Standard errors, of the sample and of each draw, are the linearised ones.
+    ``symmetric`` takes one quantile of |t| for both ends: right for differences, which have long tails on both sides.
 
     Where all units agree the bootstrap knows no spread. The interval is then the exact one: a share q of units
     beyond what was seen stays unseen with probability (1 - q)^n, so up to q = 1 - (alpha/2)^(1/n) may lie at the
@@ -72,7 +74,7 @@ def interval(
     x = np.asarray(a, np.float64)
     y = np.ones_like(x) if b is None else np.asarray(b, np.float64)
     parts = [
-        _interval(x[:, i : i + _COLUMNS], y[:, i : i + _COLUMNS], kind, bounds, draws, seed, level)
+        _interval(x[:, i : i + _COLUMNS], y[:, i : i + _COLUMNS], kind, bounds, symmetric, draws, seed, level)
         for i in range(0, x.shape[1], _COLUMNS)
     ]
     if not parts:
@@ -82,7 +84,14 @@ def interval(
 
 
 def _interval(
-    x: Float64, y: Float64, kind: str, bounds: tuple[float, float], draws: int, seed: int, level: float
+    x: Float64,
+    y: Float64,
+    kind: str,
+    bounds: tuple[float, float],
+    symmetric: bool,
+    draws: int,
+    seed: int,
+    level: float,
 ) -> Interval:
     n, m = x.shape
     used = ~(np.isnan(x) | np.isnan(y))
@@ -101,7 +110,7 @@ def _interval(
     with np.errstate(divide="ignore", invalid="ignore"):
         off = drawn - value
         t = np.where(np.abs(off) < _TIE, 0.0, off / drawn_se)  # a draw of equal units: infinitely far
-    t = np.sort(t.T, axis=1)  # draws in which the statistic is undefined come last
+    t = np.sort(np.abs(t).T if symmetric else t.T, axis=1)  # draws in which the statistic is undefined come last
     defined = (~np.isnan(t)).sum(axis=1)
     tail = (1.0 - level) / 2.0
 
@@ -112,9 +121,10 @@ def _interval(
     lowest, highest = bounds
     unseen = 1.0 - tail ** (1.0 / np.maximum(count, 1))
     flat = se == 0
+    above, below = (quantile(level), -quantile(level)) if symmetric else (quantile(1.0 - tail), quantile(tail))
     with np.errstate(invalid="ignore"):
-        low = np.where(flat, value - (value - lowest) * unseen, value - quantile(1.0 - tail) * se)
-        high = np.where(flat, value + (highest - value) * unseen, value - quantile(tail) * se)
+        low = np.where(flat, value - (value - lowest) * unseen, value - above * se)
+        high = np.where(flat, value + (highest - value) * unseen, value - below * se)
     low, high = np.clip(low, lowest, highest), np.clip(high, lowest, highest)
     few = count < 2
     return Interval(value, np.where(few, np.nan, low), np.where(few, np.nan, high), count)

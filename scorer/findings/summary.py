@@ -17,7 +17,7 @@ from iconicity.scorer.metrics import Float64
 from iconicity.scorer.text import number
 
 AGGREGATES = ("macro", "micro")
-BOUNDS = {"excess": (-2.0, 2.0)}
+SIGNED = {"excess": (-2.0, 2.0)}
 # columns of the tables that a terminal does without
 SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
     "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_specific", "excess"
@@ -93,8 +93,10 @@ def _model(found: Cells, m: int, aggregate: str, options: Mapping[str, Any]) -> 
     }  # fmt: skip
     for i, name in enumerate(names):
         column = slice(i, i + 1)
-        bounds = BOUNDS.get(name, (0.0, 1.0))
-        found_ = interval(value[:, column] * weight[:, column], weight[:, column], bounds=bounds, **options)
+        found_ = interval(
+            value[:, column] * weight[:, column], weight[:, column], bounds=SIGNED.get(name, (0.0, 1.0)),
+            symmetric=name in SIGNED, **options,
+        )  # fmt: skip
         row[name], row[f"{name}_low"], row[f"{name}_high"] = (
             float(x[0]) for x in (found_.value, found_.low, found_.high)
         )

@@ -91,11 +91,11 @@ class Loop:
         same = {("k03", "k09"), ("k09", "k03")}
         return [d for d in self.pool if d != concept and (concept, d) not in same and len(self.refs[d]) >= j]
 
-    def null_clip(self, i: int, d: str, j: int) -> Any:
+    def null_clip(self, i: Any, d: str, j: int) -> Any:
         sha = self.study.table.column("gen_sha256")[i].as_py()
         return np.float32(max(float(self.clip[sha].astype(float) @ c) for _, c, _ in self.refs[d][:j]))
 
-    def null_patches(self, i: int, d: str, j: int) -> tuple[Any, list[tuple[str, int]]]:
+    def null_patches(self, i: Any, d: str, j: int) -> tuple[Any, list[tuple[str, int]]]:
         sha = self.study.table.column("gen_sha256")[i].as_py()
         best, where = np.full(16, -2, np.float32), [("", 0)] * 16
         for ref_id, _, p in self.refs[d][:j]:

@@ -32,7 +32,7 @@ def test_pairs_are_the_concepts_both_have(tmp_path: Path) -> None:
     keep = [c for c in range(9) if c not in (3, 8)]
     for r in pairs[(pairs.a == "m0") & (pairs.b == "m1")].to_dict("records"):
         d = values[r["measure"]][0, keep] - values[r["measure"]][1, keep]
-        ends = interval(np.where(np.isin(np.arange(7), np.arange(7)), d, np.nan)[:, None], bounds=(-1, 1), draws=500)
+        ends = interval(d[:, None], bounds=(-1, 1), symmetric=True, draws=500)
         assert r["difference"] == pytest.approx(d.mean()) and r["difference_low"] == pytest.approx(ends.low[0])
         assert r["p"] == sign_flip_p(d) and r["effect_size"] == pytest.approx(effect_size(d))
     assert pairs.p_holm.tolist() == pytest.approx(holm(pairs.p.to_numpy()).tolist())
@@ -63,7 +63,7 @@ def test_swapping_the_two_swaps_the_sign(tmp_path: Path) -> None:
     one, two = (compare(study, names, draws=500).table("pairs") for names in (["m0", "m1"], ["m1", "m0"]))
     assert two.difference.tolist() == pytest.approx((-one.difference).tolist())
     assert two.p.tolist() == one.p.tolist()
-    assert two.difference_low.tolist() == pytest.approx((-one.difference_high).tolist(), abs=0.08)
+    assert two.difference_low.tolist() == pytest.approx((-one.difference_high).tolist())
 
 
 def test_variants_of_one_model(tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_a_mean_has_the_standard_error_of_scipy() -> None:
     assert ours.high[0] == pytest.approx(theirs.confidence_interval.high, abs=0.005)
 
 
+def test_symmetric_intervals_have_one_quantile() -> None:
+    d = np.random.default_rng(0).normal(0.1, 0.3, 15).clip(-1, 1)
+    found = interval(d[:, None], bounds=(-1, 1), symmetric=True, draws=DRAWS)
+    se = d.std() / math.sqrt(15)
+    t = sorted(abs(d[rows].mean() - d.mean()) / (d[rows].std() / math.sqrt(15)) for rows in samples(15))
+    reach = t[math.ceil(0.95 * DRAWS) - 1] * se
+    assert [found.low[0], found.high[0]] == pytest.approx([d.mean() - reach, d.mean() + reach])
+
+
 @pytest.mark.parametrize("n", [2, 9, 50])
 def test_units_that_all_agree_have_the_exact_interval(n: int) -> None:
     found = interval(np.stack([np.zeros(n), np.ones(n), np.full(n, 0.3)], axis=1))
@@ -154,7 +163,7 @@ def test_label_permutations_agree_with_scipy_and_a_loop() -> None:
     for i in range(4):
         theirs = stats.permutation_test(
             (x[:3, i], x[3:, i]), lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis), vectorized=True,
-            n_resamples=np.inf,
+            n_resamples=10**6,
         )  # fmt: skip
         splits = [set(c) for c in itertools.combinations(range(7), 3)]
         apart = [abs(x[list(s), i].mean() - x[[k for k in range(7) if k not in s], i].mean()) for s in splits]

@@ -21,7 +21,8 @@ def test_every_point_equals_the_summary_there(tmp_path: Path, vi_scope: str) -> 
     found = sweep(open_study(path), step=0.25, vi_scope=vi_scope, draws=200)
     points = found.table("grid")
     assert len(points) == 2 * 5 * 6  # 0.75 is a step already, 0.6 is added
-    for (tau_cra, tau_vr), part in points.groupby(["tau_cra", "tau_vr"]):
+    for key, part in points.groupby(["tau_cra", "tau_vr"]):
+        tau_cra, tau_vr = (float(str(t)) for t in key) if isinstance(key, tuple) else (0.0, 0.0)
         study = open_study(path, tau_cra=tau_cra, tau_vr=tau_vr)
         there = summarise(study, vi_scope=vi_scope, draws=200).table().set_index("model")
         for r in part.to_dict("records"):
