@@ -65,7 +65,7 @@ def models(root: Path) -> list[object]:
 
 COMMANDS = [
     (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"),
-    ("score",), ("summary",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
+    ("score",), ("summary",), ("correlate",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
     ("bench",), ("bench", "encode"), ("bench", "score"), ("bench", "search"), ("bench", "scale"),
 ]  # fmt: skip
 
