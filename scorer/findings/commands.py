@@ -308,7 +308,78 @@ def export_command(
     return 0
 
 
+@click.command("correlate")
+@results_argument
+@click.option("--attributes", type=DIRECTORY, help="CSV of concepts and their attributes: numbers, dates.")
+@concept_col_option
+@click.option("--columns", metavar="A,B", help="Its columns to use.  [default: all that hold numbers or dates]")
+@click.option(
+    "--control",
+    multiple=True,
+    metavar="COLUMN",
+    help="Hold this attribute constant in partial correlations, beside J. May be repeated.",
+)
+@click.option(
+    "--captions",
+    type=DIRECTORY,
+    help="Captions or titles, one a line, or .csv, .parquet, .jsonl: adds textual uniqueness.",
+)
+@click.option("--caption-col", help="Their column.  [default: caption, text or prompt]")
+@click.option(
+    "--title-col",
+    help="Column of titles in the attributes.  [default: title; without one, the concept's name]",
+)
+@click.option("--plots", type=DIRECTORY, help="Folder for a scatter plot of each pair, as PNG.")
+@click.option(
+    "--log",
+    multiple=True,
+    metavar="COLUMN",
+    help="Log scale for this attribute's plots. May be repeated. Correlations are of ranks: they stay the same.",
+)
+@vi_scope_option
+@tau_options
+@draw_options
+@output_options("pairs", "values")
+def correlate_command(
+    results: Sequence[Path], attributes: Path | None, concept_col: str, columns: str | None, control: Sequence[str],
+    captions: Path | None, caption_col: str | None, title_col: str | None, plots: Path | None, log: Sequence[str],
+    vi_scope: str, ic_tau: float | None, patch_tau: float | None, draws: int, seed: int, table: str,
+    out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Rank correlations of CRA, VR and CRT with attributes of the concepts, such as frequency or date.
+
+    Partial correlations always hold constant J, the number of references.
+
+    \b
+    Example:
+      iconicity correlate results/ --attributes attrs.csv --control year --plots plots/ --log frequency
+    """
+    if attributes is None and captions is None:
+        raise click.UsageError("name the attributes: --attributes FILE, --captions FILE, or both")
+    if attributes is None and (columns or title_col):
+        raise click.UsageError("--columns and --title-col name columns of --attributes, which is missing")
+    if captions is None and (caption_col or title_col):
+        raise click.UsageError("--caption-col and --title-col belong to --captions, which is missing")
+    if log and plots is None:
+        raise click.UsageError("--log is a scale of the plots; name their folder with --plots")
+    from iconicity.scorer.findings.attributes import concept_attributes
+    from iconicity.scorer.findings.correlate import SHORT, correlate
+    from iconicity.scorer.findings.scatter import write_scatters
+
+    study = _study(results, ic_tau, patch_tau)
+    held = concept_attributes(
+        study.concepts, attributes, concept_col=concept_col, columns=None if columns is None else columns.split(","),
+        controls=control, captions=captions, caption_col=caption_col, title_col=title_col,
+    )  # fmt: skip
+    found = correlate(study, held, controls=control, vi_scope=vi_scope, draws=draws, seed=seed)
+    drawn = [] if plots is None else write_scatters(found, plots, log)
+    done = say(found, table, out, as_json, SHORT)
+    for path in drawn:
+        click.echo(str(path), err=True)
+    return done
+
+
 COMMANDS = (
     summary_command, sweep_command, calibrate_command, specific_command, attribute_command, compare_command,
-    export_command,
+    correlate_command, export_command,
 )  # fmt: skip
