@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint bench-large clean
+.PHONY: setup demo test lint sim bench-large clean
 
 setup: $(VENV)/.ready
 
@@ -24,6 +24,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	mkdir -p .typing && ln -sfn .. .typing/iconicity
 	$(BIN)/mypy -p iconicity
+
+# Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
+sim: setup
+	$(BIN)/iconicity bench simulate --out simulation
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup

@@ -21,6 +21,7 @@ TITLE = "title"
 _BLANK = {"", "na", "n/a", "nan", "none", "null", "-"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _DATE = re.compile(r"(\d{4})(?:([-/])(\d\d)(?:\2(\d\d)(?:[T ][\d:.,+Z-]+)?)?)?", re.ASCII)
+_CIRCA = re.compile(r"^(?:circa|ca?\.?)\s*(?=\d)", re.IGNORECASE)
 _YEARS = re.compile(r"(\d{3,4}) ?[-–] ?(\d{3,4})", re.ASCII)
 _YEAR = re.compile(r"\d{3,4}", re.ASCII)
 _SHOWN = 5  # names of columns in a note
@@ -222,11 +223,13 @@ def _number(text: str) -> float:
 def years(text: str) -> float:
     """The middle of the day, month, year or span of years that a text names, in years; nan where it names none.
 
-    Months and days are two digits, the year comes first; 1901-02 is a month, as ISO 8601 has it.
+    Months and days are two digits, the year comes first; 1901-02 is a month, as ISO 8601 has it. "c.", "ca." and
+    "circa" before it are read over.
 
     >>> years("1889"), years("1884-1886"), round(years("1889-07-02"), 3), years("c. 1889")
-    (1889.5, 1885.5, 1889.5, nan)
+    (1889.5, 1885.5, 1889.5, 1889.5)
     """
+    text = _CIRCA.sub("", text)
     if span := _YEARS.fullmatch(text):
         first, last = int(span[1]), int(span[2])
         return (first + last + 1) / 2.0 if first <= last else float("nan")

@@ -30,7 +30,7 @@ def test_years(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "c. 1889", "1889?", "1.6.1889", "06/01/1889", "1889-13", "1889-02-30", "1886-1884", "1884-86", "12",
+    "text", ["", "c.", "1889?", "about 1889", "1.6.1889", "06/01/1889", "1889-13", "1889-02-30", "1886-1884", "1884-86", "12",
              "June 1889", "1889-06/01", "19th century", "٢٠٢٠", "0000-01-01", "9999-12-31"]
 )  # fmt: skip
 def test_what_names_no_time_for_certain(text: str) -> None:
@@ -41,7 +41,7 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
     path = csv(
         tmp_path / "a.csv",
         "label_clean,freq,when,artist,empty\n The Great Wave ,1.5e3,1831,Hokusai,\nb,NA,1884-1886,Seurat,\n"
-        "c,-7,c. 1500,Bosch,\nd,unknown,1889-06-01,Gogh,\n",
+        "c,-7,around 1500,Bosch,\nd,unknown,1889-06-01,Gogh,\n",
     )
     held = read_attributes(path)
     assert held.values.index.tolist() == ["b", "c", "d", "the_great_wave"]
@@ -50,7 +50,7 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
     np.testing.assert_allclose(held.values.when, [1885.5, np.nan, 1889 + 151.5 / 365, 1831.5])
     notes = "\n".join(held.notes)
     assert "freq: 1 values are no numbers and count as missing (first: 'unknown' of d)" in notes
-    assert "when: 1 values are no dates and count as missing (first: 'c. 1500' of c)" in notes
+    assert "when: 1 values are no dates and count as missing (first: 'around 1500' of c)" in notes
     assert "left out: artist, empty" in notes
     assert list(read_attributes(path, columns=["when"]).columns) == ["when"]
     with pytest.raises(InputError, match=r"column 'artist' is text: 0 of its 4 values .*'Hokusai' of the_great_wave"):
@@ -62,8 +62,13 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_years_alone_are_numbers(tmp_path: Path) -> None:
-    held = read_attributes(csv(tmp_path / "a.csv", "label_clean,year\na,1889\nb,1503\nc,c. 1600\n"))
+    held = read_attributes(csv(tmp_path / "a.csv", "label_clean,year\na,1889\nb,1503\nc,unknown\n"))
     np.testing.assert_array_equal(held.values.year, [1889, 1503, np.nan])
+
+
+@pytest.mark.parametrize("text", ["c. 1889", "ca 1889", "Circa 1889", "ca.1889"])
+def test_about_a_year_is_that_year(text: str) -> None:
+    assert years(text) == 1889.5
 
 
 def test_rows_of_one_concept(tmp_path: Path) -> None:
