@@ -29,12 +29,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         make_gen(tmp_path / "gen" / model, ["the_great_wave", "the_scream"], each=2, seed=7000 + 500 * i)
         folder = tmp_path / "gen" / model / "the_great_wave"
         (folder / "00.png").rename(folder / "01.png") if not (folder / "01.png").exists() else None
+    (tmp_path / "attributes.csv").write_text("label_clean,popularity\nthe_great_wave,9\nthe_scream,7\n")
     return tmp_path
 
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 10
+    assert len(commands) == 19
     for line in commands:
         args = shlex.split(line)
         done = subprocess.run([BIN / args[0], *args[1:]], capture_output=True, text=True, timeout=300)
@@ -42,7 +43,7 @@ def test_commands_and_python(place: Path) -> None:
     (python,) = blocks("python")
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 3
+    assert "cra_low" in done.stdout
 
 
 def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
@@ -69,6 +70,7 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
 
 def test_options_and_columns_the_readme_names_are_real() -> None:
     commands = ("cli.py", "indexer/options.py", "indexer/commands.py", "scorer/commands.py", "scorer/bench/commands.py")
+    commands = (*commands, "scorer/findings/commands.py")
     cli = "".join((ROOT / name).read_text() for name in commands)
     tables = (ROOT / "scorer" / "tables.py").read_text()
     for flag in set(re.findall(r"`(--[a-z-]+)", README)):
