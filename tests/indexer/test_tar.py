@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_folder_that_is_called_tar_is_a_folder(tmp_path: Path) -> None:
 
 def test_what_is_not_there_or_empty_is_an_image_error(tmp_path: Path) -> None:
     tar = pack(tmp_path / "x.tar", {"a.png": b""})
-    with pytest.raises(ImageError, match="no such member in x.tar"):
+    with pytest.raises(ImageError, match=r"no such member in x\.tar"):
         read_bytes(tar / "b.png")
     with pytest.raises(ImageError, match="empty file"):
         read_bytes(tar / "a.png")
@@ -116,10 +117,8 @@ def test_flipped_bytes_raise_nothing_else(tmp_path: Path) -> None:
         damaged += index.damage is not None
         for name in index.members:
             if "\0" not in name:
-                try:
+                with suppress(ImageError):
                     assert len(read_bytes(Path(f"{path}/{name}"))) <= len(good)
-                except ImageError:
-                    pass
     assert damaged > 50
 
 
