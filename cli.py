@@ -55,9 +55,24 @@ def _stop(signum: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
+def _stop_again(lost: sys.UnraisableHookArgs) -> None:
+    """A stop that was raised where Python swallows exceptions (a weak reference's callback) is raised once more."""
+    stop = lost.exc_value
+    if not isinstance(stop, (SystemExit, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
+        return
+
+    def again(_signum: int, _frame: object) -> NoReturn:
+        raise stop
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+
 def main() -> None:
     """Run the command line and exit with the contract's codes."""
     signal.signal(signal.SIGTERM, _stop)
+    sys.unraisablehook = _stop_again
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as e:

@@ -18,6 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError, InputError
+from iconicity.indexer.tar import read_member, split
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
@@ -145,11 +146,15 @@ def read_concepts(csv_path: Path, column: str) -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Bytes of a file. Raises :class:`ImageError` when it cannot be read or is empty."""
+    """Bytes of a file, or of a tar's member. Raises :class:`ImageError` when it cannot be read or is empty."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait forever
-            raise ImageError(path, "not a regular file")
-        data = path.read_bytes()
+        inside = split(path)
+        if inside is not None:
+            data = read_member(*inside)
+        else:
+            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait forever
+                raise ImageError(path, "not a regular file")
+            data = path.read_bytes()
     except OSError as e:
         raise ImageError(path, f"cannot be read: {e.strerror or e}") from e
     if not data:

@@ -18,6 +18,7 @@ import platformdirs
 
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.tar import on_disk
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
@@ -142,7 +143,7 @@ class VectorCache:
 
 
 def stat_text(path: Path) -> str:
-    """Size, mtime, ctime and inode as one text; empty when the file cannot be looked at."""
+    """Size, mtime, ctime and inode as one text, for a tar's member the tar's; empty when it cannot be looked at."""
     try:
         return _stat(path)
     except OSError:
@@ -150,7 +151,7 @@ def stat_text(path: Path) -> str:
 
 
 def _stat(path: Path) -> str:
-    s = path.stat()
+    s = on_disk(path).stat()
     return f"{s.st_size}/{s.st_mtime_ns}/{s.st_ctime_ns}/{s.st_ino}"
 
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     "--gendir",
     "gen",
     multiple=True,
-    metavar="[NAME=]DIR",
-    help="A model's images, one folder a concept. May be repeated.",
+    metavar="[NAME[@VARIANT]=]DIR",
+    help="A model's images: one folder a concept, an imagefolder, GenEval's, tar files. May be repeated.",
 )
 @click.option("--gen-root", type=DIRECTORY, help="Take each subfolder as one model.")
 @click.option("--model", help="Name of the one --gen folder.")
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=50,
     show_default=True,
-    help="Images of a concept that count, by file name.",
+    help="Images of a concept and variant that count, by file name.",
 )
 @click.option(
     "--ic-tau",
@@ -223,7 +223,7 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
         name, eq, folder = item.partition("=")
         if eq and not folder:
             raise click.UsageError(f"--gen {item}: names no folder")
-        pairs.append((name, Path(folder)) if eq else (model or Path(item).name, Path(item)))
+        pairs.append((name, Path(folder)) if eq else (model or Path(item).name.removesuffix(".tar"), Path(item)))
     if gen_root is not None:
         if not gen_root.is_dir():
             raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")
@@ -234,6 +234,8 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
     for name in names:
         if not name or names.count(name) > 1 or not is_text(name):
             raise click.UsageError(f"--gen: the model name {name!r} is empty, given twice or not UTF-8")
+        if "@" in name and not all(name.rpartition("@")[::2]):
+            raise click.UsageError(f"--gen: {name!r} lacks a name or a variant; write NAME@VARIANT=DIR")
     return dict(pairs)
 
 

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """One generated image: ``path`` as given, ``relpath`` = <concept>/<file>.
+    """One generated image: ``path`` as given, ``relpath`` = <concept>/<name>; what its metadata say.
 
     An image known from a stored row and not from a listed file, which may be gone or another by now, is taken at
     the row's word: ``stored_sha256``, or the ``stored_reason`` why it could not be used.
@@ -34,6 +34,9 @@ class GeneratedImage:
     concept: str
     path: str
     relpath: str
+    seed: int | None = None
+    prompt: str | None = None
+    variant: str | None = None
     stored_sha256: str | None = None
     stored_reason: str | None = None
 

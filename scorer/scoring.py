@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from iconicity.indexer.builder import Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import lock
-from iconicity.indexer.images import ConceptFolder, concept_name, discover, has_images, shown
+from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
@@ -25,6 +24,9 @@ from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.elsewhere import Elsewhere
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
+from iconicity.scorer.inputs import Chosen, choose
+from iconicity.scorer.listing import ConceptImages
+from iconicity.scorer.metadata import find_metadata
 from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
 from iconicity.scorer.own import OwnConcept
 from iconicity.scorer.results import (
@@ -97,17 +99,17 @@ def score(
     out_meta: Path | None = None,
     progress: Progress = no_progress,
 ) -> ScoreReport:
-    """Score ``generated`` (model name -> folder of concept folders) and write a results directory.
+    """Score ``generated`` (model name -> a folder or tar of its images) and write a results directory.
 
     ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
     every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
     missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
     already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
-    every table of the results carries. The first ``k_gen`` images of a concept count, by file name. ``concepts``
-    restricts the run; rows of others stay. ``update`` scores every row of ``out`` again when the index has
-    changed. ``workers`` is a number of processes, or a function of the number of images. Raises
-    :class:`SettingsError` when ``out`` or the index was made with other settings, :class:`InputError` when
-    a folder holds nothing to score.
+    every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
+    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` restricts the run; rows of others
+    stay. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
+    processes, or a function of the number of images. Raises :class:`SettingsError` when ``out`` or the index was
+    made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
     how = Scoring(metrics, mode, scope, search, settle, k_gen)
@@ -120,8 +122,11 @@ def score(
         report.notices.append(WARNING)
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
-    work = {m: _list_folders(m, folder, counts, only, how, report) for m, folder in sorted(generated.items())}
-    total = sum(min(len(f.names), k_gen) for folders in work.values() for f in folders)
+    work = {m: choose(m, path, counts, only, scope == "all", k_gen) for m, path in sorted(generated.items())}
+    for chosen in work.values():
+        report.skipped += chosen.skipped
+        report.notices += chosen.notices
+    total = sum(chosen.total for chosen in work.values())
     if total == 0 or not counts:
         raise InputError(_nothing_to_score(idx, generated, counts, only, report))
     embedder = GeneratedEmbedder(
@@ -166,9 +171,10 @@ def _nothing_to_score(
     held = f"its concepts are named like '{first}'" if first else "it holds no concept"
     within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
     folders = ", ".join(str(f) for f in generated.values())
-    if any(has_images(f) for f in generated.values()):
+    if any(has_images(f) and find_metadata(f) is None for f in generated.values()):
         return f"{folders}: images lie directly in it; name the folder above, whose folders are the concepts"
-    why = next((f" ({n})" for n in report.notices if "no references" in n), "")
+    reasons = [*(n for n in report.notices if "not scored" in n), *(f"{s.path}: {s.reason}" for s in report.skipped)]
+    why = f" ({reasons[0]})" if reasons else ""
     return f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}"
 
 
@@ -198,53 +204,6 @@ def _thresholds(
     if out["vr"] is None and "vr" in how.metrics:
         raise InputError("--patch-tau is missing: 0.60 belongs to crop mode, and token mode has no published threshold")
     return out
-
-
-def _list_folders(
-    model: str,
-    folder: Path,
-    counts: Mapping[str, ConceptCount],
-    only: set[str] | None,
-    how: Scoring,
-    report: ScoreReport,
-) -> list[ConceptFolder]:
-    found = discover(folder)
-    wanted = found.concept_set() if only is None else only
-    if not found.concept_set() & counts.keys():
-        inner = next((f.path for f in found.folders if _holds_concepts(f.path, counts)), None)
-        if inner is not None:
-            raise InputError(
-                f"{folder}: no folder here is a concept of the index, but {inner} holds some; use --gen-root {folder}"
-            )
-    unusable = [Skipped(shown(p), c, "file name is not UTF-8; rename it") for c, p in found.unnamed if c in wanted]
-    report.skipped += unusable
-    if found.ignored:
-        report.notices.append(
-            f"{folder}: {len(found.ignored)} files or folders are no images by name and were ignored, "
-            f"first {shown(found.ignored[0])}"
-        )
-    folders: list[ConceptFolder] = []
-    for f in found.folders:
-        if f.concept not in wanted:
-            continue
-        if f.concept not in counts and how.scope == "concept":
-            close = difflib.get_close_matches(f.concept, list(counts), 1)
-            report.notices.append(
-                f"{f.path}: the index has no references for '{f.concept}'; {len(f.names)} images not scored"
-                + (f" (is it '{close[0]}'?)" if close else "")
-            )
-        elif not f.names:
-            report.notices.append(f"{f.path}: no images in this folder")
-        else:
-            folders.append(f)
-    lacking = sorted((counts.keys() if only is None else counts.keys() & wanted) - found.concept_set())
-    if lacking:
-        report.notices.append(f"{model}: no images of {len(lacking)} indexed concepts, first '{lacking[0]}'")
-    return folders
-
-
-def _holds_concepts(folder: Path, counts: Mapping[str, ConceptCount]) -> bool:
-    return any(p.is_dir() and concept_name(p.name) in counts for p in folder.iterdir())
 
 
 Request = tuple[GeneratedImage, Record | None]
@@ -278,22 +237,20 @@ class _Run:
         directory = None if cache is None else cache.directory
         self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device, progress)
 
-    def model(
-        self, model: str, folders: Sequence[ConceptFolder] | None, writer: ScoresWriter, report: ScoreReport
-    ) -> None:
-        """Write a model's rows; ``folders`` None: one that was not named in this run."""
-        if folders is None and self._same_index:
+    def model(self, model: str, chosen: Chosen | None, writer: ScoresWriter, report: ScoreReport) -> None:
+        """Write a model's rows; ``chosen`` None: one that was not named in this run."""
+        if chosen is None and self._same_index:
             assert self._held is not None
             for group in self._held.batches(model):
                 writer.copy(group)
             return
         self._tell_dropped(model, report)
-        if folders is None:
+        if chosen is None:
             report.notices.append(f"{model}: its rows were scored again for the changed index")
-        done, total = 0, sum(min(len(f.names), self._how.k_gen) for f in folders or ())
-        for row in self._rows(model, folders):
+        done, total = 0, 0 if chosen is None else chosen.total
+        for row in self._rows(model, None if chosen is None else chosen.concepts):
             writer.write(row)
-            if folders is None:
+            if chosen is None:
                 continue
             done += 1
             self._progress(f"score {model}", min(done, total), total)
@@ -310,11 +267,11 @@ class _Run:
             if concept not in self._counts:
                 report.notices.append(f"{model}: the index has no references for '{concept}' any more; its rows go")
 
-    def _rows(self, model: str, folders: Sequence[ConceptFolder] | None) -> Iterator[Record]:
-        metrics = self._metrics(model, folders is not None)
+    def _rows(self, model: str, listed: Sequence[ConceptImages] | None) -> Iterator[Record]:
+        metrics = self._metrics(model, listed is not None)
         wanted = self._wanted(metrics)
-        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model, folders))
-        stream = self._embedder.stream(self._requests(model, folders), wanted)
+        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model, listed))
+        stream = self._embedder.stream(self._requests(model, listed), wanted)
         rows = ((self._usable(e), self._row(e, own)) for e in stream)
         return (row for _, row in rows) if self._how.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
 
@@ -352,19 +309,19 @@ class _Run:
 
         return wanted
 
-    def _order(self, model: str, folders: Sequence[ConceptFolder] | None) -> list[str]:
-        order = {f.concept for f in folders or ()}
-        if self._held is not None and (folders is None or self._only is not None):
+    def _order(self, model: str, listed: Sequence[ConceptImages] | None) -> list[str]:
+        order = {c.concept for c in listed or ()}
+        if self._held is not None and (listed is None or self._only is not None):
             for batch in self._held.batches(model, ["concept"]):
                 order |= set(batch.column("concept").to_pylist())
         return sorted(order)
 
-    def _requests(self, model: str, folders: Sequence[ConceptFolder] | None) -> Iterator[Request]:
+    def _requests(self, model: str, listed: Sequence[ConceptImages] | None) -> Iterator[Request]:
         """Images to score with the rows they have, sorted; rows of concepts this run is not about come along."""
         images = (
-            ((f.concept, f"{f.concept}/{name}"), 0, GeneratedImage(model, f.concept, (f.path / name).as_posix(), f"{f.concept}/{name}"))
-            for f in folders or ()
-            for name in f.names[: self._how.k_gen]
+            ((c.concept, f"{c.concept}/{i.name}"), 0, GeneratedImage(model, c.concept, i.path, f"{c.concept}/{i.name}", i.seed, i.prompt, i.variant))
+            for c in listed or ()
+            for i in c.images
         )  # fmt: skip
         stored = (
             ((row["concept"], row["gen_relpath"]), 1, row)
@@ -376,21 +333,23 @@ class _Run:
             found = {rank: value for _, rank, value in group}
             image, row = found.get(0), found.get(1)
             if image is None:
-                if folders is not None and (self._only is None or concept in self._only):
+                if listed is not None and (self._only is None or concept in self._only):
                     continue  # the file is gone
                 if concept not in self._counts and self._how.scope == "concept":
                     continue  # its references are gone, and _dropped says so
                 assert row is not None
                 sha = row["gen_sha256"] if row["status"] == "ok" else None
-                image = GeneratedImage(model, concept, row["gen_path"], relpath, sha, row["reason"])
+                image = GeneratedImage(
+                    model, concept, row["gen_path"], relpath, row["seed"], row["prompt"], row["variant"], sha, row["reason"],
+                )  # fmt: skip
             yield image, row
 
     def _row(self, e: Embedded, own: OwnConcept) -> Record:
         row: Record = dict(e.row) if e.row is not None and self._same_index else dict.fromkeys(SCHEMA.names)
         row |= {
             "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
-            "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "reason": e.reason,
-            "status": "ok" if e.reason is None else "skipped",
+            "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
+            "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
         }  # fmt: skip
         return row | own.columns(e.image.concept, e.clip, e.patches)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from run import ICONICITY, models, run, run_alone
-from toys import draw, make_gen, make_refs, tiny_clip, tiny_vit, write
+from toys import draw, make_gen, make_refs, pack, tiny_clip, tiny_vit, write
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +118,8 @@ def test_add_and_remove(place: Path, tmp_path: Path) -> None:
         (["score", "--index", "i", "--gen", "g", "--refs", "r"], "belongs to 'iconicity index build'"),
         (["score", "--index", "i", "--gen", "g", "--cache", "c", "--no-cache"], "exclude each other"),
         (["score", "--index", "i", "--gen", "m1="], "names no folder"),
+        (["score", "--index", "i", "--gen", "m1@=g"], "write NAME@VARIANT=DIR"),
+        (["score", "--index", "i", "--gen", "@v=g"], "write NAME@VARIANT=DIR"),
         (["score", "--index", "i", "--gen", "g", "--encoders", "offline"], "index's own encoders"),
         (["score", "--index", "i", "--gen", "g", "--search", "approximate"], "belong to --scope all"),
         (["score", "--index", "i", "--gen", "g", "--patch-tau", "60"], "-1<=x<=1"),
@@ -185,6 +187,30 @@ def test_other_weights_are_refused_and_moved_ones_accepted(place: Path, tmp_path
     run(*base, "--dino-weights", tmp_path / "moved.safetensors")
     other = tiny_vit(tmp_path / "other.safetensors", seed=9)
     assert "weights_sha256" in run(*base, "--dino-weights", other, code=1).stderr
+
+
+def test_other_layouts_and_variants(place: Path, tmp_path: Path) -> None:
+    gen = make_gen(tmp_path / "g", ["alpha"])
+    base = ["score", "--index", place / "i", "--out", tmp_path / "o"]
+    (gen / "metadata.csv").write_text("file_name,seed\nalpha/00.png,3\nalpha/09.png,4\n../g/alpha/01.png,5\n")
+    done = run(*base, "--gen", f"m@v={gen}", code=3)
+    assert "1 images scored, 1 embedded, 2 skipped" in done.stdout
+    assert "alpha/09.png: cannot be read" in done.stderr and "metadata.csv:4: file_name '../g/" in done.stderr
+    assert "does not list 2 images" in done.stderr
+    row = (tmp_path / "o" / "results_cra_dynamic.csv").read_text().splitlines()[1]
+    assert ",m@v,alpha," in row and ",3,,v,ok," in row
+    tar = pack(tmp_path / "t.tar", {f"alpha/{i}.png": (gen / "alpha" / f"0{i}.png").read_bytes() for i in range(3)})
+    assert "3 images scored, 2 embedded" in run(*base, "--gen", tar).stdout  # one has bytes that are known
+    assert ",t,alpha," in (tmp_path / "o" / "results_cra_dynamic.csv").read_text()
+    tar.write_bytes(tar.read_bytes()[:-12000])
+    assert "t.tar: " in run(*base, "--gen", tar, code=3).stderr
+    hits = run("search", tar / "alpha" / "0.png", "--index", place / "i", "-k", 1, "--json").stdout
+    assert json.loads(hits)["image"][0]["ref_id"] == "alpha/00.png"
+    (tmp_path / "x.tgz").write_bytes(b"")
+    (gen / "metadata.csv").write_text("name\n")
+    for path, message in ((tmp_path / "x.tgz", "uncompress it"), (gen, "no column 'file_name'")):
+        stderr = run(*base, "--gen", f"n={path}", code=1).stderr
+        assert message in stderr and len(stderr.strip().splitlines()) == 1
 
 
 def test_unusable_files_give_exit_code_3_every_time(place: Path, tmp_path: Path) -> None:
@@ -292,3 +318,19 @@ def test_info_of_an_index_imports_no_engine(place: Path) -> None:
         "print([m for m in ('torch', 'lancedb', 'pandas') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_stop_that_python_swallows_is_not_lost() -> None:
+    code = (
+        "import os, signal, sys, time, weakref, iconicity.cli as c\n"
+        "class Thing: pass\n"
+        "def work(standalone_mode):\n"
+        "    thing = Thing()\n"
+        "    ref = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM) or [time.sleep(0.01) for _ in range(3)])\n"
+        "    del thing\n"
+        "    time.sleep(20)\n"
+        "c.cli.main = work\n"
+        "c.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and done.stderr.startswith("stopped;"), done.stderr

@@ -69,8 +69,14 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
 
 
 def test_options_and_columns_the_readme_names_are_real() -> None:
-    commands = ("cli.py", "indexer/options.py", "indexer/commands.py", "scorer/commands.py", "scorer/bench/commands.py")
-    commands = (*commands, "scorer/findings/commands.py")
+    commands = (
+        "cli.py",
+        "indexer/options.py",
+        "indexer/commands.py",
+        "scorer/commands.py",
+        "scorer/bench/commands.py",
+        "scorer/findings/commands.py",
+    )
     cli = "".join((ROOT / name).read_text() for name in commands)
     tables = (ROOT / "scorer" / "tables.py").read_text()
     for flag in set(re.findall(r"`(--[a-z-]+)", README)):

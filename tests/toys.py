@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import io
+import tarfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,13 @@ class Study:
 
     def results(self) -> Results:
         return require_results(self.out)
+
+
+def pack(tar: Path, members: Mapping[str, bytes]) -> Path:
+    """A tar file of some members by name, as they come."""
+    with tarfile.open(tar, "w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return tar

@@ -1,0 +1,147 @@
+"""The images named by one --gen: how they lie there, and which of them count."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from iconicity.indexer.builder import Skipped
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.images import concept_name, discover, is_text, shown
+from iconicity.indexer.store import ConceptCount
+from iconicity.indexer.tar import COMPRESSED, SUFFIX
+from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, list_webdataset
+from iconicity.scorer.listing import ConceptImages, Listed, Listing
+from iconicity.scorer.metadata import find_metadata
+
+Counts = Mapping[str, ConceptCount]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The images of a model that a run is about, by concept, and what is to be said of the others."""
+
+    concepts: list[ConceptImages]
+    skipped: list[Skipped]
+    notices: list[str]
+
+    @property
+    def total(self) -> int:
+        return sum(len(c.images) for c in self.concepts)
+
+
+def variant_of(label: str) -> str | None:
+    """Variant in a model's label, after the last ``@``.
+
+    >>> variant_of("sd14@formal"), variant_of("sd14")
+    ('formal', None)
+    """
+    return label.rpartition("@")[2] or None if "@" in label else None
+
+
+def choose(label: str, path: Path, counts: Counts, only: set[str] | None, everywhere: bool, k_gen: int) -> Chosen:
+    """The images at ``path`` that count: of indexed concepts (``everywhere``: of any), ``k_gen`` a concept and variant.
+
+    ``only`` restricts the concepts. Raises :class:`InputError` when ``path`` cannot be understood.
+    """
+    listing = list_images(path, counts, variant_of(label))
+    wanted = listing.concepts.keys() if only is None else only
+    skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
+    notices, concepts = list(listing.notices), []
+    for concept, images in sorted(listing.concepts.items()):
+        if concept not in wanted:
+            continue
+        place = listing.places.get(concept, path)
+        if concept not in counts and not everywhere:
+            close = difflib.get_close_matches(concept, list(counts), 1)
+            notices.append(
+                f"{place}: the index has no references for '{concept}'; {len(images)} images not scored"
+                + (f" (is it '{close[0]}'?)" if close else "")
+            )
+        elif not images:
+            notices.append(f"{place}: no images in this folder")
+        else:
+            concepts.append(ConceptImages(concept, list(_first(images, k_gen))))
+    lacking = sorted((counts.keys() if only is None else counts.keys() & only) - listing.concepts.keys())
+    if lacking:
+        notices.append(f"{label}: no images of {len(lacking)} indexed concepts, first '{lacking[0]}'")
+    return Chosen(concepts, skipped, notices)
+
+
+def _first(images: Iterable[Listed], k: int) -> Iterable[Listed]:
+    seen: Counter[str | None] = Counter()
+    for image in images:
+        seen[image.variant] += 1
+        if seen[image.variant] <= k:
+            yield image
+
+
+def list_images(path: Path, counts: Counts, variant: str | None = None) -> Listing:
+    """Every image at ``path``: a tar, a folder of tars, an imagefolder, GenEval's, or one folder a concept.
+
+    Raises :class:`InputError` when it is none of these, or its metadata cannot be read.
+    """
+    listing = Listing(path, counts, variant)
+    if path.name.lower().endswith(COMPRESSED):
+        raise InputError(f"{path}: compressed, so that no image can be read by itself; uncompress it to a {SUFFIX}")
+    if not is_text(str(path)) or not (path.is_dir() or (path.is_file() and path.suffix.lower() == SUFFIX)):
+        discover(path)  # says what is wrong
+    if path.is_file():
+        list_webdataset(listing, [path])
+    elif (metadata := find_metadata(path)) is not None:
+        list_imagefolder(listing, metadata)
+    else:
+        _list_by_children(listing)
+    listing.finish()
+    return listing
+
+
+def _list_by_children(listing: Listing) -> None:
+    root = listing.root
+    children = sorted(p for p in root.iterdir() if not p.name.startswith("."))
+    folders = [p for p in children if p.is_dir()]
+    tars = [p for p in children if p.suffix.lower() == SUFFIX and p.is_file()]
+    packed = [p for p in children if p.name.lower().endswith(COMPRESSED) and p.is_file()]
+    if packed and not folders:
+        raise InputError(f"{packed[0]}: compressed, so that no image can be read by itself; uncompress it")
+    if tars and not folders:
+        list_webdataset(listing, tars)
+    elif any(is_geneval(f) for f in folders):
+        list_geneval(listing, folders)
+    else:
+        _list_concept_folders(listing)
+        if tars:
+            listing.notices.append(
+                f"{root}: {len(tars)} tar files beside folders were not read; give them a folder of their own, first {tars[0]}"
+            )
+
+
+def _list_concept_folders(listing: Listing) -> None:
+    """One folder a concept, the plain layout."""
+    found = discover(listing.root)
+    known = listing.known
+    if not any(c in known for c in found.concept_set()):
+        inner = next((f.path for f in found.folders if _holds_concepts(f.path, listing)), None)
+        if inner is not None:
+            raise InputError(
+                f"{listing.root}: no folder here is a concept of the index, but {inner} holds some; "
+                f"use --gen-root {listing.root}"
+            )
+    for concept, path in found.unnamed:
+        listing.skip(shown(path), concept, "file name is not UTF-8; rename it")
+    if found.ignored:
+        listing.notices.append(
+            f"{listing.root}: {len(found.ignored)} files or folders are no images by name and were ignored, "
+            f"first {shown(found.ignored[0])}"
+        )
+    for f in found.folders:
+        base = f.path.as_posix()
+        listing.concepts[f.concept] = [Listed(n, f"{base}/{n}", variant=listing.variant) for n in f.names]
+        listing.places[f.concept] = str(f.path)
+
+
+def _holds_concepts(folder: Path, listing: Listing) -> bool:
+    return any(p.is_dir() and concept_name(p.name) in listing.known for p in folder.iterdir())
