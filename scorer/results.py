@@ -139,6 +139,10 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
 def require_results(directory: Path | str, mode: str | None = None) -> Results:
     """Results that must be there. Raises :class:`InputError`."""
     results = open_results(directory, mode)
+    if results is None and (Path(directory) / "manifest.json").is_file():
+        raise InputError(
+            f"{directory}: an index; name a results directory, made with 'iconicity score --index {directory} --out results'"
+        )
     if results is None:
         raise InputError(
             f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {directory}'"

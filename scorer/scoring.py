@@ -172,7 +172,11 @@ def _nothing_to_score(
     within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
     folders = ", ".join(str(f) for f in generated.values())
     if any(has_images(f) and find_metadata(f) is None for f in generated.values()):
-        return f"{folders}: images lie directly in it; name the folder above, whose folders are the concepts"
+        above = next(iter(generated.values())).parent
+        return (
+            f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
+            f"for each model: try --gen NAME={above}"
+        )
     reasons = [*(n for n in report.notices if "not scored" in n), *(f"{s.path}: {s.reason}" for s in report.skipped)]
     why = f" ({reasons[0]})" if reasons else ""
     return f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}"

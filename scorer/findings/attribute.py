@@ -37,7 +37,9 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
     frame = images[images.attribution != ""]
     null = image_null(study)
     if null is None:
-        notes.append("no p: what chance looks like is not known; run 'iconicity calibrate' first")
+        notes.append(
+            f"no p: what chance looks like is not known; run 'iconicity calibrate {study.sources[0].path} --index {index.path}' first"
+        )
     else:
         few = int(((null.draws > 0) & (null.draws < FEW_DRAWS) & study.ok).sum())
         if few:

@@ -88,7 +88,7 @@ def calibrate(
         same = same_works(index, {*study.concepts, *names} & index.concepts().keys(), works)
     else:
         same = {(a, b) for a, b in apply.same_work}
-        same |= same_works(index, {*study.concepts, *names} & index.concepts().keys())
+        same |= same_works(index, {*study.concepts, *names} & index.concepts().keys(), works)
     design = Design(study.concepts, held, same, related or {}, seed)
     run = _Run(study, index, cache, held, design, same, seed, progress)
     if apply is not None:
@@ -133,7 +133,7 @@ class _Run:
         has_cra: Bools = ~np.isnan(study.similarity)
         has_vr = np.asarray(~np.isnan(study.p).any(axis=1))
         usable = np.asarray(study.ok & (has_cra | has_vr))
-        cells = study.p.shape[1]
+        cells = self.pool.patches.shape[1]
         size = max(1, _BYTES // (8 * cells * max(1, self.pool.patches.shape[0] * self.pool.patches.shape[1])))
         total = int(usable.sum())
         for c in concepts:
@@ -141,15 +141,15 @@ class _Run:
             for start in range(0, len(mine), size):
                 rows = mine[start : start + size]
                 clip_rows, patch_rows = rows[has_cra[rows]], rows[has_vr[rows]]
-                clip = self._vectors(clip_rows, clip_key).reshape(len(clip_rows), -1)
-                patches = self._vectors(patch_rows, patch_key).reshape(len(patch_rows), cells, -1)
+                clip = self._vectors(clip_rows, clip_key, (self.pool.clip.shape[1],))
+                patches = self._vectors(patch_rows, patch_key, self.pool.patches.shape[1:])
                 self.done += len(rows)
                 self.progress("null", self.done, total)
                 yield _Chunk(c, clip_rows, clip, patch_rows, patches)
 
-    def _vectors(self, rows: Ints, key: str) -> FloatArray:
+    def _vectors(self, rows: Ints, key: str, shape: tuple[int, ...]) -> FloatArray:
         if not len(rows):
-            return np.empty((0, 1), np.float32)
+            return np.empty((0, *shape), np.float32)
         shas = self.study.table.column("gen_sha256").take(pa.array(rows)).to_pylist()
         found = self.cache.get(sorted(set(shas)), key)
         lacking = [i for i, s in enumerate(shas) if s not in found]
@@ -159,7 +159,7 @@ class _Run:
                 f"{self.cache.path}: has no vectors of {len(lacking)} images, first {first}; score them again with this "
                 "cache ('iconicity score --cache'), or name the cache they were scored with"
             )
-        return np.stack([found[s] for s in shas])
+        return np.stack([found[s].reshape(shape) for s in shas])
 
     def compare(self, chunk: _Chunk) -> tuple[Float32, Float32]:
         """Nulls of a chunk, (n, R) of images and (m * K, R) of patches; each image's own is kept in ``rows``."""
@@ -190,9 +190,9 @@ class _Run:
             for i, row in enumerate(chunk.patch_rows):
                 part = slice(i * k, (i + 1) * k)
                 self.rows[int(row)] |= {
-                    "p_reached": reached[part].tolist(), "p_median": median[part].tolist(),
-                    "p_best": single[np.arange(n * k)[part], best[part]].tolist(),
-                    "p_best_ref_id": [self.pool.ref_ids[b] for b in best[part]], "p_best_ref_cell": cell[part].tolist(),
+                    "p_reached": reached[part], "p_median": median[part],
+                    "p_best": single[np.arange(n * k)[part], best[part]],
+                    "p_best_ref_id": [self.pool.ref_ids[b] for b in best[part]], "p_best_ref_cell": cell[part].astype(np.int16),
                 }  # fmt: skip
         return clip, patches
 
@@ -235,6 +235,8 @@ class _Run:
     def _notes(self) -> list[str]:
         counts = {h: len(self.order(h)) for h in "AB"}
         out = [note for s in self.study.sources for note in s.notes]
+        if self.design.related and not set(self.design.related) & {*self.study.concepts, *self.pool.concepts}:
+            out.append("--related names no concept of these results or of the index")
         if min(counts.values()) < FEW:
             out.append(
                 f"{INDICATIVE}: {counts['A']} and {counts['B']} generated concepts in the halves, fewer than {FEW}"

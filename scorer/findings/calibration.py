@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,12 @@ def read_calibration(path: Path | str) -> Calibration:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise InputError(f"{path}: of another version; make it anew with 'iconicity calibrate'")
-        return Calibration(**content)
+        held = Calibration(**content)
+        for metric in ("cra", "vr"):
+            if not all(-1.0 <= t <= 1.01 for t in held.taus(metric).values()):
+                raise ValueError("a threshold lies outside of -1 to 1")
+        held.settings["mode"]
+        return held
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise InputError(f"{path}: no calibration ({str(e)[:120]}); make one with 'iconicity calibrate'") from e
 
@@ -133,6 +139,14 @@ def thresholds_finding(calibration: Calibration) -> Finding:
         *calibration.notes,
         f"alpha {calibration.alpha:g}; fitted on half A, checked on half B; seed {calibration.seed}",
     ]
+    for metric in ("cra", "vr"):
+        short = frame[(frame.null == "unrelated") & (frame.metric == metric) & (frame.status == NOT_CALIBRATED)]
+        if len(short):
+            pairs = ", ".join(f"J {j}: {n}" for j, n in zip(short.references, short.pairs_fit, strict=True))
+            notes.append(
+                f"{metric} not calibrated for some J ({math.ceil(1 / calibration.alpha)} pairs of concepts in half A are needed; {pairs}): "
+                "add references or concepts, allow a higher --alpha, or score with --mode static, where J is 1"
+            )
     if not frame.null.isin(["related"]).any():
         notes.append("no null of related concepts: --related names a table that says artist, series or genre")
     facts = {**calibration.facts(), "index_id": calibration.index_id, "pool": len(calibration.pool)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
 
@@ -24,7 +25,9 @@ tau_options = options(
     click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]"),
 )
 draw_options = options(
-    click.option("--draws", type=click.IntRange(100), default=10_000, show_default=True, help="Bootstrap samples."),
+    click.option(
+        "--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Bootstrap samples."
+    ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
 )
 vi_scope_option = click.option(
@@ -58,7 +61,7 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
     from iconicity.scorer.findings.finding import as_json as json_of
     from iconicity.scorer.findings.finding import as_text, write_finding
 
-    written = [p for path in out for p in write_finding(finding, path, table)]
+    written = [p for path in out for p in write_finding(finding, path, table, hide)]
     if as_json:
         click.echo(json_of(finding))
         return 0
@@ -109,7 +112,7 @@ def summary_command(
 
 @click.command("sweep")
 @results_argument
-@click.option("--step", type=float, default=0.01, show_default=True, help="Between two thresholds.")
+@click.option("--step", type=float, default=0.05, show_default=True, help="Between two thresholds.")
 @vi_scope_option
 @tau_options
 @draw_options
@@ -177,6 +180,15 @@ def calibrate_command(
     from iconicity.scorer.findings.calibration import read_calibration, thresholds_finding
     from iconicity.scorer.findings.same_work import read_column
 
+    if apply is not None:
+        context = click.get_current_context()
+        fixed = [
+            f"--{n.replace('_', '-')}"
+            for n in ("alpha", "seed", "pool", "related", "to")
+            if context.get_parameter_source(n) != ParameterSource.DEFAULT
+        ]
+        if fixed:
+            raise click.UsageError(f"--apply takes a calibration as it is; leave out {', '.join(fixed)}")
     study = _study(results, None, None)
     found = calibrate(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,

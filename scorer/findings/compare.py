@@ -46,7 +46,9 @@ def compare(
     Raises :class:`InputError` for a name the results do not hold, or a pair without a common concept.
     """
     if len(set(names)) < 2:
-        raise InputError(f"name two models or more to compare; the results hold {', '.join(study.models)}")
+        variants = [m for m in study.models if any(m.startswith(f"{n}@") for n in names)]
+        hint = f"; its variants are {', '.join(variants)}" if variants else ""
+        raise InputError(f"name two different models or more; the results hold {', '.join(study.models)}{hint}")
     places = [_place(study, name) for name in dict.fromkeys(names)]
     found = cells(study, study.tau["cra"], study.tau["vr"], vi_scope)
     notes = list(study.notes)
@@ -75,7 +77,7 @@ def compare(
     ]
     facts = study.facts() | {"vi_scope": vi_scope, "draws": draws, "seed": seed, "level": level}
     scalars = {
-        f"{r['a']}-{r['b']}/{r['measure']}/{k}": r[k]
+        f"{r['a']} vs {r['b']}/{r['measure']}/{k}": r[k]
         for r in pairs.to_dict("records")
         for k in ("difference", "difference_low", "difference_high", "p", "p_holm", "effect_size", "concepts")
     }
@@ -87,7 +89,9 @@ def _place(study: Study, name: str) -> int:
         return study.models.index(name)
     close = difflib.get_close_matches(name, study.models, 1)
     hint = f" (is it '{close[0]}'?)" if close else ""
-    raise InputError(f"{study.sources[0].path}: holds no model '{name}'{hint}; it holds {', '.join(study.models)}")
+    raise InputError(
+        f"{study.sources[0].path}: holds no model '{name}'{hint}; it holds {', '.join(study.models)}; other results are named with --results"
+    )
 
 
 def _pair(

@@ -27,14 +27,14 @@ class Design:
         work = work_of([*concepts, *pool.concepts], pairs)
         self.half = {c: "AB"[int(rank(seed, f"half|{w}"), 16) & 1] for c, w in work.items()}
         self._partners: dict[str, set[str]] = {}
-        for a, b in pairs:
-            self._partners.setdefault(a, set()).add(b)
-            self._partners.setdefault(b, set()).add(a)
+        for c, w in work.items():
+            self._partners.setdefault(w, set()).add(c)
+        self._work = work
         self.column_half = np.array([self.half[pool.concepts[i]] for i in pool.of], "<U1")
 
     def others(self, concept: str) -> Bools:
         """Columns of the pool that an image of a concept may be compared with: (R,)."""
-        return self.pool.columns_of({concept, *self._partners.get(concept, ())})
+        return self.pool.columns_of({concept, *self._partners.get(self._work.get(concept, concept), ())})
 
     def is_related(self, concept: str) -> Bools:
         """Columns of concepts by the same artist, of the same series or genre: (R,)."""

@@ -65,25 +65,54 @@ def as_json(finding: Finding) -> str:
     return json.dumps({k: _plain(v) for k, v in flat.items()}, indent=1, ensure_ascii=False)
 
 
-def as_latex(finding: Finding, name: str | None = None) -> str:
-    """A booktabs table, ``value [low, high]`` in one cell, the notes as comments."""
-    frame = finding.table(name)
-    cells = pd.DataFrame(
-        {
-            _NAMES.get(c, c.replace("_", " ")): [
-                " ".join(filter(None, [_cell(r[c]), _interval(r, c) if f"{c}_low" in frame else ""]))
-                for r in frame.to_dict("records")
-            ]
-            for c in _shown_columns(frame)
-        }
+def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = ()) -> str:
+    """A booktabs table, ``value [low, high]`` in one cell, the notes in small print below it."""
+    frame = finding.table(name).drop(columns=list(hide), errors="ignore")
+    shown = _shown_columns(frame)
+    lines = [[_NAMES.get(c, c.replace("_", " ")) for c in shown]]
+    for r in frame.to_dict("records"):
+        lines.append(
+            [" ".join(filter(None, [_cell(r[c]), _interval(r, c) if f"{c}_low" in frame else ""])) for c in shown]
+        )
+    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in lines]
+    kinds = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in shown)
+    table_ = [
+        "% needs \\usepackage{booktabs}",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        body[0],
+        r"\midrule",
+        *body[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    notes = (
+        [rf"\par\smallskip{{\footnotesize {' '.join(_escape(n) + '.' for n in finding.notes)}\par}}"]
+        if finding.notes
+        else []
     )
-    style = cells.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    comments = "".join("% " + n.replace("\n", " ") + "\n" for n in finding.notes)
-    return comments + str(style.to_latex(hrules=True))
+    return "\n".join([*table_, *notes]) + "\n"
 
 
-def write_finding(finding: Finding, path: Path, name: str | None = None) -> list[Path]:
-    """Write a table by the suffix of ``path``, with a ``.meta.json`` beside it. Raises :class:`InputError`."""
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def _escape(text: str) -> str:
+    """Text for a LaTeX table; a bracket or star at the start of a row would be taken for an option of its line break."""
+    out = "".join(_TEX.get(c, c) for c in text.replace("\n", " "))
+    return f"{{{out[0]}}}{out[1:]}" if out[:1] in ("[", "*") else out
+
+
+def write_finding(finding: Finding, path: Path, name: str | None = None, hide: Sequence[str] = ()) -> list[Path]:
+    """Write a table by the suffix of ``path``, with what it rests on in a ``.meta.json`` beside it.
+
+    LaTeX leaves out the columns that ``hide`` names, as the terminal does. Raises :class:`InputError`.
+    """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: the ending names the format, one of {', '.join(SUFFIXES)}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +125,7 @@ def write_finding(finding: Finding, path: Path, name: str | None = None) -> list
         frame.to_csv(text, index=False, lineterminator="\n")
         write_atomically(path, text.getvalue())
     else:
-        write_atomically(path, as_latex(finding, name) if path.suffix == ".tex" else as_json(finding) + "\n")
+        write_atomically(path, as_latex(finding, name, hide) if path.suffix == ".tex" else as_json(finding) + "\n")
     meta = {**finding.facts, "notes": list(finding.notes), "versions": versions()}
     beside = path.with_name(f"{path.name}.meta.json")
     write_atomically(beside, json.dumps({k: _plain(v) for k, v in meta.items()}, indent=1, ensure_ascii=False) + "\n")

@@ -7,16 +7,21 @@ their products are exact: draws equal what ``scipy.stats`` gives for the drawn s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, bootstrap_weights
 from iconicity.scorer.metrics import Float32, Float64
 
 FEWEST = 4  # units below which nothing is computed
+EXACT_ORDERS = 8  # up to so many units all orders are counted
 _NOTHING = 1e-12  # share of a variance that rounding leaves of none
 _BYTES = 1 << 27  # of ranks, or of products, held at once
 
@@ -85,6 +90,8 @@ class Ranked:
         if self.n < FEWEST:
             return UNDEFINED
         rho = self._rho[:, i, j]
+        if self.n <= EXACT_ORDERS and not np.isnan(rho[0]):
+            return self._estimate(rho, _exact_p(self._columns[:, i], self._columns[:, j]))
         return self._estimate(rho, _t_test(float(rho[0]), self.n - 2))
 
     def kendall(self, i: int, j: int) -> Estimate:
@@ -150,8 +157,21 @@ def _chunks(weights: Float64, bytes_a_draw: int) -> list[Float64]:
 
 
 def _t_test(r: float, df: int) -> float:
-    """Two-sided p of a correlation under independence."""
+    """Two-sided p of a correlation under independence; of a perfect order of n, that of its two patterns: 2 / n!."""
     if np.isnan(r) or df < 1:
         return _NAN
     rest = 1.0 - r * r
-    return 0.0 if rest <= _NOTHING else float(2.0 * stats.t.sf(abs(r) * np.sqrt(df / rest), df))
+    least = 2.0 / math.factorial(min(df + 2, 20))
+    return least if rest <= _NOTHING else max(least, float(2.0 * stats.t.sf(abs(r) * np.sqrt(df / rest), df)))
+
+
+@lru_cache(maxsize=1)
+def _orders(n: int) -> npt.NDArray[np.int64]:
+    return np.array(list(permutations(range(n))), np.int64)
+
+
+def _exact_p(x: Float64, y: Float64) -> float:
+    """Two-sided p of Spearman's rho over all orders of few ranks, ties included."""
+    a, b = (stats.rankdata(v) - (len(v) + 1) / 2.0 for v in (x, y))
+    products = np.abs(b[_orders(len(a))] @ a)
+    return float((products >= abs(a @ b) - 1e-9).mean())

@@ -21,7 +21,7 @@ _UNSAFE = re.compile(r"[^\w.@+-]+")
 
 
 def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ()) -> list[Path]:
-    """Write ``MODEL_MEASURE_ATTRIBUTE.png`` for each row of the pairs that has a concept; one dot a concept.
+    """Write ``MODEL_MEASURE_ATTRIBUTE.png`` for each pair that is correlated; one dot a concept.
 
     Attributes in ``log`` get a logarithmic axis, linear below the lowest positive value where there are zeros.
     Raises :class:`InputError` where one of these is not correlated, or holds a negative value.
@@ -37,7 +37,7 @@ def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ())
             )
     directory.mkdir(parents=True, exist_ok=True)
     written: dict[Path, None] = {}
-    for pair in pairs[pairs.n > 0].to_dict("records"):
+    for pair in pairs[pairs.spearman.notna()].to_dict("records"):
         points = values.loc[values.model == pair["model"], [pair["attribute"], pair["measure"]]].dropna()
         path = _free(directory, "_".join(str(pair[k]) for k in ("model", "measure", "attribute")), written)
         with replacing(path) as tmp:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iconicity.indexer.errors import InputError
+from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import replacing
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
+from iconicity.scorer.results import GROUP_ROWS
 from iconicity.scorer.tables import patch_matrix
 
 FEW_DRAWS = 20  # below it a share of 0.05 cannot be told from 0
@@ -58,12 +60,13 @@ class ImageNull:
     facts: Mapping[str, Any]
 
     def measures(self, p: Float32, tau: float | None) -> dict[str, Float64]:
-        """``vr_specific`` and ``excess`` of each image."""
+        """``vr_specific`` and ``excess`` of each image; nan with fewer than :data:`FEW_DRAWS` draws."""
         if tau is None:
             return {}
+        enough = self.draws >= FEW_DRAWS
         return {
-            "vr_specific": specific_reuse(p, self.p_reached, tau),
-            "excess": excess(p, self.p_median),
+            "vr_specific": np.where(enough, specific_reuse(p, self.p_reached, tau), np.nan),
+            "excess": np.where(enough, excess(p, self.p_median), np.nan),
         }
 
     def p_values(self) -> Float64:
@@ -81,16 +84,18 @@ def write_null(directory: Path, mode: str, rows: Iterable[Mapping[str, Any]], fa
     """Write the nulls of a results directory's images."""
     path = null_path(directory, mode)
     schema = _SCHEMA.with_metadata({_META: json.dumps(dict(facts), sort_keys=True).encode()})
-    table = pa.Table.from_pylist(list(rows), schema)
-    with replacing(path) as tmp:
-        pq.write_table(table, tmp, compression="zstd", write_page_checksum=True)
+    waiting = iter(rows)
+    with replacing(path) as tmp, pq.ParquetWriter(tmp, schema, compression="zstd", write_page_checksum=True) as writer:
+        while group := list(islice(waiting, GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema))
     return path
 
 
 def image_null(study: Study) -> ImageNull | None:
     """Nulls of a study's images; None when no results directory has any. ``study`` needs no further columns.
 
-    Images scored since, or with other bytes, or against another index, have none. Raises :class:`InputError`.
+    Images scored since, or with other bytes, or against another index, have none. Raises :class:`InputError` for a
+    file that cannot be read, :class:`SettingsError` when the directories were compared with different pools.
     """
     parts: list[pa.Table] = []
     facts: dict[str, Any] = {}
@@ -105,6 +110,11 @@ def image_null(study: Study) -> ImageNull | None:
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
             raise InputError(f"{path}: cannot be read ({str(e)[:120]}); run 'iconicity calibrate' again") from e
         if held["index_id"] == source.settings["index_id"]:
+            if facts and held != facts:
+                raise SettingsError(
+                    f"{path}: another null than that of {study.sources[0].path}; calibrate them together, or the second "
+                    "with --apply and the first one's calibration"
+                )
             facts = held
             parts.append(part.append_column("source", pa.array([i] * part.num_rows, pa.int32())))
     if not parts:
@@ -133,29 +143,34 @@ def require_null(study: Study) -> ImageNull:
     return null
 
 
-def generic_patches(study: Study, null: ImageNull, tau: float) -> pd.DataFrame:
-    """Reused patches that other concepts match as well: a row each, with what they match."""
-    generic = passes(study.p, tau) & (null.p_reached > GENERIC_SHARE)
-    at, patch = np.nonzero(generic)
+def reused_patches(study: Study, null: ImageNull, tau: float) -> pd.DataFrame:
+    """A row each reused patch: what it matches, how many of the draws reach it, the best of them, and the verdict.
+
+    ``verdict`` specific: at most 0.05 of the draws reach it; generic: more; unknown: fewer than :data:`FEW_DRAWS` draws.
+    """
+    at, patch = np.nonzero(passes(study.p, tau))
     own = {c: study.table.column(c) for c in ("p_ref_id", "p_ref_cell")}
     other = {c: null.table.column(c) for c in ("p_best", "p_best_ref_id", "p_best_ref_cell")}
 
     def pick(column: Any) -> list[Any]:
         lists = column.take(pa.array(at)).to_pylist()
-        return [values[k] for values, k in zip(lists, patch, strict=True)]
+        return [None if values is None else values[k] for values, k in zip(lists, patch, strict=True)]
 
+    reached = null.p_reached[at, patch]
+    known = null.draws[at] >= FEW_DRAWS
+    verdict = np.where(known, np.where(reached <= np.float32(GENERIC_SHARE), "specific", "generic"), "unknown")
     return pd.DataFrame(
         {
-            "model": np.array(study.models)[study.model[at]], "gen_relpath": np.array(study.relpaths)[at],
-            "patch": patch, "p": study.p[at, patch], "ref_id": pick(own["p_ref_id"]), "ref_cell": pick(own["p_ref_cell"]),
-            "reached": null.p_reached[at, patch], "draws": null.draws[at], "other_p": pick(other["p_best"]),
+            "model": np.array(study.models, object)[study.model[at]], "gen_relpath": np.array(study.relpaths, object)[at],
+            "patch": patch, "p": study.p[at, patch], "verdict": verdict, "ref_id": pick(own["p_ref_id"]),
+            "ref_cell": pick(own["p_ref_cell"]), "reached": reached, "draws": null.draws[at], "other_p": pick(other["p_best"]),
             "other_ref_id": pick(other["p_best_ref_id"]), "other_ref_cell": pick(other["p_best_ref_cell"]),
         }
     )  # fmt: skip
 
 
 def specific(study: Study, summary: Finding) -> Finding:
-    """``models`` and ``concepts`` with VR, specific VR and excess, and ``patches``, the generic ones.
+    """``models`` and ``concepts`` with VR, specific VR and excess, and ``patches``, the reused ones with a verdict.
 
     ``study`` needs the columns gen_sha256, p_ref_id and p_ref_cell; ``summary`` is its own. Raises :class:`InputError`.
     """
@@ -171,7 +186,10 @@ def specific(study: Study, summary: Finding) -> Finding:
             f"{int(without.sum())} images have no null: J not calibrated, or scored since 'iconicity calibrate'"
         )
     if few.any():
-        notes.append(f"indicative: {int(few.sum())} images with a null of fewer than {FEW_DRAWS} draws")
+        notes.append(
+            f"{int(few.sum())} images have a null of fewer than {FEW_DRAWS} draws, too few to call a patch specific "
+            "(few concepts have as many references as theirs)"
+        )
     tables = {}
     for name, keys in (
         ("models", ["model", "images", "concepts"]),
@@ -182,10 +200,11 @@ def specific(study: Study, summary: Finding) -> Finding:
             frame = frame[frame.tau == "given"]
         measures = [f"{m}{end}" for m in ("vr_all", "vr_specific", "excess") for end in ("", "_low", "_high", "_n")]
         tables[name] = frame[[c for c in (*keys, *measures) if c in frame]]
-    tables["patches"] = generic_patches(study, null, tau)
+    tables["patches"] = patches = reused_patches(study, null, tau)
+    counts = ", ".join(f"{n} {v}" for v, n in patches.verdict.value_counts().items())
     notes.append(
-        f"generic: p >= {tau} and more than {GENERIC_SHARE} of the draws from other concepts reach it; "
-        f"{len(tables['patches'])} reused patches are (--table patches)"
+        f"a patch with p >= {tau} is generic when more than {GENERIC_SHARE} of the draws from other concepts reach it: "
+        f"{counts or 'none'} (--table patches)"
     )
     scalars = {k: v for k, v in summary.scalars.items() if "/vr_all" in k or "/vr_specific" in k or "/excess" in k}
-    return Finding(tables, notes, {**summary.facts, **{f"null_{k}": v for k, v in null.facts.items()}}, scalars)
+    return Finding(tables, notes, summary.facts, scalars)

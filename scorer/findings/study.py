@@ -54,9 +54,17 @@ class Study:
         out: list[str] = [note for s in self.sources for note in s.notes]
         label = "; ".join(dict.fromkeys(self.settings["encoders"].values()))
         out.append(f"encoders: {label}")
+        bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
+        if bad.any():
+            out.append(
+                f"images that could not be used: {brief([f'{m} {n}' for m, n in zip(self.models, bad, strict=True) if n])}"
+            )
+        lost = sorted(set(np.unique(self.concept).tolist()) - set(np.unique(self.concept[self.ok]).tolist()))
+        if lost:
+            out.append(f"concepts without a usable image: {brief([self.concepts[c] for c in lost])}")
         few = [f"{m} {c}" for m, c in zip(self.models, self.concepts_of(), strict=True) if c < FEW]
         if few:
-            out.append(f"indicative: fewer than {FEW} concepts ({', '.join(few)})")
+            out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
         return list(dict.fromkeys(out))
 
     def concepts_of(self) -> list[int]:
@@ -74,6 +82,12 @@ class Study:
             "patch_mode": s.get("patch_mode"), "results": ",".join(str(r.path) for r in self.sources),
             **{f"encoder_{name}": label for name, label in s["encoders"].items()},
         }  # fmt: skip
+
+
+def brief(names: Sequence[str], most: int = 6) -> str:
+    """Some names in a line, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def open_study(

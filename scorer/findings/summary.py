@@ -12,8 +12,8 @@ from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
-from iconicity.scorer.findings.study import Cells, Study, Tau, cells, image_values
-from iconicity.scorer.metrics import Float64
+from iconicity.scorer.findings.study import Cells, Study, Tau, brief, cells, image_values
+from iconicity.scorer.metrics import Bools, Float64
 from iconicity.scorer.text import number
 
 AGGREGATES = ("macro", "micro")
@@ -57,8 +57,16 @@ def summarise(
     by_concept: list[pd.DataFrame] = []
     for kind, tau_cra, tau_vr in kinds:
         found = cells(study, tau_cra, tau_vr, vi_scope, further if kind == "given" else {})
+        judged = np.ones_like(found.images, bool)
+        if kind == "calibrated":  # concepts whose number of references has no threshold are not in the row at all
+            judged = ~np.isnan(found.values["cra"]) | ~np.isnan(found.values["vr_all"])
+            lost = int(found.images[~judged].sum())
+            if lost:
+                notes.insert(
+                    0, f"calibrated: {lost} of {int(found.images.sum())} images have no calibrated tau and are left out"
+                )
         for m, label in enumerate(study.models):
-            row = {"model": label, "tau": kind} | _model(found, m, aggregate, options)
+            row = {"model": label, "tau": kind} | _model(found, m, judged[m], aggregate, options)
             models.append(row)
         by_concept.append(_concepts(study, found, kind, tau_cra, tau_vr, vi_scope, options if concepts else None))
     notes += _words(models, study)
@@ -75,20 +83,21 @@ def summarise(
     facts = study.facts() | {
         "vi_scope": vi_scope, "aggregate": aggregate, "draws": draws, "seed": seed, "level": level,
         **({} if calibration is None else calibration.facts()),
+        **({} if null is None else {f"null_{k}": v for k, v in null.facts.items()}),
     }  # fmt: skip
     tables = {"models": frame, "concepts": pd.concat(by_concept, ignore_index=True), "missing": missing}
     return Finding(tables, list(dict.fromkeys(notes)), facts, _scalars(models))
 
 
-def _model(found: Cells, m: int, aggregate: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    mine = found.images[m] > 0
+def _model(found: Cells, m: int, judged: Bools, aggregate: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    mine = (found.images[m] > 0) & judged
     names = list(found.values)
     value = np.stack([found.values[name][m, mine] for name in names], axis=1)
     weight = np.ones_like(value)
     if aggregate == "micro":
         weight = np.stack([found.weights[name][m, mine] for name in names], axis=1).astype(np.float64)
     row: dict[str, Any] = {
-        "images": int(found.images[m].sum()), "skipped": int(found.skipped[m].sum()), "concepts": int(mine.sum()),
+        "images": int(found.images[m, mine].sum()), "skipped": int(found.skipped[m].sum()), "concepts": int(mine.sum()),
         "recognised": int(found.recognised[m].sum()),
     }  # fmt: skip
     for i, name in enumerate(names):
@@ -127,6 +136,7 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         tau = f"tau_cra {study.tau['cra']}" if given else "the calibrated tau"
         at = "" if given else "calibrated: "
         lacking = "was not scored, or the index has no references for the concepts"
+        no_tau = given and study.tau["vr"] is None
         if not given:
             lacking = "has no calibrated tau for the concepts' numbers of references, or was not scored"
 
@@ -134,18 +144,23 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
             return [r for r in mine if reason in r["undefined"].split(",")]
 
         if none := named("none_recognised"):
-            best = ", ".join(f"{r['model']} {number(r['best_cra_sim'])}" for r in none)
-            out.append(f"{at}no image reaches {tau} (highest cra_sim: {best}), so VI rec. does not exist and CRT is 0")
+            best = brief([f"{r['model']} {number(r['best_cra_sim'])}" for r in none])
+            so = "VI rec. does not exist" + ("" if all(np.isnan(r["crt"]) for r in none) else " and CRT is 0")
+            out.append(f"{at}no image reaches {tau} (highest cra_sim: {best}), so {so}")
         for name, reason in (("CRA", "cra_undefined"), ("VR", "vr_undefined")):
             if undefined := named(reason):
-                out.append(f"{at}{name} of {', '.join(r['model'] for r in undefined)} {lacking}")
-        for name, column in (("CRA", "cra_n"), ("VR", "vr_all_n"), ("VI rec.", "vi_recognised_n")):
-            part = [f"{r['model']} {r[column]} of {r['concepts']}" for r in mine if 0 < r[column] < r["concepts"]]
-            why = "no recognised image" if name == "VI rec." else "undefined"
+                why = "has no threshold: name one with --patch-tau" if name == "VR" and no_tau else lacking
+                out.append(f"{at}{name} of {brief([r['model'] for r in undefined])} {why}")
+        counted = (
+            ("CRA", "cra_n", "concepts", "not scored, or no references"), ("VR", "vr_all_n", "concepts", "not scored, or no references"),
+            ("VI rec.", "vi_recognised_n", "cra_n", "no recognised image"),
+            ("VR specific and excess", "vr_specific_n", "vr_all_n", "too few draws, or scored since 'iconicity calibrate'"),
+        )  # fmt: skip
+        for name, column, of, why in counted:
+            known = [r for r in mine if column in r and r[of] and (r[column] or name.startswith("VR spec"))]
+            part = [f"{r['model']} {r[column]} of {r[of]}" for r in known if r[column] < r[of]]
             if part:
-                out.append(f"{at}concepts behind {name}: {', '.join(part)} (in the others: {why})")
-        if given and (bad := [f"{r['model']} {r['skipped']}" for r in mine if r["skipped"]]):
-            out.append(f"images that could not be used: {', '.join(bad)}")
+                out.append(f"{at}concepts behind {name}: {brief(part)} (in the others: {why})")
     return out
 
 

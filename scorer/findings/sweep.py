@@ -17,6 +17,7 @@ from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64, mean_or_nan, passes
 
 STEP = 0.01
+LEAST_STEP = 0.005  # the table of both thresholds grows with the square
 MEASURES = ("cra", "vr_all", "crt")
 
 
@@ -63,7 +64,8 @@ def _concept(
         vr = np.full_like(vr, np.nan)
     cra, vr_all = recognised.mean(axis=1), vr.mean(axis=1)
     if vi_scope == "all":
-        return cra, vr_all, np.where(cra[:, None] == 0.0, 0.0, cra[:, None] * (1.0 - vr_all))
+        unknown = np.isnan(vr_all)[None, :]
+        return cra, vr_all, np.where((cra[:, None] == 0.0) & ~unknown, 0.0, cra[:, None] * (1.0 - vr_all))
     return cra, vr_all, recognised @ (1.0 - vr).T / len(rows)  # CRA x mean VI of the recognised
 
 
@@ -83,8 +85,12 @@ def sweep(
     """
     if study.tau["cra"] is None or study.tau["vr"] is None:
         raise InputError(f"{study.sources[0].path}: has no tau_vr; name one with --patch-tau")
-    if not 0.0 < step <= 1.0:
-        raise InputError(f"--step {step}: a step of a threshold lies above 0 and is at most 1")
+    if not LEAST_STEP <= step <= 1.0:
+        raise InputError(f"--step {step}: a step of a threshold is at least {LEAST_STEP} and at most 1")
+    if not study.ok.any():
+        raise InputError(
+            f"{study.sources[0].path}: no image of it could be used; 'iconicity summary' names the reasons"
+        )
     taus = grid(step)
     # the results' own thresholds are on the curves too
     axis = {m: np.unique(np.append(taus, t)) for m, t in study.tau.items() if t is not None}

@@ -135,6 +135,7 @@ class ConceptCounts:
         self.allowed = {"unrelated": others & ~kin, "related": others & kin}
         in_half = design.column_half == half
         self.inside = {null: np.flatnonzero(self.allowed[null] & in_half) for null in tables.nulls}
+        self.everyone = np.flatnonzero(others & in_half)
         self.parts = {null: Histogram(tables.js + 1) for null in tables.nulls}
         self.best = Histogram(1)
         self.n = 0
@@ -148,8 +149,8 @@ class ConceptCounts:
             return
         tables, draw = self.tables, self.tables.design.pool.draw
         self.n += len(null)
-        unrelated = self.inside["unrelated"]
-        best = null[:, unrelated].max(axis=1) if len(unrelated) else None
+        everyone = self.everyone
+        best = null[:, everyone].max(axis=1) if len(everyone) else None
         given = tables.tau_given
         if given is not None:
             self.reached["given"] += (null >= np.float32(given)).sum(axis=0)
@@ -180,12 +181,12 @@ class ConceptCounts:
                 tables.histograms[null].add(self.parts[null], self.n, pairs)
         for name, counts in self.reached.items():
             tables.shares[name].append(counts / self.n)
-        unrelated = self.inside["unrelated"]
-        if len(unrelated):
+        everyone = self.everyone
+        if len(everyone):
             if self.half == "A":
                 tables.everything.add(self.best, self.n, np.ones(1, np.int64))
             at_tau, at_given = self.best_reached / self.n
-            tables.best_shares.append((self.concept, self.half, at_tau, at_given, len(unrelated)))
+            tables.best_shares.append((self.concept, self.half, at_tau, at_given, len(everyone)))
 
 
 def _status(pairs: int, alpha: float, concepts: int) -> str:

@@ -69,7 +69,12 @@ def test_swapping_the_two_swaps_the_sign(tmp_path: Path) -> None:
 def test_variants_of_one_model(tmp_path: Path) -> None:
     rows = [row(f"c{i}", 0.9, 1, variant="original", name="o") for i in range(8)]
     rows += [row(f"c{i}", 0.2, 1, variant="synonym", name="s") for i in range(8)]
-    found = compare(open_study(make_results(tmp_path, *rows)), ["m@original", "m@synonym"]).table("pairs")
+    study = open_study(make_results(tmp_path, *rows))
+    with pytest.raises(InputError, match="its variants are m@original, m@synonym"):
+        compare(study, ["m"])
+    finding = compare(study, ["m@original", "m@synonym"])
+    assert finding.scalars["m@original vs m@synonym/cra/difference"] == 1
+    found = finding.table("pairs")
     first = found.iloc[0]
     assert first.measure == "cra" and first.difference == 1 and first.p == pytest.approx(2 / 2**8)
 
@@ -89,7 +94,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         compare(study, ["sd14", "esd"])
     with pytest.raises(InputError, match=r"no model 'sd15' \(is it 'sd14'\?\)"):
         compare(study, ["sd15", "esd"])
-    with pytest.raises(InputError, match="two models or more"):
+    with pytest.raises(InputError, match="two different models or more"):
         compare(study, ["sd14", "sd14"])
     one = open_study(make_results(tmp_path / "n", row("a", 0.9, None, model="x"), row("a", 0.9, None, model="y")))
     found = compare(one, ["x", "y"])

@@ -231,7 +231,7 @@ def test_the_command(tmp_path: Path, run: Callable[..., Any]) -> None:
     values = pd.read_csv(tmp_path / "o.csv")
     assert {"freq", "year", "caption_share", "title_overlap", "nearest_title"} <= set(values.columns)
     assert values.caption_count.sum() == 2 * 3 and "caption_share: share of the captions" in done.out
-    assert len(list((tmp_path / "p").iterdir())) == 2 * 3 * 3 and "m0_cra_freq.png" in done.err
+    assert len(list((tmp_path / "p").iterdir())) == 2 * 3 * 2 and "m0_cra_freq.png" in done.err
     flat = json.loads(run(*base, "--json").out)
     assert flat["m0/cra/freq/n"] == CONCEPTS and flat["attributes"] == str(tmp_path / "a.csv")
     error = run(*base, "--concept-col", "slug", code=1).err

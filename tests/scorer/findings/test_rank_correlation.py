@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import astuple
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from iconicity.scorer.findings.rank_correlation import UNDEFINED, Estimate, Ranked
+from iconicity.scorer.findings.rank_correlation import EXACT_ORDERS, UNDEFINED, Estimate, Ranked
 from iconicity.scorer.findings.statistics import bootstrap_weights
 from iconicity.scorer.metrics import Float64
 
@@ -40,6 +41,16 @@ def by_regression(columns: Float64, i: int, j: int, controls: list[int]) -> floa
     return float(np.corrcoef(left[0], left[1])[0, 1])
 
 
+def spearman_p(columns: Float64) -> float:
+    """Few units: all orders of one side, counted; else scipy's t."""
+    x, y = columns.T[:2]
+    whole = stats.spearmanr(x, y)
+    if len(x) > EXACT_ORDERS:
+        return float(whole.pvalue)
+    each = [abs(stats.spearmanr(x, order).statistic) for order in itertools.permutations(y)]
+    return float(np.mean(np.array(each) >= abs(whole.statistic) - 1e-9))
+
+
 @pytest.mark.filterwarnings("ignore::scipy.stats.ConstantInputWarning")
 @pytest.mark.parametrize(("n", "levels"), [(4, 100), (9, 3), (23, 6), (40, 100)])
 def test_every_draw_equals_scipy_on_the_sample_written_out(n: int, levels: int) -> None:
@@ -50,7 +61,7 @@ def test_every_draw_equals_scipy_on_the_sample_written_out(n: int, levels: int) 
     controls = [2, 3] if n > 4 else []  # two of four units' ranks are all that can be known
     rho, tau, left = ranked.spearman(0, 1), ranked.kendall(0, 1), ranked.partial(0, 1, controls)
     tests: list[tuple[Estimate, Callable[[Float64], float], Any]] = [
-        (rho, lambda c: float(stats.spearmanr(c[:, 0], c[:, 1]).statistic), stats.spearmanr(*columns.T[:2]).pvalue),
+        (rho, lambda c: float(stats.spearmanr(c[:, 0], c[:, 1]).statistic), spearman_p(columns)),
         (tau, lambda c: float(stats.kendalltau(c[:, 0], c[:, 1]).statistic), stats.kendalltau(*columns.T[:2]).pvalue),
         (left, lambda c: by_regression(c, 0, 1, controls), None),
     ]
@@ -110,7 +121,7 @@ def test_undefined() -> None:
 
 def test_a_perfect_order_has_no_interval() -> None:
     e = Ranked(np.column_stack([np.arange(8.0), np.arange(8.0) ** 2]), 200).spearman(0, 1)
-    assert e.value == 1 and e.p == 0 and math.isnan(e.low) and math.isnan(e.high)
+    assert e.value == 1 and e.p == pytest.approx(2 / math.factorial(8)) and math.isnan(e.low) and math.isnan(e.high)
 
 
 def test_a_nearly_constant_column_says_in_how_many_draws_it_counts() -> None:
@@ -118,6 +129,13 @@ def test_a_nearly_constant_column_says_in_how_many_draws_it_counts() -> None:
     e = Ranked(columns, 2000).spearman(0, 1)
     assert e.defined == pytest.approx(np.mean(bootstrap_weights(20, 2000, 0)[:, 0] > 0))
     assert 0.55 < e.defined < 0.75
+
+
+def test_no_p_is_zero() -> None:
+    x = np.arange(12.0)
+    ranked = Ranked(np.column_stack([x, x, x % 3]), 100)
+    assert ranked.spearman(0, 1).p == pytest.approx(2 / math.factorial(12))
+    assert 0 < ranked.partial(0, 1, [2]).p <= 2 / math.factorial(11)
 
 
 values = st.integers(0, 9)

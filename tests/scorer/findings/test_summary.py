@@ -85,7 +85,7 @@ def test_text_says_how_many_and_what_is_missing(tmp_path: Path) -> None:
 def test_the_users_note_is_carried(tmp_path: Path) -> None:
     study = open_study(make_results(tmp_path, *MIXED, notes=["selected by eye"]))
     assert as_text(summarise(study)).count("selected by eye") == 1
-    assert "% selected by eye" in as_latex(summarise(study))
+    assert as_latex(summarise(study)).count("selected by eye") == 1
 
 
 @pytest.mark.parametrize("vi_scope", ["recognised", "all"])
@@ -190,3 +190,18 @@ def test_files(tmp_path: Path) -> None:
 def test_latex_escapes_names(tmp_path: Path) -> None:
     found = summarise(open_study(make_results(tmp_path, row("a_b", 0.9, 1, model="m_1&2"))))
     assert r"m\_1\&2" in as_latex(found)
+    odd = summarise(open_study(make_results(tmp_path / "o", row("a", 0.9, 1, model="[m] 50% ~^\\"))))
+    assert "\n{[}m] 50\\% \\textasciitilde{}\\textasciicircum{}\\textbackslash{} & " in as_latex(odd)
+
+
+def test_skipped_images_and_concepts_are_in_every_table(tmp_path: Path) -> None:
+    rows = [*random_rows(1, models=2, concepts=3, images=2), row("gone", None, None, "skipped", model="m0")]
+    notes = open_study(make_results(tmp_path, *rows)).notes
+    assert "images that could not be used: m0 1" in notes and "concepts without a usable image: gone" in notes
+
+
+def test_crt_is_not_zero_where_vr_was_not_scored(tmp_path: Path) -> None:
+    found = summarise(open_study(make_results(tmp_path, row("a", 0.1, None))))
+    assert "CRT is 0" not in "".join(found.notes) and found.table().crt.isna().all()
+    bare = make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})
+    assert "VR of m has no threshold: name one with --patch-tau" in summarise(open_study(bare)).notes

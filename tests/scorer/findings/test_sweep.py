@@ -64,6 +64,11 @@ def test_what_was_not_scored_is_undefined(tmp_path: Path) -> None:
     found = sweep(open_study(make_results(tmp_path, row("a", 0.9, None))), step=0.5, draws=200)
     points = found.table("grid")
     assert points.vr_all.isna().all() and points.crt.isna().all() and points.cra.tolist()[0] == 1.0
+    points = sweep(open_study(tmp_path), step=0.5, draws=200, vi_scope="all").table("grid")
+    assert points.crt.isna().all()
+    make_results(tmp_path / "s", row("a", None, None, "skipped"))
+    with pytest.raises(InputError, match="no image of it could be used"):
+        sweep(open_study(tmp_path / "s"))
     with pytest.raises(InputError, match="--step 0"):
         sweep(open_study(tmp_path), step=0.0)
     bare = make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})
