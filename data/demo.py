@@ -15,6 +15,7 @@ from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cell_boxes
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache
@@ -22,6 +23,7 @@ from iconicity.scorer.findings.finding import as_text
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import SHORT, summarise
 from iconicity.scorer.metrics import DEFAULT_TAU_VR, visual_reuse
+from iconicity.scorer.report.build import report
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import score
 from iconicity.scorer.text import number, table
@@ -130,6 +132,7 @@ def run_demo(out: Path, progress: Progress) -> str:
     )
     cache.close()
     results = require_results(out / "results")
+    site = report(out / "results", open_index(index), out / "report", progress=progress)
     return "\n".join(
         [
             f"note: {WARNING}",
@@ -142,6 +145,7 @@ def run_demo(out: Path, progress: Progress) -> str:
             "",
             f"references {out / 'refs'}, generated {out / 'gen'}, truth {out / 'truth.csv'}",
             f"index {index}, results {out / 'results'}",
+            f"see which patch came from where: open {site.page.resolve()} in a browser",
         ]
     )
 

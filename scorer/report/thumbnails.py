@@ -1,0 +1,71 @@
+"""Small copies of images, named by the SHA-256 of the original's bytes: made once, in parallel."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from iconicity.indexer.errors import ImageError
+from iconicity.indexer.files import replacing
+from iconicity.indexer.images import decode, read_bytes, sha256_hex
+from iconicity.indexer.progress import Progress, no_progress
+
+SIZE = 320  # longest side in pixels
+_PARALLEL = 256  # images from which on processes are worth starting
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file and the bytes it is known by."""
+
+    path: str
+    sha256: str
+
+
+def thumbnail_name(sha256: str) -> str:
+    """Path of a thumbnail below the site's folder."""
+    return f"thumbs/{sha256[:2]}/{sha256}.jpg"
+
+
+def make_thumbnails(
+    pictures: Iterable[Picture], site: Path, exif: bool, workers: int = 0, progress: Progress = no_progress
+) -> dict[str, str]:
+    """Make those that are missing. Returns SHA-256 -> why there is none (file gone, changed since, not decodable)."""
+    wanted = {p.sha256: p for p in pictures}
+    missing = [p for p in wanted.values() if not (site / thumbnail_name(p.sha256)).is_file()]
+    for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
+        folder.mkdir(parents=True, exist_ok=True)
+    failed: dict[str, str] = {}
+    for i, (sha, reason) in enumerate(_run([(p, site, exif) for p in missing], workers), 1):
+        progress("thumbnails", i, len(missing))
+        if reason is not None:
+            failed[sha] = reason
+    return failed
+
+
+def _run(jobs: list[tuple[Picture, Path, bool]], workers: int) -> Iterator[tuple[str, str | None]]:
+    if workers == 0 or len(jobs) < _PARALLEL:
+        yield from map(_make, jobs)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_make, jobs, chunksize=16)
+
+
+def _make(job: tuple[Picture, Path, bool]) -> tuple[str, str | None]:
+    picture, site, exif = job
+    try:
+        data = read_bytes(Path(picture.path))
+        if sha256_hex(data) != picture.sha256:
+            return picture.sha256, "the file has changed since it was scored"
+        image = decode(data, picture.path, exif)
+    except ImageError as e:
+        return picture.sha256, e.reason
+    image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+    with replacing(site / thumbnail_name(picture.sha256)) as tmp:
+        image.save(tmp, "JPEG", quality=82)
+    return picture.sha256, None
