@@ -144,7 +144,7 @@ def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
         (["score", "--index", place / "i", "--gen", f"m={place / 'gen'}", "--out", tmp_path / "o"], "--gen-root"),
         (
             ["score", "--index", place / "i", "--gen", place / "gen" / "m1" / "alpha", "--out", tmp_path / "o"],
-            "name the folder above",
+            "a --gen folder holds a folder for each concept",
         ),
         (
             ["index", "build", "--refs", place / "refs" / "beta", "--index", tmp_path / "x", *models(place)],
