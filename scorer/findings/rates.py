@@ -81,7 +81,7 @@ def pair_rate(
     threshold. A concept that stands on both sides is drawn for both. The standard error is that of the pigeonhole
     bootstrap (Owen 2007), the interval Student's on the logit scale, with as many units as the smaller side has
     concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them;
-    nan with fewer than two.
+    nan with fewer than two, or where the draws show no spread.
     """
     use = allowed.astype(np.float64)
     hits = np.where(allowed, shares, 0.0)
@@ -101,6 +101,8 @@ def pair_rate(
     top = np.einsum("bd,bd->b", left @ hits, right)
     bottom = np.einsum("bd,bd->b", left @ use, right)
     drawn = top[bottom > 0] / bottom[bottom > 0]
+    if not drawn.size or np.ptp(drawn) < 1e-12:  # pairs that are always drawn together show no spread
+        return rate, float("nan"), float("nan")
     # few concepts: a spread of n units is too small by n / (n - 1), and t has longer tails than the normal
     spread = float(drawn.std()) * np.sqrt(smaller / (smaller - 1)) / (rate * (1.0 - rate))
     ends = special.expit(special.logit(rate) + spread * stats.t.ppf([tail, 1.0 - tail], smaller - 1))

@@ -168,7 +168,7 @@ const ICONICITY = (() => {
       cells.forEach((n, i) => n.classList.toggle("on", i === k));
     };
     const reused = k => Boolean(image.reused?.[k]);
-    const cells = image.p ? image.p.map((p, k) => el("button", { type: "button", class: `cell${reused(k) ? " reused" : ""}${image.generic?.[k] && reused(k) ? " generic" : ""}`, style: `background:rgb(255 61 146 / ${Math.max(0, Math.min(0.45, (p - 0.2) * 0.6))})`, "aria-label": `Patch ${k}, cosine ${number(p)}${reused(k) ? ", reused" : ""}`, onmouseenter: () => show(k), onfocus: () => show(k), onclick: () => show(k) }, el("span", {}, p.toFixed(2)))) : [];
+    const cells = image.p ? image.p.map((p, k) => el("button", { type: "button", class: `cell${reused(k) ? " reused" : ""}${image.generic?.[k] && reused(k) ? " generic" : ""}`, style: `background:rgb(255 61 146 / ${Math.max(0, Math.min(0.25, (p - 0.2) * 0.35))})`, "aria-label": `Patch ${k}, cosine ${p.toFixed(2)}${reused(k) ? ", reused" : ""}`, onmouseenter: () => show(k), onfocus: () => show(k), onclick: () => show(k) }, el("span", {}, p.toFixed(2)))) : [];
     const frame = el("span", { class: "frame" }, picture(image.thumb, image.problem, `generated image ${image.file}`));
     if (image.thumb && cells.length) frame.append(el("span", { class: "cells", style: `grid-template-columns:repeat(${cols},1fr);grid-template-rows:repeat(${rows},1fr)` }, ...cells));
     const same = part.images.filter(i => i.thumb !== undefined), at = same.indexOf(image);

@@ -69,4 +69,6 @@ def test_pair_rate_where_the_data_say_little() -> None:
     rate, low, high = pair_rate(shares, allowed, list("abc"), list("wxyz"))
     assert (rate, low) == (0, 0) and high == pytest.approx(1 - 0.025 ** (1 / 3))
     assert list(pair_rate(shares + 1, allowed, list("abc"), list("wxyz"))[1:]) == pytest.approx([0.025 ** (1 / 3), 1.0])
+    one = np.array([[0.0, 0.3], [0.4, 0.0]])  # two concepts, each the other's only partner
+    assert np.isnan(pair_rate(one, one > 0, ["a", "b"], ["a", "b"])[1:]).all()
     assert np.isnan(pair_rate(shares[:1], allowed[:1], ["a"], list("wxyz"))[1:]).all()
