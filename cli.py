@@ -16,7 +16,7 @@ from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.scorer.bench.commands import bench
 from iconicity.scorer.commands import cache, score_command, search_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
-from iconicity.scorer.report.commands import report_command
+from iconicity.scorer.report.commands import plot_command, report_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +48,7 @@ def demo_command(out: Path) -> int:
     return 0
 
 
-for command in (index, score_command, *FINDINGS, report_command, search_command, cache, bench):
+for command in (index, score_command, *FINDINGS, report_command, plot_command, search_command, cache, bench):
     cli.add_command(command)
 
 

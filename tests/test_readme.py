@@ -35,7 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 21
+    assert len(commands) == 23
     for line in commands:
         args = shlex.split(line)
         done = subprocess.run([BIN / args[0], *args[1:]], capture_output=True, text=True, timeout=300)

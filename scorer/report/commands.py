@@ -1,8 +1,9 @@
-"""``iconicity report``: parse, call, print."""
+"""``iconicity report`` and ``plot``: parse, call, print."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -72,3 +73,57 @@ def report_command(
     click.echo(f"{done.images} images of {done.concepts} concepts")
     click.echo(str(done.page))
     return EXIT_SKIPPED if done.problems else 0
+
+
+@click.command("plot")
+@click.argument("figure", type=click.Choice(["bars", "recognition", "curves", "heatmap", "evidence"]))
+@click.argument("results", type=DIRECTORY, nargs=-1, required=True)
+@click.option(
+    "--out",
+    "out",
+    type=DIRECTORY,
+    required=True,
+    multiple=True,
+    metavar="FILE",
+    help=".pdf, .svg or .png by ending. May be repeated.",
+)
+@click.option(
+    "--measure",
+    type=click.Choice(["cra", "vr_all", "crt"]),
+    default="crt",
+    show_default=True,
+    help="Of curves and heatmap.",
+)
+@click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
+@click.option("--index", type=DIRECTORY, help="Of evidence: the index directory.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
+def plot_command(
+    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, image: str | None, index: Path | None, seed: int
+) -> int:  # fmt: skip
+    """Draw a figure for print: bars, recognition against independence, curves, a heat map, or an evidence plate.
+
+    \b
+    Example:
+      iconicity plot bars results/ --out bars.pdf
+      iconicity plot evidence results/ --image sd14/the_scream/01.png --index paintings.index --out plate.pdf
+    """
+    from iconicity.indexer.index import open_index
+    from iconicity.scorer.findings.study import open_study
+    from iconicity.scorer.findings.summary import summarise
+    from iconicity.scorer.findings.sweep import sweep
+    from iconicity.scorer.report import figures
+
+    if figure == "evidence":
+        model, _, relpath = (image or "").partition("/")
+        if index is None or "/" not in relpath:
+            raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
+        drawn = figures.evidence(open_study(list(results), figures.EVIDENCE_COLUMNS), open_index(index), model, relpath)
+    elif figure == "curves":
+        drawn = figures.curves(sweep(open_study(list(results)), step=0.01, seed=seed), measure)
+    else:
+        summary = summarise(open_study(list(results)), seed=seed, concepts=False)
+        draw = {"bars": figures.bars, "recognition": figures.recognition}
+        drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
+    for path in out:
+        click.echo(str(figures.save(drawn, path)))
+    return 0

@@ -1,0 +1,190 @@
+"""Figures for print: matplotlib, fonts embedded, colours that colour-blind readers tell apart (Okabe & Ito)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iconicity.indexer.errors import ImageError, InputError
+from iconicity.indexer.files import replacing
+from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.index import Index
+from iconicity.indexer.patches import cell_boxes
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.study import Study
+from iconicity.scorer.metrics import passes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".pdf", ".svg", ".png")
+EVIDENCE_COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")  # of the scores, that an evidence plate needs
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c510a")
+_MARKS = "osD^vP*X"
+_LINES = ("-", "--", ":", "-.")
+_BARS = (("cra", "CRA"), ("vr_recognised", "VR"), ("vi_recognised", "VI"), ("crt", "CRT"))
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure by the suffix of ``path``. Raises :class:`InputError` for another one."""
+    import matplotlib
+
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: the ending names the format, one of {', '.join(SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "iconicity"}),
+        replacing(path) as tmp,
+    ):
+        undated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}.get(path.suffix)
+        figure.savefig(tmp, format=path.suffix[1:], dpi=200, metadata=undated)
+    return path
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def bars(summary: Finding) -> Figure:
+    """CRA, VR and VI of the recognised images, and CRT of each model, with intervals; undefined ones are left out."""
+    models = summary.table("models").to_dict("records")
+    figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
+    width = 0.8 / len(_BARS)
+    for k, (name, label) in enumerate(_BARS):
+        x = np.arange(len(models)) + (k - (len(_BARS) - 1) / 2) * width
+        value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
+        axes.bar(
+            x,
+            value,
+            width * 0.92,
+            color=_COLOURS[k],
+            label=label,
+            hatch=("", "///", "...", "xx")[k],
+            edgecolor="white",
+            linewidth=0.5,
+        )
+        known = ~np.isnan(low)
+        ends = np.maximum(0.0, [value[known] - low[known], high[known] - value[known]])
+        axes.errorbar(x[known], value[known], ends, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+    axes.set_xticks(
+        np.arange(len(models)),
+        [m["model"] for m in models],
+        rotation=30 if len(models) > 4 else 0,
+        ha="right" if len(models) > 4 else "center",
+    )
+    axes.set_ylim(0, 1.02)
+    axes.legend(ncols=4, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    return figure
+
+
+def recognition(summary: Finding) -> Figure:
+    """CRA against VI, a mark a concept and model, dotted lines where CRT is the same."""
+    figure, axes = _figure(5.0, 4.4)
+    for crt in (0.1, 0.25, 0.5, 0.75):
+        x = np.linspace(crt, 1.0, 60)
+        axes.plot(x, crt / x, ":", color="0.6", linewidth=0.8)
+        axes.annotate(
+            f"{crt:g}", (1.0, crt), fontsize=7, color="0.4", xytext=(3, 0), textcoords="offset points", va="center"
+        )
+    frame = summary.table("concepts")
+    for m, (model, mine) in enumerate(frame.groupby("model", sort=False)):
+        vi = mine.vi_recognised.fillna(mine.vi_all)
+        axes.scatter(
+            mine.cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
+        )
+    axes.set(xlabel="CRA (recognition)", ylabel="VI (independence)", xlim=(-0.03, 1.06), ylim=(-0.03, 1.03))
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def curves(swept: Finding, measure: str) -> Figure:
+    """A measure (cra, vr_all, crt) along its threshold, a line a model, with its band."""
+    along = "tau_vr" if measure == "vr_all" else "tau_cra"
+    frame = swept.table("curves")
+    frame = frame[(frame.measure == measure) & (frame.along == along)]
+    figure, axes = _figure(5.0, 3.6)
+    for m, (model, mine) in enumerate(frame.groupby("model", sort=False)):
+        axes.plot(mine.tau, mine.value, _LINES[m // 8 % 4], color=_COLOURS[m % 8], label=str(model), linewidth=1.4)
+        axes.fill_between(mine.tau, mine.value_low, mine.value_high, color=_COLOURS[m % 8], alpha=0.15, linewidth=0)
+    axes.set(
+        xlabel=along, ylabel={"cra": "CRA", "vr_all": "VR", "crt": "CRT"}[measure], xlim=(0, 1), ylim=(-0.02, 1.02)
+    )
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def heatmap(summary: Finding, measure: str) -> Figure:
+    """A measure of each concept (rows) and model (columns); what is undefined is left white."""
+    wide = summary.table("concepts").pivot(index="concept", columns="model", values=measure)
+    figure, axes = _figure(2.2 + 0.45 * wide.shape[1], 1.4 + 0.2 * wide.shape[0])
+    image = axes.imshow(wide.to_numpy(np.float64), vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(wide.shape[0]), wide.index, fontsize=6)
+    figure.colorbar(image, label=measure.upper().replace("_", " "), shrink=0.6)
+    return figure
+
+
+def evidence(study: Study, index: Index, model: str, relpath: str, most: int = 6) -> Figure:
+    """One generated image beside the reference that most of its reused patches match, lines between matching cells.
+
+    Of the reused patches the ``most`` similar ones are drawn. ``study`` needs :data:`EVIDENCE_COLUMNS`. Raises
+    :class:`InputError` for an image the results do not hold, or that was not scored for VR or can no longer be read.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import ConnectionPatch, Rectangle
+
+    at = [i for i, name in enumerate(study.relpaths) if name == relpath and study.models[study.model[i]] == model]
+    if not at or np.isnan(study.p[at[0]]).any() or study.tau["vr"] is None:
+        raise InputError(
+            f"{model} {relpath}: no image of these results that VR was scored for; name it as CONCEPT/FILE"
+        )
+    row = {c: study.table.column(c)[at[0]].as_py() for c in EVIDENCE_COLUMNS}
+    p = study.p[at[0]]
+    reused = np.flatnonzero(passes(p, study.tau["vr"]))
+    matched = [row["p_ref_id"][k] for k in (reused if reused.size else [int(p.argmax())])]
+    ref_id = max(sorted(set(matched)), key=matched.count)
+    drawn = sorted((k for k in reused if row["p_ref_id"][k] == ref_id), key=lambda k: -p[k])[:most]
+    exif = bool(index.settings["exif"])
+    reference = index.references([ref_id.split("/", 1)[0]])[ref_id]
+    try:
+        pictures = [decode(read_bytes(Path(path)), path, exif) for path in (row["gen_path"], reference.path)]
+    except ImageError as e:
+        raise InputError(f"{e}; restore the file, or score again") from e
+    figure = Figure(figsize=(8.0, 4.4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    titles = (f"{model}: {relpath}", f"reference: {ref_id}")
+    boxes = []
+    for a, picture, title in zip(axes, pictures, titles, strict=True):
+        a.imshow(picture)
+        a.set_title(title, fontsize=8)
+        a.set_axis_off()
+        boxes.append(cell_boxes(*picture.size, *index.grid))
+    for n, k in enumerate(drawn):
+        colour, ends = _COLOURS[n % 8], []
+        for a, (left, top, right, bottom) in zip(axes, (boxes[0][k], boxes[1][row["p_ref_cell"][k]]), strict=True):
+            a.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
+            ends.append(((left + right) / 2, (top + bottom) / 2))
+        axes[0].annotate(
+            f"{p[k]:.2f}",
+            ends[0],
+            color="white",
+            fontsize=7,
+            ha="center",
+            va="center",
+            bbox={"facecolor": "black", "alpha": 0.7, "pad": 1, "linewidth": 0},
+        )
+        figure.add_artist(
+            ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
+        )
+    figure.supxlabel(
+        f"VR {passes(p, study.tau['vr']).mean():.3f} at tau_vr {study.tau['vr']}; {len(drawn)} of {len(reused)} reused patches drawn",
+        fontsize=8,
+    )
+    return figure
