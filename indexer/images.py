@@ -11,7 +11,7 @@ import struct
 import unicodedata
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,21 +125,32 @@ def is_text(name: str) -> bool:
     return True
 
 
+def read_concept_rows(path: Path, needed: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """(concept, row) of a CSV file with a header; rows that name no concept are left out.
+
+    ``needed``: columns -> the option that names each; the first holds the concepts. Raises :class:`InputError` if the
+    file or a column is missing.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as f:
+            reader = csv.DictReader(f)
+            for column, flag in needed.items():
+                if column not in (reader.fieldnames or []):
+                    columns = ", ".join(reader.fieldnames or []) or "none"
+                    raise InputError(f"{path}: no column '{column}' (columns: {columns}); name one with {flag}")
+            key = next(iter(needed))
+            named = [(concept_name(row[key] or ""), row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
+    return [(concept, row) for concept, row in named if concept]
+
+
 def read_concepts(csv_path: Path, column: str) -> list[str]:
     """Concepts named in a column of a CSV file, in file order, without repeats.
 
     Raises :class:`InputError` if the file or the column is missing, or nothing is named.
     """
-    try:
-        with csv_path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            if column not in (reader.fieldnames or []):
-                columns = ", ".join(reader.fieldnames or []) or "none"
-                raise InputError(f"{csv_path}: no column '{column}' (columns: {columns}); name one with --slug-col")
-            names = [concept_name(row[column] or "") for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"{csv_path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
-    concepts = list(dict.fromkeys(n for n in names if n))
+    concepts = list(dict.fromkeys(concept for concept, _ in read_concept_rows(csv_path, {column: "--slug-col"})))
     if not concepts:
         raise InputError(f"{csv_path}: column '{column}' names no concept")
     return concepts

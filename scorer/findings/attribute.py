@@ -12,7 +12,7 @@ from iconicity.indexer.index import Index
 from iconicity.scorer.elsewhere import TIE
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.same_work import same_works
-from iconicity.scorer.findings.specific import FEW_DRAWS, image_null
+from iconicity.scorer.findings.specific import FEW_DRAWS, ImageNull, image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, benjamini_hochberg, interval
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64, passes
@@ -31,11 +31,16 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
     it over all images. Shares of models are means over concepts. ``study`` needs :data:`COLUMNS`.
     Raises :class:`SettingsError` for results of scope ``concept``, or of another index.
     """
-    _require(study, index)
-    images = _images(study, index)
+    for source in study.sources:
+        if source.settings["scope"] != "all":
+            raise SettingsError(
+                f"{source.path}: compared with the own concept alone; score with --scope all into a folder of its own"
+            )
+    study.require_index(index)
+    null = image_null(study)
+    images = _images(study, index, null)
     notes = list(study.notes)
     frame = images[images.attribution != ""]
-    null = image_null(study)
     if null is None:
         notes.append(
             f"no p: what chance looks like is not known; run 'iconicity calibrate {study.sources[0].path} --index {index.path}' first"
@@ -67,20 +72,7 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
     )
 
 
-def _require(study: Study, index: Index) -> None:
-    for source in study.sources:
-        if source.settings["scope"] != "all":
-            raise SettingsError(
-                f"{source.path}: compared with the own concept alone; score with --scope all into a folder of its own"
-            )
-        if source.settings["index_id"] != index.index_id:
-            raise SettingsError(
-                f"{source.path}: scored against index {source.settings['index_id'][:12]}, {index.path} is "
-                f"{index.index_id[:12]}; name that one"
-            )
-
-
-def _images(study: Study, index: Index) -> pd.DataFrame:
+def _images(study: Study, index: Index, null: ImageNull | None) -> pd.DataFrame:
     """A row an image; ``attribution`` is empty where nothing was compared."""
     n, tau = len(study.model), study.tau["cra"]
     assert tau is not None  # every mode has a default
@@ -95,7 +87,6 @@ def _images(study: Study, index: Index) -> pd.DataFrame:
     compared = study.ok & (~np.isnan(own) | ~np.isnan(other_sim))
     first = (rank == 1) | (np.isnan(other_sim) & ~np.isnan(own))
     attribution = np.where(first, "own", np.where(same, "same_work", "other"))
-    null = image_null(study)
     p: Float64 = np.full(n, np.nan) if null is None else np.where(compared, null.p_values(), np.nan)
     return pd.DataFrame(
         {

@@ -69,11 +69,7 @@ def calibrate(
     Raises :class:`InputError` when they are not there, :class:`SettingsError` when index and results do not belong
     together.
     """
-    if study.settings["index_id"] != index.index_id:
-        raise SettingsError(
-            f"{study.sources[0].path}: scored against index {study.settings['index_id'][:12]}, {index.path} is "
-            f"{index.index_id[:12]}; name that one, or score again with --update"
-        )
+    study.require_index(index)
     if apply is not None:
         apply.require_for(study.settings, str(study.sources[0].path))
         seed, names = apply.seed, tuple(apply.pool)

@@ -193,7 +193,7 @@ def calibrate_command(
     found = calibrate(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
         works=None if same_work is None else read_column(same_work, "work", concept_col),
-        related=None if related is None else read_column(related, related_col, concept_col),
+        related=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
         apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
     )  # fmt: skip
     if apply is None:

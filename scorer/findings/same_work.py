@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import concept_name
+from iconicity.indexer.images import read_concept_rows
 from iconicity.indexer.index import Index
 
 NEAR = 8  # bits of 64 two pHashes of the same picture may differ; of unrelated ones 32 +- 4 do
@@ -61,16 +59,7 @@ def work_of(concepts: Iterable[str], pairs: Iterable[Pair]) -> dict[str, str]:
     return {c: root(c) for c in list(first)}
 
 
-def read_column(path: Path, column: str, key: str) -> dict[str, str]:
-    """Concept -> value of a CSV column; empty cells are left out. Raises :class:`InputError`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            for name, flag in ((key, "--concept-col"), (column, "the column's name")):
-                if name not in (reader.fieldnames or []):
-                    raise InputError(
-                        f"{path}: no column '{name}' (columns: {', '.join(reader.fieldnames or [])}); change {flag}"
-                    )
-            return {concept_name(r[key]): r[column].strip() for r in reader if r[key] and (r[column] or "").strip()}
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
+def read_column(path: Path, column: str, key: str, flag: str = "the column's name") -> dict[str, str]:
+    """Concept -> value of a CSV column, which ``flag`` names; empty cells are left out. Raises :class:`InputError`."""
+    rows = read_concept_rows(path, {key: "--concept-col", column: flag})
+    return {concept: value for concept, row in rows if (value := (row[column] or "").strip())}

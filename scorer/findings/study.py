@@ -13,9 +13,11 @@ import pandas as pd
 import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.index import Index
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.results import SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
+from iconicity.scorer.text import encoders_line
 
 _COLUMNS = ["model", "concept", "gen_relpath", "gen_sha256", "variant", "status", "cra_sim", "p", "n_ref_kept"]
 _MAY_DIFFER = {"scope", "search"}  # of settings: own maxima do not depend on them
@@ -52,8 +54,7 @@ class Study:
     def notes(self) -> list[str]:
         """Caveats that every table of these results carries."""
         out: list[str] = [note for s in self.sources for note in s.notes]
-        label = "; ".join(dict.fromkeys(self.settings["encoders"].values()))
-        out.append(f"encoders: {label}")
+        out.append(encoders_line(self.settings["encoders"].values()))
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():
             out.append(
@@ -66,6 +67,15 @@ class Study:
         if few:
             out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
         return list(dict.fromkeys(out))
+
+    def require_index(self, index: Index) -> None:
+        """Raises :class:`SettingsError` when the results were scored against another index, or another state of it."""
+        mine = self.settings["index_id"]
+        if mine != index.index_id:
+            raise SettingsError(
+                f"{self.sources[0].path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; "
+                "name that one with --index, or score again with --update"
+            )
 
     def concepts_of(self) -> list[int]:
         """Number of concepts with a usable image, a model."""

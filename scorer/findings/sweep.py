@@ -14,7 +14,7 @@ from iconicity.indexer.errors import InputError
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
 from iconicity.scorer.findings.study import Study
-from iconicity.scorer.metrics import Float64, mean_or_nan, passes
+from iconicity.scorer.metrics import Float64, passes
 
 STEP = 0.01
 LEAST_STEP = 0.005  # the table of both thresholds grows with the square
@@ -38,6 +38,16 @@ class ModelGrid:
     cra: Float64  # (C, A)
     vr_all: Float64  # (C, V)
     crt: Float64  # (C, A, V)
+
+    def macro(self) -> ModelGrid:
+        """Means over the concepts, nan where none is defined: (A,), (V,) and (A, V)."""
+        return ModelGrid(*(_mean_over_concepts(values) for values in (self.cra, self.vr_all, self.crt)))
+
+
+def _mean_over_concepts(values: Float64) -> Float64:
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0), np.float64)
 
 
 def model_grids(
@@ -123,13 +133,10 @@ def sweep(
 
 def _grid_table(label: str, g: ModelGrid, taus_cra: Float64, taus_vr: Float64) -> pd.DataFrame:
     a, v = np.meshgrid(np.arange(len(taus_cra)), np.arange(len(taus_vr)), indexing="ij")
-    cra, vr = (np.array([mean_or_nan(column) for column in x.T]) for x in (g.cra, g.vr_all))
-    used = ~np.isnan(g.crt)
-    with np.errstate(invalid="ignore"):
-        crt = np.where(used, g.crt, 0.0).sum(axis=0) / used.sum(axis=0)
+    mean = g.macro()
     return pd.DataFrame(
-        {"model": label, "tau_cra": taus_cra[a.ravel()], "tau_vr": taus_vr[v.ravel()], "cra": cra[a.ravel()],
-         "vr_all": vr[v.ravel()], "crt": crt.ravel()}
+        {"model": label, "tau_cra": taus_cra[a.ravel()], "tau_vr": taus_vr[v.ravel()], "cra": mean.cra[a.ravel()],
+         "vr_all": mean.vr_all[v.ravel()], "crt": mean.crt.ravel()}
     )  # fmt: skip
 
 

@@ -54,7 +54,6 @@ class Thresholds:
         at = self.design.pool.draw == j
         tau = float(self.tau[null][j])
         a, b, every = (self._pairs(null, half, at) for half in ("A", "B", "AB"))
-        given = self.tau_given
         row: dict[str, Any] = {
             "null": null, "metric": self.metric, "references": j, "tau": None if np.isnan(tau) else tau,
             "concepts_fit": a.sides[0], "other_concepts_fit": a.sides[1], "pairs_fit": a.pairs,
@@ -65,10 +64,8 @@ class Thresholds:
             found = (
                 pair_rate(*pairs.arrays(self.shares[shares]), self.draws, self.seed) if pairs.pairs else (np.nan,) * 3
             )
-            row |= {name: _number(found[0]), f"{name}_low": _number(found[1]), f"{name}_high": _number(found[2])}
-        row["tau_given"] = given
-        row["status"] = _status(a.pairs, self.alpha, min(*a.sides, *b.sides))
-        return row if row["status"] != NOT_CALIBRATED else row | {"tau": None}
+            row |= _rate(name, *found)
+        return self._judged(row, a.pairs, min(*a.sides, *b.sides))
 
     def _row_all(self) -> dict[str, Any]:
         a, b = ([s for s in self.best_shares if s[1] == half] for half in "AB")
@@ -80,14 +77,13 @@ class Thresholds:
         }  # fmt: skip
         for name, shares in (("rate_check", [s[2] for s in b]), ("rate_given", [s[3] for s in self.best_shares])):
             found = interval(np.array(shares, np.float64)[:, None], draws=self.draws, seed=self.seed)
-            row |= {
-                name: _number(found.value[0]),
-                f"{name}_low": _number(found.low[0]),
-                f"{name}_high": _number(found.high[0]),
-            }
-        row["tau_given"] = self.tau_given
-        row["status"] = _status(len(a), self.alpha, min(len(a), len(b)))
-        return row if row["status"] != NOT_CALIBRATED else row | {"tau": None}
+            row |= _rate(name, found.value[0], found.low[0], found.high[0])
+        return self._judged(row, len(a), min(len(a), len(b)))
+
+    def _judged(self, row: dict[str, Any], pairs: int, concepts: int) -> dict[str, Any]:
+        """A row with its status: fewer pairs than 1 / alpha cannot show such a rate, and then there is no tau."""
+        row |= {"tau_given": self.tau_given, "status": INDICATIVE if concepts < FEW else "ok"}
+        return row | {"tau": None, "status": NOT_CALIBRATED} if pairs * self.alpha < 1.0 else row
 
     def _pairs(self, null: str, half: str, at: Bools) -> _Pairs:
         chosen = [i for i, (_, h) in enumerate(self.concepts) if h in half]
@@ -189,11 +185,9 @@ class ConceptCounts:
             tables.best_shares.append((self.concept, self.half, at_tau, at_given, len(everyone)))
 
 
-def _status(pairs: int, alpha: float, concepts: int) -> str:
-    """Fewer pairs than 1 / alpha cannot show a rate of alpha; fewer than 30 concepts on a side only indicate it."""
-    if pairs * alpha < 1.0:
-        return NOT_CALIBRATED
-    return INDICATIVE if concepts < FEW else "ok"
+def _rate(name: str, value: float, low: float, high: float) -> dict[str, float | None]:
+    """A rate and the ends of its interval as columns."""
+    return {name: _number(value), f"{name}_low": _number(low), f"{name}_high": _number(high)}
 
 
 def _number(value: float) -> float | None:

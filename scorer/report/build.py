@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,14 +13,14 @@ from typing import Any
 import jinja2
 import plotly
 
-from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import write_atomically
-from iconicity.indexer.images import concept_name
+from iconicity.indexer.images import read_concept_rows
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import summarise
-from iconicity.scorer.report.data import COLUMNS, concept_parts, overview
+from iconicity.scorer.report.data import COLUMNS, concept_parts, needed_references, overview
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
 
 MARK = ".iconicity-report"  # only a folder with it, or an empty one, is written into
@@ -56,17 +55,11 @@ def report(
     for a folder that holds other files, :class:`SettingsError` for an index the results were not scored against.
     """
     study = open_study(results, COLUMNS)
-    if study.settings["index_id"] != index.index_id:
-        raise SettingsError(
-            f"{results}: scored against index {study.settings['index_id'][:12]}, {index.path} is {index.index_id[:12]}; "
-            "name that one with --index, or score again with --update"
-        )
+    study.require_index(index)
     _claim(out)
     summary = summarise(study, vi_scope=vi_scope, draws=draws, seed=seed, concepts=False)
     done = Report(out / "index.html", int(study.ok.sum()), len(study.concepts))
-    references = index.references(
-        {*study.concepts, *(i.split("/", 1)[0] for i in study.table.column("other_ref_id").to_pylist() if i)}
-    )
+    references = needed_references(study, index)
 
     def pictures() -> Iterator[Picture]:
         for path, sha in zip(
@@ -82,7 +75,7 @@ def report(
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()
     write_atomically(data / "overview.js", _script("overview", overview(study, summary, index)))
-    for c, part in concept_parts(study, index, titles or {}, done.problems):
+    for c, part in concept_parts(study, references, titles or {}, done.problems):
         progress("concepts", c + 1, len(study.concepts))
         write_atomically(data / f"concept_{c}.js", _script(f"concept_{c}", part))
     site = resources.files("iconicity.scorer.report") / "site"
@@ -96,20 +89,8 @@ def report(
 
 def read_titles(path: Path, concept_col: str) -> dict[str, dict[str, str]]:
     """Concept -> title, artist and year, of the columns a CSV has of these. Raises :class:`InputError`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            if concept_col not in (reader.fieldnames or []):
-                raise InputError(
-                    f"{path}: no column '{concept_col}' (columns: {', '.join(reader.fieldnames or [])}); change --concept-col"
-                )
-            return {
-                concept_name(r[concept_col]): {k: r[k] for k in ("title", "artist", "year") if r.get(k)}
-                for r in reader
-                if r[concept_col]
-            }
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
+    rows = read_concept_rows(path, {concept_col: "--concept-col"})
+    return {concept: {k: row[k] for k in ("title", "artist", "year") if row.get(k)} for concept, row in rows}
 
 
 def _claim(out: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, progress_bar
+from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
 
 
 @click.command("report")
@@ -18,14 +19,8 @@ from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, progress_bar
 )
 @click.option("--out", type=DIRECTORY, default=Path("report"), show_default=True, help="The folder to write.")
 @click.option("--prompt-csv", type=DIRECTORY, help="CSV with the columns title, artist, year of the concepts.")
-@click.option("--concept-col", default="label_clean", show_default=True, help="Its column of concepts.")
-@click.option(
-    "--vi-scope",
-    type=click.Choice(["recognised", "all"]),
-    default="recognised",
-    show_default=True,
-    help="Images whose VI enters CRT.",
-)
+@concept_col_option
+@vi_scope_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @click.option(
     "--workers",
@@ -77,7 +72,7 @@ def report_command(
 
 @click.command("plot")
 @click.argument("figure", type=click.Choice(["bars", "recognition", "curves", "heatmap", "evidence"]))
-@click.argument("results", type=DIRECTORY, nargs=-1, required=True)
+@results_argument
 @click.option(
     "--out",
     "out",

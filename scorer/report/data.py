@@ -14,7 +14,7 @@ from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.study import Study, image_values
 from iconicity.scorer.findings.sweep import grid, model_grids
-from iconicity.scorer.metrics import GENERIC_SHARE, mean_or_nan, passes
+from iconicity.scorer.metrics import GENERIC_SHARE, passes
 
 COLUMNS = (
     "gen_path",
@@ -35,12 +35,9 @@ def overview(study: Study, summary: Finding, index: Index) -> dict[str, Any]:
     """Models with intervals, a point for each concept and model, tables of sweeps, and what the numbers rest on."""
     taus = grid()
     sweeps = {
-        label: {
-            "cra": _numbers([mean_or_nan(c) for c in g.cra.T]), "vr_all": _numbers([mean_or_nan(c) for c in g.vr_all.T]),
-            "crt": [_numbers([mean_or_nan(c) for c in row.T]) for row in np.moveaxis(g.crt, 1, 0)],
-        }
-        for label, g in model_grids(study, taus, taus, summary.facts["vi_scope"])
-    }  # fmt: skip
+        label: {"cra": _numbers(mean.cra), "vr_all": _numbers(mean.vr_all), "crt": [_numbers(row) for row in mean.crt]}
+        for label, mean in ((m, g.macro()) for m, g in model_grids(study, taus, taus, summary.facts["vi_scope"]))
+    }
     models = summary.table("models")
     points = summary.table("concepts")
     rows, cols = index.grid
@@ -68,22 +65,33 @@ def overview(study: Study, summary: Finding, index: Index) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def needed_references(study: Study, index: Index) -> dict[str, Reference]:
+    """References of the study's concepts, and of the best other concept of each image, by ref_id."""
+    others = (i.split("/", 1)[0] for i in study.table.column("other_ref_id").to_pylist() if i)
+    return index.references({*study.concepts, *others})
+
+
 def concept_parts(
-    study: Study, index: Index, titles: Mapping[str, Mapping[str, str]], failed: Mapping[str, str]
+    study: Study,
+    references: Mapping[str, Reference],
+    titles: Mapping[str, Mapping[str, str]],
+    failed: Mapping[str, str],
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Of each concept (by place) its references and images; ``failed``: SHA-256 -> why there is no thumbnail."""
+    """Of each concept (by place) its references and images.
+
+    ``references``: those of :func:`needed_references`. ``failed``: SHA-256 -> why there is no thumbnail.
+    """
     recognised, has_cra, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
     null = image_null(study)
     tau = study.tau["vr"]
     by_concept: dict[str, list[Reference]] = {}
-    for r in index.references(study.concepts).values():
+    for r in references.values():
         by_concept.setdefault(r.concept, []).append(r)
-    elsewhere = index.references({i.split("/", 1)[0] for i in _ids(study) if i})
     for c, concept in enumerate(study.concepts):
         mine = np.flatnonzero(study.concept == c)
         table = study.table.take(mine).to_pylist()
-        references = by_concept.get(concept, [])
-        place = {r.ref_id: i for i, r in enumerate(references)}
+        own = by_concept.get(concept, [])
+        place = {r.ref_id: i for i, r in enumerate(own)}
         images = []
         for row, i in zip(table, mine, strict=True):
             scored = row["p"] is not None
@@ -99,7 +107,7 @@ def concept_parts(
                     "match": place.get(row["cra_ref_id"]), "p": _numbers(row["p"]) if scored else None,
                     "ref": [place.get(r) for r in row["p_ref_id"]] if scored else None, "cell": row["p_ref_cell"] if scored else None,
                     "reused": passes(row["p"], tau).tolist() if scored and tau is not None else None,
-                    "generic": generic, "other": _other(row, elsewhere, failed),
+                    "generic": generic, "other": _other(row, references, failed),
                 }
             )  # fmt: skip
         yield c, {
@@ -107,15 +115,10 @@ def concept_parts(
             "references": [
                 {"file": r.ref_id.split("/", 1)[1], "kept": r.kept, "dup_of": place.get(r.dup_of or ""),
                  "distance": r.dup_distance, "thumb": _thumb(r.sha256, failed), "problem": failed.get(r.sha256)}
-                for r in references
+                for r in own
             ],
             "images": images,
         }  # fmt: skip
-
-
-def _ids(study: Study) -> list[str | None]:
-    ids: list[str | None] = study.table.column("other_ref_id").to_pylist()
-    return ids
 
 
 def _other(
