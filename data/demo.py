@@ -1,4 +1,4 @@
-"""A small study with known truth: photographs as references, controlled "generated" images of two pretend models."""
+"""A small study with known truth: pictures as references, controlled "generated" images of two pretend models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
+from iconicity.data.painting import bay_at_dusk, town_in_snow
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.encoder_offline import WARNING
@@ -30,8 +31,9 @@ from iconicity.scorer.text import number, table
 
 SIZE = 512
 GRID = (4, 4)
-CONCEPTS = ("astronaut", "camera", "chelsea", "coffee", "hubble_deep_field", "rocket")
-DONORS = ("coins", "retina", "moon", "brick", "grass", "gravel")  # one for each concept, never a reference
+CONCEPTS = ("astronaut", "camera", "chelsea", "coffee", "hubble_deep_field", "rocket", "bay_at_dusk")
+DONORS = ("coins", "retina", "moon", "brick", "grass", "gravel", "town_in_snow")  # one a concept, never a reference
+_PAINTED = {"bay_at_dusk": bay_at_dusk, "town_in_snow": town_in_snow}
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,13 @@ RECIPE = (
 )
 
 
-def photograph(name: str) -> Image.Image:
-    """One of scikit-image's bundled photographs, squared to 512 x 512 RGB.
+def picture(name: str) -> Image.Image:
+    """A painting of ours, or one of scikit-image's bundled photographs, squared to 512 x 512 RGB.
 
     Raises :class:`IconicityError` when scikit-image is not there.
     """
+    if name in _PAINTED:
+        return _PAINTED[name](SIZE)
     try:
         from skimage import data
     except ImportError as e:
@@ -96,7 +100,7 @@ def make_images(out: Path) -> list[tuple[str, float | None]]:
     """Write ``out/refs`` and ``out/gen/<model>``; returns (path below gen, true reuse) and writes truth.csv."""
     truth: list[tuple[str, float | None]] = []
     for i, (concept, donor_name) in enumerate(zip(CONCEPTS, DONORS, strict=True)):
-        reference, donor = photograph(concept), photograph(donor_name)
+        reference, donor = picture(concept), picture(donor_name)
         folder = out / "refs" / concept
         folder.mkdir(parents=True, exist_ok=True)
         reference.save(folder / "01.png")

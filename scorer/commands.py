@@ -144,13 +144,14 @@ def score_command(
 @index_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
 @click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
+@click.option("--html", type=DIRECTORY, metavar="FILE", help="Write the hits as a page of pictures too.")
 @model_options
-def search_command(image: Path, index: Path, k: int, as_json: bool, **models: Any) -> int:
+def search_command(image: Path, index: Path, k: int, as_json: bool, html: Path | None, **models: Any) -> int:
     """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
 
     \b
     Example:
-      iconicity search suspicious.png --index paintings.index -k 5
+      iconicity search suspicious.png --index paintings.index -k 5 --html hits.html
     """
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import default_directory
@@ -160,6 +161,11 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, **models: An
     opened = open_index(index)
     hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory())
     click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
+    if html is not None:
+        from iconicity.scorer.report.search_page import write_search_page
+
+        write_search_page(hits, image, html, grid=opened.grid, exif=bool(opened.settings["exif"]))
+        click.echo(str(html), err=True)
     return 0
 
 

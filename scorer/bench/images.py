@@ -1,4 +1,4 @@
-"""Images to measure with: photographs a dependency ships, or the user's own, augmented by crops and mirrors."""
+"""Images to measure with: the demo's pictures, or the user's own, augmented by crops and mirrors."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from iconicity.data.demo import CONCEPTS, DONORS, photograph
+from iconicity.data.demo import CONCEPTS, DONORS, picture
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import SUFFIXES, decode, read_bytes
 
 
 def sources(folder: Path | None) -> list[Image.Image]:
-    """The images of a folder and its folders, or scikit-image's photographs. Raises :class:`InputError` for none."""
+    """The images of a folder and its folders, or the demo's pictures. Raises :class:`InputError` for none."""
     if folder is None:
-        return [photograph(name) for name in (*CONCEPTS, *DONORS)]
+        return [picture(name) for name in (*CONCEPTS, *DONORS)]
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{folder}: no images in it; name another with --images, or leave it out")

@@ -225,7 +225,8 @@ class _Run:
         halves = {h: sorted(c for c, mine in self.design.half.items() if mine == h) for h in "AB"}
         return Calibration(
             alpha, self.seed, self.index.index_id, settings, list(self.pool.concepts), halves,
-            sorted([a, b] for a, b in self.same), thresholds, self._notes(),
+            sorted([a, b] for a, b in self.same), thresholds,
+            [null for t in tables.values() for null in t.null_curves()], self._notes(),
         )  # fmt: skip
 
     def _notes(self) -> list[str]:

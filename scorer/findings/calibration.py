@@ -19,7 +19,9 @@ from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64
 
-FORMAT = 1
+FORMAT = 2
+NULL_STEP = 0.02  # between the similarities at which the null is kept
+NULL_EDGES = np.round(np.arange(-1.0, 1.0 + NULL_STEP / 2, NULL_STEP), 2)
 SETTINGS = ("mode", "clip", "dino", "grid", "pool", "patch_mode", "exif")  # a threshold holds for these alone
 NULLS = ("unrelated", "related", "all")
 INDICATIVE, NOT_CALIBRATED = "indicative", "not calibrated"
@@ -27,7 +29,10 @@ INDICATIVE, NOT_CALIBRATED = "indicative", "not calibrated"
 
 @dataclass(frozen=True)
 class Calibration:
-    """Content of a ``calibration.json``. ``thresholds``: a row for each null, metric and number of references J."""
+    """Content of a ``calibration.json``. ``thresholds``: a row for each null, metric and number of references J.
+
+    ``nulls``: for each metric and J, the share of unrelated pairs of half A that reach -1, -0.98, ... 1.
+    """
 
     alpha: float
     seed: int
@@ -37,6 +42,7 @@ class Calibration:
     halves: Mapping[str, Sequence[str]]
     same_work: Sequence[Sequence[str]]
     thresholds: Sequence[Mapping[str, Any]]
+    nulls: Sequence[Mapping[str, Any]]
     notes: Sequence[str]
 
     @property
@@ -110,9 +116,40 @@ def read_calibration(path: Path | str) -> Calibration:
             if not all(-1.0 <= t <= 1.01 for t in held.taus(metric).values()):
                 raise ValueError("a threshold lies outside of -1 to 1")
         held.settings["mode"]
+        if any(np.shape(n["reached"]) != (len(NULL_EDGES),) for n in held.nulls):
+            raise ValueError("a null is of another length")
         return held
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise InputError(f"{path}: no calibration ({str(e)[:120]}); make one with 'iconicity calibrate'") from e
+
+
+def own_and_null(study: Study, calibration: Calibration) -> pd.DataFrame:
+    """Histograms of own similarities beside those of unrelated concepts, for each metric and number of references J.
+
+    Columns ``metric, references, low, own, null``: shares of the images (cra) or patches (vr) with a similarity in
+    [low, low + 0.02), each concept of the study alike, and of the null, each pair of concepts of half A alike. J that
+    no concept of the study has, or the null lacks, are left out. Raises :class:`SettingsError` for other settings.
+    """
+    calibration.require_for(study.settings, str(study.sources[0].path))
+    parts: list[pd.DataFrame] = []
+    for null in calibration.nulls:
+        metric, j = str(null["metric"]), int(null["references"])
+        values = study.similarity[:, None] if metric == "cra" else study.p
+        mine = study.ok & ~np.isnan(values).any(axis=1) & (study.references[study.concept] == j)
+        if not mine.any():
+            continue
+        weight = 1.0 / np.bincount(study.concept[mine], minlength=len(study.concepts))[study.concept[mine]]
+        at = np.searchsorted(NULL_EDGES.astype(np.float32), values[mine], side="right") - 1
+        counts = np.bincount(at.ravel(), np.repeat(weight, values.shape[1]), minlength=len(NULL_EDGES))
+        reached = np.append(np.asarray(null["reached"], np.float64), 0.0)
+        parts.append(
+            pd.DataFrame(
+                {"metric": metric, "references": j, "low": NULL_EDGES, "own": counts / counts.sum(),
+                 "null": -np.diff(reached)}
+            )
+        )  # fmt: skip
+    columns = ["metric", "references", "low", "own", "null"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def thresholds_finding(calibration: Calibration) -> Finding:

@@ -41,10 +41,12 @@ class Histogram:
 
     def rate_at(self, j: int, tau: float) -> float:
         """The rate at a four-decimal threshold."""
-        if np.isnan(tau):
-            return float("nan")
+        return float("nan") if np.isnan(tau) else float(self.rate_at_each(j, np.array([tau]))[0])
+
+    def rate_at_each(self, j: int, taus: Float64) -> Float64:
+        """The rates at some four-decimal thresholds."""
         rates = np.append(self.rate(j), 0.0)
-        return float(rates[round((tau + 1.0) / STEP)])
+        return np.asarray(rates[np.rint((taus + 1.0) / STEP).astype(np.int64)], np.float64)
 
 
 def lowest_tau(rates: Float64, alpha: float) -> float:

@@ -1,11 +1,11 @@
-"""One scatter plot a pair of a measure and an attribute."""
+"""Scatter plots of pairs of a measure and an attribute: one a file, or all of a model in a grid."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from iconicity.indexer.files import replacing
 from iconicity.scorer.findings.correlate import MEASURES
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.text import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _BLUE = "#0072B2"  # of the colour-blind-safe palette of Okabe & Ito
 _UNSAFE = re.compile(r"[^\w.@+-]+")
@@ -26,6 +29,52 @@ def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ())
     Attributes in ``log`` get a logarithmic axis, linear below the lowest positive value where there are zeros.
     Raises :class:`InputError` where one of these is not correlated, or holds a negative value.
     """
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state
+
+    _require_log(finding, log)
+    pairs, values = finding.table("pairs"), finding.table("values")
+    directory.mkdir(parents=True, exist_ok=True)
+    written: dict[Path, None] = {}
+    for pair in pairs[pairs.spearman.notna()].to_dict("records"):
+        path = _free(directory, "_".join(str(pair[k]) for k in ("model", "measure", "attribute")), written)
+        figure = Figure(figsize=(5.0, 4.0), dpi=150, layout="constrained")
+        _scatter(figure.add_subplot(), pair, _points(values, pair), pair["attribute"] in log, of_model=True)
+        with replacing(path) as tmp:
+            figure.savefig(tmp, format="png")
+        written[path] = None
+    return list(written)
+
+
+def correlates(finding: Finding, model: str, log: Collection[str] = ()) -> Figure:
+    """One model's measures (rows) against the attributes (columns), a dot a concept, rho and its interval above.
+
+    Raises :class:`InputError` for a model that has no correlation, and for ``log`` as :func:`write_scatters`.
+    """
+    from matplotlib.figure import Figure
+
+    _require_log(finding, log)
+    pairs, values = finding.table("pairs"), finding.table("values")
+    mine = pairs[(pairs.model == model) & pairs.spearman.notna()]
+    if mine.empty:
+        there = ", ".join(pairs[pairs.spearman.notna()].model.unique()) or "none"
+        raise InputError(f"{model}: no correlation of this model is defined (of: {there}); name one with --model")
+    measures, attributes = list(dict.fromkeys(mine.measure)), list(dict.fromkeys(mine.attribute))
+    size = (2.9 * len(attributes) + 0.4, 2.5 * len(measures) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(measures), len(attributes), squeeze=False)
+    drawn = {(r["measure"], r["attribute"]): r for r in mine.to_dict("records")}
+    for i, measure in enumerate(measures):
+        for j, attribute in enumerate(attributes):
+            pair = drawn.get((measure, attribute))
+            if pair is None:
+                axes[i, j].set_axis_off()
+            else:
+                _scatter(axes[i, j], pair, _points(values, pair), attribute in log, of_model=False)
+    figure.suptitle(_plain(model), fontsize="medium")
+    return figure
+
+
+def _require_log(finding: Finding, log: Collection[str]) -> None:
     pairs, values = finding.table("pairs"), finding.table("values")
     for column in log:
         if column not in set(pairs.attribute):
@@ -35,15 +84,12 @@ def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ())
             raise InputError(
                 f"--log {column}: {first[column]:g} of {first.concept} is negative; leave --log {column} out"
             )
-    directory.mkdir(parents=True, exist_ok=True)
-    written: dict[Path, None] = {}
-    for pair in pairs[pairs.spearman.notna()].to_dict("records"):
-        points = values.loc[values.model == pair["model"], [pair["attribute"], pair["measure"]]].dropna()
-        path = _free(directory, "_".join(str(pair[k]) for k in ("model", "measure", "attribute")), written)
-        with replacing(path) as tmp:
-            _scatter(pair, points.to_numpy(np.float64), pair["attribute"] in log, tmp)
-        written[path] = None
-    return list(written)
+
+
+def _points(values: pd.DataFrame, pair: Mapping[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Attribute and measure of each concept that has both: (n, 2)."""
+    mine = values.loc[values.model == pair["model"], [pair["attribute"], pair["measure"]]].dropna()
+    return np.asarray(mine.to_numpy(np.float64))
 
 
 def _free(directory: Path, name: str, taken: Collection[Path]) -> Path:
@@ -55,11 +101,9 @@ def _free(directory: Path, name: str, taken: Collection[Path]) -> Path:
     return path
 
 
-def _scatter(pair: Mapping[Any, Any], points: np.ndarray[Any, np.dtype[np.float64]], log: bool, path: Path) -> None:
-    from matplotlib.figure import Figure  # not pyplot: no window, no global state
-
-    figure = Figure(figsize=(5.0, 4.0), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+def _scatter(
+    axes: Any, pair: Mapping[Any, Any], points: np.ndarray[Any, np.dtype[np.float64]], log: bool, of_model: bool
+) -> None:
     x, y = points.T
     axes.scatter(x, y, s=22, color=_BLUE, alpha=0.55, linewidths=0)
     if log:
@@ -71,11 +115,10 @@ def _scatter(pair: Mapping[Any, Any], points: np.ndarray[Any, np.dtype[np.float6
     else:
         axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_xlabel(_plain(pair["attribute"]) + (" (log scale)" if log else ""))
-    axes.set_ylabel(f"{MEASURES[pair['measure']]} of {_plain(pair['model'])}")
-    axes.set_title(_title(pair), fontsize="medium")
+    axes.set_ylabel(MEASURES[pair["measure"]] + (f" of {_plain(pair['model'])}" if of_model else ""))
+    axes.set_title(_title(pair), fontsize="medium" if of_model else "x-small")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png")
 
 
 def _title(pair: Mapping[Any, Any]) -> str:

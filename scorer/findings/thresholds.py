@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iconicity.scorer.findings.calibration import INDICATIVE, NOT_CALIBRATED
+from iconicity.scorer.findings.calibration import INDICATIVE, NOT_CALIBRATED, NULL_EDGES
 from iconicity.scorer.findings.design import Design
 from iconicity.scorer.findings.rates import Histogram, lowest_tau, pair_rate
 from iconicity.scorer.findings.statistics import interval
@@ -49,6 +49,13 @@ class Thresholds:
                 yield self._row(null, j)
         if self.best_shares:
             yield self._row_all()
+
+    def null_curves(self) -> Iterator[dict[str, Any]]:
+        """The null of each J at the similarities a calibration keeps, where half A has any pair."""
+        for j in range(1, self.js + 1):
+            rates = self.histograms["unrelated"].rate_at_each(j, NULL_EDGES)
+            if not np.isnan(rates).any():
+                yield {"metric": self.metric, "references": j, "reached": np.round(rates, 6).tolist()}
 
     def _row(self, null: str, j: int) -> dict[str, Any]:
         at = self.design.pool.draw == j

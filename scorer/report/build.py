@@ -1,30 +1,23 @@
-"""Write the site: one page, its script and style, a chart library, data a part at a time, thumbnails."""
+"""Make a report: thumbnails, then the data of its pages, a part at a time."""
 
 from __future__ import annotations
 
-import json
-import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import plotly
-
-from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import write_atomically
-from iconicity.indexer.images import read_concept_rows
+from iconicity.indexer.images import read_concept_rows, shown
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.scorer.findings.study import open_study
+from iconicity.indexer.store import Reference
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
-from iconicity.scorer.report.data import COLUMNS, concept_parts, needed_references, overview
+from iconicity.scorer.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
+from iconicity.scorer.report.pages import claim, drop_other_thumbnails, write_folder, write_single
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
-
-MARK = ".iconicity-report"  # only a folder with it, or an empty one, is written into
-_ASSETS = ("report.css", "report.js", "charts.js")
 
 
 @dataclass
@@ -34,7 +27,7 @@ class Report:
     page: Path
     images: int = 0
     concepts: int = 0
-    problems: dict[str, str] = field(default_factory=dict)  # SHA-256 -> why there is no thumbnail
+    problems: dict[str, str] = field(default_factory=dict)  # SHA-256 -> path: why there is no thumbnail
 
 
 def report(
@@ -42,67 +35,64 @@ def report(
     index: Index,
     out: Path,
     *,
+    single_file: bool = False,
     titles: Mapping[str, Mapping[str, str]] | None = None,
+    calibration: Calibration | None = None,
     vi_scope: str = "recognised",
     draws: int = 10_000,
     seed: int = 0,
     workers: int = 0,
     progress: Progress = no_progress,
 ) -> Report:
-    """Write a report of one results directory into a folder; nothing is embedded. ``out``/index.html opens it.
+    """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or with ``single_file`` a file.
 
-    ``titles``: concept -> title, artist, year. Thumbnails that are there already are kept. Raises :class:`InputError`
-    for a folder that holds other files, :class:`SettingsError` for an index the results were not scored against.
+    ``titles``: concept -> title, artist, year. ``calibration`` adds its thresholds and what unrelated references
+    reach. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
+    :class:`SettingsError` for an index the results were not scored against, or a calibration of other settings.
     """
     study = open_study(results, COLUMNS)
     study.require_index(index)
-    _claim(out)
-    summary = summarise(study, vi_scope=vi_scope, draws=draws, seed=seed, concepts=False)
-    done = Report(out / "index.html", int(study.ok.sum()), len(study.concepts))
+    summary = summarise(study, vi_scope=vi_scope, calibration=calibration, draws=draws, seed=seed, concepts=False)
     references = needed_references(study, index)
+    done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
+    pictures = _pictures(study, references)
+    exif, title = bool(index.settings["exif"]), results.name or "results"
 
-    def pictures() -> Iterator[Picture]:
-        for path, sha in zip(
-            study.table.column("gen_path").to_pylist(), study.table.column("gen_sha256").to_pylist(), strict=True
-        ):
-            if sha:
-                yield Picture(path, sha)
-        for r in references.values():
-            yield Picture(r.path, r.sha256)
+    def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+        sweeps = Sweeps.of(study, vi_scope)
+        held = ImageParts(study, references, failed)
+        yield "overview", overview(study, summary, index, sweeps, held, calibration)
+        yield "crt", sweeps.crt()
+        yield "images", held.listing()
+        for c, concept in enumerate(study.concepts):
+            progress("concepts", c + 1, len(study.concepts))
+            yield f"concept_{c}", held.concept(c, (titles or {}).get(concept, {}))
+            for block, patches in enumerate(held.evidence(c)):
+                yield f"evidence_{c}_{block}", patches
 
-    done.problems = make_thumbnails(pictures(), out, bool(index.settings["exif"]), workers, progress)
-    data = out / "data"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir()
-    write_atomically(data / "overview.js", _script("overview", overview(study, summary, index)))
-    for c, part in concept_parts(study, references, titles or {}, done.problems):
-        progress("concepts", c + 1, len(study.concepts))
-        write_atomically(data / f"concept_{c}.js", _script(f"concept_{c}", part))
-    site = resources.files("iconicity.scorer.report") / "site"
-    for name in _ASSETS:
-        (out / name).write_bytes((site / name).read_bytes())
-    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "plotly.min.js")
-    template = jinja2.Environment(autoescape=True).from_string((site / "index.html.j2").read_text(encoding="utf-8"))
-    write_atomically(done.page, template.render(title=results.name or "results"))
+    def thumbnails(folder: Path) -> dict[str, str]:
+        failed = make_thumbnails(pictures.values(), folder, exif, workers, progress)
+        done.problems = {sha: f"{shown(Path(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
+        return failed
+
+    if single_file:
+        with tempfile.TemporaryDirectory() as made:
+            write_single(out, title, parts(thumbnails(Path(made))), Path(made))
+        return done
+    claim(out)
+    write_folder(out, title, parts(thumbnails(out)))
+    drop_other_thumbnails(out, set(pictures))
     return done
+
+
+def _pictures(study: Study, references: Mapping[str, Reference]) -> dict[str, Picture]:
+    """Everything that is shown, by SHA-256."""
+    columns = (study.table.column(c).to_pylist() for c in ("gen_path", "gen_sha256"))
+    found = {sha: Picture(path, sha) for path, sha in zip(*columns, strict=True) if sha}
+    return found | {r.sha256: Picture(r.path, r.sha256) for r in references.values()}
 
 
 def read_titles(path: Path, concept_col: str) -> dict[str, dict[str, str]]:
     """Concept -> title, artist and year, of the columns a CSV has of these. Raises :class:`InputError`."""
     rows = read_concept_rows(path, {concept_col: "--concept-col"})
     return {concept: {k: row[k] for k in ("title", "artist", "year") if row.get(k)} for concept, row in rows}
-
-
-def _claim(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and not (out / MARK).is_file() and any(out.iterdir())):
-        raise InputError(f"{out}: holds something that is no report; name a new folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / MARK).touch()
-
-
-def _script(name: str, value: Any) -> str:
-    """Data as a script: a page opened from a disk may load scripts, but fetch nothing. No text can end the script."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f"ICONICITY.received({json.dumps(name)},{text});\n"

@@ -5,11 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from iconicity.indexer.errors import InputError
 from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, progress_bar
 from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from iconicity.scorer.findings.calibration import Calibration
+    from iconicity.scorer.findings.study import Study
+
+SHOWN = 10  # problems named one by one
+
+calibration_option = click.option(
+    "--calibration", type=DIRECTORY, help="Its thresholds and null.  [default: calibration.json of the results, if any]"
+)
 
 
 @click.command("report")
@@ -17,9 +31,11 @@ from iconicity.scorer.findings.commands import concept_col_option, results_argum
 @click.option(
     "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
 )
-@click.option("--out", type=DIRECTORY, default=Path("report"), show_default=True, help="The folder to write.")
+@click.option("--out", type=DIRECTORY, help="What to write.  [default: the folder report, or report.html]")
+@click.option("--single-file", is_flag=True, help="Write one .html file with everything inside, to send to someone.")
 @click.option("--prompt-csv", type=DIRECTORY, help="CSV with the columns title, artist, year of the concepts.")
 @concept_col_option
+@calibration_option
 @vi_scope_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @click.option(
@@ -30,7 +46,8 @@ from iconicity.scorer.findings.commands import concept_col_option, results_argum
     help="Processes that make thumbnails of many images.",
 )
 def report_command(
-    results: Path, index: Path | None, out: Path, prompt_csv: Path | None, concept_col: str, vi_scope: str, seed: int, workers: int
+    results: Path, index: Path | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
+    calibration: Path | None, vi_scope: str, seed: int, workers: int,
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where; they open from a disk, without a network.
 
@@ -38,11 +55,12 @@ def report_command(
     Example:
       iconicity report results/ --out report/
     """
-    from iconicity.indexer.errors import InputError
     from iconicity.indexer.index import open_index
     from iconicity.scorer.report.build import read_titles, report
     from iconicity.scorer.results import require_results
 
+    if single_file and out is not None and out.suffix != ".html":
+        raise click.UsageError(f"--single-file writes a file: --out {out}.html")
     if index is None:
         held = require_results(results)
         known = [
@@ -52,26 +70,38 @@ def report_command(
         if not known or not Path(known[0]).is_dir():
             raise InputError(f"{results}: the index it was scored against is not where it was; name it with --index")
         index = Path(known[0])
-    titles = None if prompt_csv is None else read_titles(prompt_csv, concept_col)
     done = report(
-        results,
-        open_index(index),
-        out,
-        titles=titles,
-        vi_scope=vi_scope,
-        seed=seed,
-        workers=workers,
+        results, open_index(index), out or Path("report.html" if single_file else "report"), single_file=single_file,
+        titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col),
+        calibration=_calibration(results, calibration), vi_scope=vi_scope, seed=seed, workers=workers,
         progress=progress_bar(),
-    )
-    for sha, reason in sorted(done.problems.items()):
-        click.echo(f"no picture: {sha[:12]}: {reason}", err=True)
+    )  # fmt: skip
+    problems = sorted(done.problems.values())
+    for problem in problems[:SHOWN]:
+        click.echo(f"no picture: {problem}", err=True)
+    if len(problems) > SHOWN:
+        click.echo(f"no picture: {len(problems) - SHOWN} more", err=True)
+    if problems and not Path(problems[0].split(": ", 1)[0]).is_absolute():
+        click.echo("note: these paths are relative; run this where the index and the scores were made", err=True)
     click.echo(f"{done.images} images of {done.concepts} concepts")
     click.echo(str(done.page))
     return EXIT_SKIPPED if done.problems else 0
 
 
+def _calibration(results: Path, named: Path | None) -> Calibration | None:
+    """The calibration that was named, else the one that 'iconicity calibrate' left in the results directory."""
+    from iconicity.scorer.findings.calibration import read_calibration
+
+    beside = results / "calibration.json"
+    if named is None and not beside.is_file():
+        return None
+    return read_calibration(named or beside)
+
+
 @click.command("plot")
-@click.argument("figure", type=click.Choice(["bars", "recognition", "curves", "heatmap", "evidence"]))
+@click.argument(
+    "figure", type=click.Choice(["bars", "recognition", "curves", "heatmap", "nulls", "correlates", "evidence"])
+)
 @results_argument
 @click.option(
     "--out",
@@ -89,36 +119,76 @@ def report_command(
     show_default=True,
     help="Of curves and heatmap.",
 )
+@calibration_option
+@click.option("--attributes", type=DIRECTORY, help="Of correlates: CSV of concepts and their attributes.")
+@concept_col_option
+@click.option("--model", help="Of correlates: the model.  [default: the only one]")
+@click.option("--log", multiple=True, metavar="COLUMN", help="Of correlates: log scale for this attribute.")
 @click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
 @click.option("--index", type=DIRECTORY, help="Of evidence: the index directory.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 def plot_command(
-    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, image: str | None, index: Path | None, seed: int
+    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, calibration: Path | None, attributes: Path | None,
+    concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Path | None, seed: int,
 ) -> int:  # fmt: skip
-    """Draw a figure for print: bars, recognition against independence, curves, a heat map, or an evidence plate.
+    """Draw a figure for print: bars, recognition against independence, curves, a heat map, own similarities beside
+    those of unrelated concepts (nulls), correlates, or an evidence plate.
 
     \b
     Example:
       iconicity plot bars results/ --out bars.pdf
+      iconicity plot nulls results/ --out nulls.pdf
+      iconicity plot correlates results/ --attributes attrs.csv --out correlates.pdf
       iconicity plot evidence results/ --image sd14/the_scream/01.png --index paintings.index --out plate.pdf
     """
-    from iconicity.indexer.index import open_index
     from iconicity.scorer.findings.study import open_study
-    from iconicity.scorer.findings.summary import summarise
-    from iconicity.scorer.findings.sweep import sweep
     from iconicity.scorer.report import figures
 
+    paths = list(results)
     if figure == "evidence":
-        model, _, relpath = (image or "").partition("/")
+        from iconicity.indexer.index import open_index
+
+        name, _, relpath = (image or "").partition("/")
         if index is None or "/" not in relpath:
             raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
-        drawn = figures.evidence(open_study(list(results), figures.EVIDENCE_COLUMNS), open_index(index), model, relpath)
+        drawn = figures.evidence(open_study(paths, figures.EVIDENCE_COLUMNS), open_index(index), name, relpath)
+    elif figure == "correlates":
+        drawn = _correlates(open_study(paths), attributes, concept_col, model, log, seed)
+    elif figure == "nulls":
+        from iconicity.scorer.findings.calibration import own_and_null
+
+        held = _calibration(paths[0], calibration)
+        if held is None:
+            raise InputError(
+                f"{paths[0]}: has no calibration; run 'iconicity calibrate', or name one with --calibration"
+            )
+        study = open_study(paths)
+        drawn = figures.nulls(own_and_null(study, held), study.tau, {m: held.taus(m) for m in ("cra", "vr")})
     elif figure == "curves":
-        drawn = figures.curves(sweep(open_study(list(results)), step=0.01, seed=seed), measure)
+        from iconicity.scorer.findings.sweep import sweep
+
+        drawn = figures.curves(sweep(open_study(paths), step=0.01, seed=seed), measure)
     else:
-        summary = summarise(open_study(list(results)), seed=seed, concepts=False)
+        from iconicity.scorer.findings.summary import summarise
+
+        summary = summarise(open_study(paths), seed=seed, concepts=False)
         draw = {"bars": figures.bars, "recognition": figures.recognition}
         drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
     for path in out:
         click.echo(str(figures.save(drawn, path)))
     return 0
+
+
+def _correlates(
+    study: Study, attributes: Path | None, concept_col: str, model: str | None, log: Sequence[str], seed: int
+) -> Figure:
+    from iconicity.scorer.findings.attributes import concept_attributes
+    from iconicity.scorer.findings.correlate import correlate
+    from iconicity.scorer.findings.scatter import correlates
+
+    if attributes is None:
+        raise click.UsageError("correlates needs --attributes FILE")
+    if model is None and len(study.models) > 1:
+        raise click.UsageError(f"correlates draws one model: --model, one of {', '.join(study.models)}")
+    found = correlate(study, concept_attributes(study.concepts, attributes, concept_col=concept_col), seed=seed)
+    return correlates(found, model or study.models[0], log)

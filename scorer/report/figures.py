@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import replacing
@@ -117,6 +120,43 @@ def curves(swept: Finding, measure: str) -> Figure:
         xlabel=along, ylabel={"cra": "CRA", "vr_all": "VR", "crt": "CRT"}[measure], xlim=(0, 1), ylim=(-0.02, 1.02)
     )
     axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def nulls(
+    histograms: pd.DataFrame, tau: Mapping[str, float | None], calibrated: Mapping[str, Mapping[int, float]]
+) -> Figure:
+    """Own similarities beside those of unrelated concepts, a row for each metric, a column for each number of references.
+
+    ``histograms``: of :func:`~iconicity.scorer.findings.calibration.own_and_null`; ``tau``: the results' own thresholds,
+    ``calibrated``: metric -> J -> tau.
+    """
+    from matplotlib.figure import Figure
+
+    metrics, js = list(dict.fromkeys(histograms.metric)), sorted(set(histograms.references))
+    figure = Figure(figsize=(3.2 * len(js) + 0.6, 2.4 * len(metrics) + 0.5), layout="constrained")
+    axes = figure.subplots(len(metrics), len(js), squeeze=False)
+    lowest = float(histograms.low[(histograms.own > 5e-4) | (histograms.null > 5e-4)].min())
+    for (i, metric), (k, j) in product(enumerate(metrics), enumerate(js)):
+        a, mine = axes[i, k], histograms[(histograms.metric == metric) & (histograms.references == j)]
+        a.spines[["top", "right"]].set_visible(False)
+        if mine.empty:
+            a.set_axis_off()
+            continue
+        width = float(mine.low.iloc[1] - mine.low.iloc[0])
+        styles = (("null", "unrelated concepts", _COLOURS[0], "///"), ("own", "own concept", _COLOURS[1], ""))
+        for name, label, colour, hatch in styles:
+            a.bar(mine.low, mine[name], width, align="edge", color=colour, alpha=0.55, label=label, hatch=hatch,
+                  edgecolor="white", linewidth=0)  # fmt: skip
+        for value, line, label in ((tau[metric], ":", "own tau"), (calibrated[metric].get(j), "-", "calibrated tau")):
+            if value is not None:
+                a.axvline(value, linestyle=line, color="black", linewidth=1.0, label=label)
+        a.set_xlim(lowest, 1.02)
+        what = "CLIP similarity of images" if metric == "cra" else "similarity of patches"
+        a.set(xlabel=what, ylabel="share" if k == 0 else "")
+        a.set_title(f"{j} reference{'' if j == 1 else 's'}", fontsize=8)
+    shown = {label: handle for a in axes.ravel() for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(shown.values()), list(shown), frameon=False, fontsize=7, ncols=4, loc="outside upper center")
     return figure
 
 

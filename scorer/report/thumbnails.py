@@ -65,7 +65,13 @@ def _make(job: tuple[Picture, Path, bool]) -> tuple[str, str | None]:
         image = decode(data, picture.path, exif)
     except ImageError as e:
         return picture.sha256, e.reason
-    image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
     with replacing(site / thumbnail_name(picture.sha256)) as tmp:
-        image.save(tmp, "JPEG", quality=82)
+        small(image).save(tmp, "JPEG", quality=82)
     return picture.sha256, None
+
+
+def small(image: Image.Image) -> Image.Image:
+    """An image at the size of a thumbnail, or as it is where it is smaller."""
+    image = image.copy()
+    image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+    return image

@@ -9,7 +9,7 @@ from toys import draw
 from iconicity.indexer.patches import cell_boxes
 
 pytest.importorskip("skimage")
-from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, paste_cells, photograph
+from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, paste_cells, picture
 
 
 @pytest.mark.parametrize("k", [0, 4, 12, 16])
@@ -21,7 +21,8 @@ def test_pasted_cells_are_the_references_pixels(k: int) -> None:
     assert sum(same) == k and sum(rest) == 16 - k
 
 
-def test_recipe_and_photographs() -> None:
+def test_recipe_and_pictures() -> None:
     assert not set(CONCEPTS) & set(DONORS)
     assert {m.model for m in RECIPE} == {"copier", "transformer"}
-    assert photograph("coffee").size == (SIZE, SIZE)
+    assert picture("coffee").size == (SIZE, SIZE)
+    assert picture("bay_at_dusk").tobytes() == picture("bay_at_dusk").tobytes() != picture("town_in_snow").tobytes()

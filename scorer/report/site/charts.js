@@ -34,7 +34,7 @@ const CHARTS = (() => {
   // A measure along one threshold, a line a model.
   function curves(node, overview, along, value, tau) {
     const x = Array.from({ length: 101 }, (_, i) => i / 100);
-    const traces = overview.models.map((model, m) => ({ x, y: x.map((_, i) => value(overview.sweeps[model.name], i)), mode: "lines", name: safe(model.name), hovertemplate: "tau %{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>",
+    const traces = overview.models.map((model, m) => ({ x, y: value(overview.curves[model.name] ?? { cra: [], vr_all: [] }), mode: "lines", name: safe(model.name), hovertemplate: "tau %{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>",
       line: { color: COLOURS[m % COLOURS.length], dash: ["solid", "dash", "dot", "dashdot"][Math.floor(m / COLOURS.length) % 4] } }));
     const shape = layout(`tau ${along}`, along === "cra" ? "CRA" : "VR");
     shape.yaxis.range = [-0.02, 1.02];
@@ -42,5 +42,18 @@ const CHARTS = (() => {
     shape.shapes = [{ type: "line", x0: tau, x1: tau, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", color: "#8a8a92" } }];
     Plotly.react(node, traces, shape, OPTIONS);
   }
-  return { scatter, curves };
+
+  // Own similarities beside those to unrelated concepts, with both thresholds.
+  function histogram(node, part, what, taus) {
+    const first = part.low.findIndex((_, i) => part.own[i] > 0.0005 || part.null[i] > 0.0005);
+    const bars = (y, name, color, pattern) => ({ x: part.low.slice(first).map(v => v + 0.01), y: y.slice(first), type: "bar", name, opacity: 0.65, marker: { color, pattern: { shape: pattern } }, hovertemplate: "%{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>" });
+    const shape = layout(what, "share");
+    shape.barmode = "overlay";
+    shape.bargap = 0.05;
+    const lines = Object.entries(taus).filter(([, tau]) => tau !== null);
+    shape.shapes = lines.map(([name, x]) => ({ type: "line", x0: x, x1: x, y0: 0, y1: 1, yref: "paper", line: { dash: name === "calibrated" ? "solid" : "dot", color: "#8a8a92", width: 2 } }));
+    shape.annotations = lines.map(([name, x], i) => ({ x, y: 1 - 0.09 * i, yref: "paper", text: name, showarrow: false, xanchor: "left", xshift: 3 }));
+    Plotly.newPlot(node, [bars(part.null, "unrelated concepts", COLOURS[0], "/"), bars(part.own, "own concept", COLOURS[1], "")], shape, OPTIONS);
+  }
+  return { scatter, curves, histogram };
 })();

@@ -22,7 +22,13 @@ from iconicity.indexer.index import Index, open_index
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings import calibrate as module
 from iconicity.scorer.findings.calibrate import calibrate
-from iconicity.scorer.findings.calibration import Calibration, read_calibration, thresholds_finding
+from iconicity.scorer.findings.calibration import (
+    NULL_EDGES,
+    Calibration,
+    own_and_null,
+    read_calibration,
+    thresholds_finding,
+)
 from iconicity.scorer.findings.specific import image_null, specific
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
@@ -164,6 +170,32 @@ def test_thresholds_equal_a_loop(place: Path) -> None:
         assert t["status"] == "indicative"
         checked += 1
     assert checked >= 3
+
+
+def test_kept_null_equals_a_loop(place: Path) -> None:
+    calibration, loop = found(place), Loop(place)
+    assert {(n["metric"], n["references"]) for n in calibration.nulls} == {
+        (m, j) for m in ("cra", "vr") for j in (1, 2, 3)
+    }
+    for null in calibration.nulls:
+        for k in (0, 60, 75, 90, 99):
+            rate, _ = loop.rate(null["metric"], null["references"], float(NULL_EDGES[k]), "A")
+            assert null["reached"][k] == pytest.approx(rate, abs=1e-6)
+
+
+def test_own_and_null_as_histograms(place: Path) -> None:
+    calibration, (study, _, _) = found(place), opened(place)
+    frame = own_and_null(study, calibration)
+    for (metric, j), part in frame.groupby(["metric", "references"]):
+        assert part.own.sum() == pytest.approx(1.0) and part.null.sum() == pytest.approx(1.0, abs=1e-4)
+        values = {c: [v for i in np.flatnonzero(study.concept == c) for v in np.atleast_1d(study.similarity[i] if metric == "cra" else study.p[i])]
+                  for c in np.flatnonzero(study.references == j)}  # fmt: skip
+        for k in (70, 85, 95, 99):  # each concept alike
+            inside = [np.mean([NULL_EDGES[k] <= v < NULL_EDGES[k] + 0.02 for v in mine]) for mine in values.values()]
+            assert part.own.iloc[k] == pytest.approx(np.mean(inside), abs=1e-6)
+    other = Calibration(**{**vars(calibration), "settings": {**calibration.settings, "pool": "cls"}})
+    with pytest.raises(SettingsError, match="calibrate these results"):
+        own_and_null(study, other)
 
 
 def test_a_calibrated_row_counts_what_was_judged(place: Path) -> None:

@@ -16,6 +16,10 @@ from toys import draw, make_refs, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.index import open_index
+from iconicity.scorer.findings.attributes import concept_attributes
+from iconicity.scorer.findings.calibration import SETTINGS, Calibration, own_and_null
+from iconicity.scorer.findings.correlate import correlate
+from iconicity.scorer.findings.scatter import correlates
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.findings.sweep import sweep
@@ -80,6 +84,70 @@ def test_evidence(tmp_path: Path) -> None:
         figures.evidence(study, index, "m", "alpha/x.png")
 
 
+def a_calibration(study: Study) -> Calibration:
+    rows = [{"metric": "cra", "null": "unrelated", "references": 2, "tau": 0.61, "status": "ok"}]
+    nulls = [
+        {"metric": m, "references": j, "reached": np.linspace(1.0, 0.0, 101).tolist()}
+        for m in ("cra", "vr")
+        for j in (1, 2)
+    ]
+    settings = {k: study.settings[k] for k in SETTINGS}
+    return Calibration(0.01, 0, "x", settings, ["c0"], {}, [], rows, nulls, [])
+
+
+def test_nulls_beside_own_similarities(study: Study) -> None:
+    held = a_calibration(study)
+    frame = own_and_null(study, held)
+    figure = figures.nulls(frame, study.tau, {m: held.taus(m) for m in ("cra", "vr")})
+    assert len(figure.axes) == 4
+    axes: Any = figure.axes[1]  # CLIP at two references
+    part = frame[(frame.metric == "cra") & (frame.references == 2)]
+    null, own = ([bar.get_height() for bar in group] for group in axes.containers)
+    assert null == pytest.approx(part.null.tolist()) and own == pytest.approx(part.own.tolist())
+    assert [line.get_xdata()[0] for line in axes.lines] == [0.75, 0.61]
+
+
+def test_correlates_grid(study: Study, tmp_path: Path) -> None:
+    lines = [f"c{i},{10**i},{i % 3}" for i in range(5)]
+    (tmp_path / "a.csv").write_text("\n".join(["label_clean,fame,age", *lines]) + "\n")
+    found = correlate(study, concept_attributes(study.concepts, tmp_path / "a.csv"), draws=100)
+    figure = correlates(found, "m1", log=["fame"])
+    assert len(figure.axes) == 6
+    axes: Any = figure.axes[0]
+    values = found.table("values")
+    mine = values[values.model == "m1"]
+    assert np.array_equal(axes.collections[0].get_offsets(), mine[["fame", "cra"]].to_numpy())
+    assert axes.get_xscale() == "log" and axes.get_xlabel() == "fame (log scale)"
+    with pytest.raises(InputError, match="name one with --model"):
+        correlates(found, "m7")
+    with pytest.raises(InputError, match="no such attribute"):
+        correlates(found, "m1", log=["height"])
+    run(
+        "plot",
+        "correlates",
+        tmp_path / "r",
+        "--attributes",
+        tmp_path / "a.csv",
+        "--model",
+        "m0",
+        "--out",
+        tmp_path / "c.pdf",
+    )
+    assert (
+        "--model"
+        in run(
+            "plot",
+            "correlates",
+            tmp_path / "r",
+            "--attributes",
+            tmp_path / "a.csv",
+            "--out",
+            tmp_path / "c.pdf",
+            code=2,
+        ).stderr
+    )
+
+
 def test_the_command(tmp_path: Path) -> None:
     make_results(tmp_path / "r", *random_rows(1, models=2, concepts=3, images=2))
     for kind in ("bars", "recognition", "heatmap"):
@@ -87,6 +155,11 @@ def test_the_command(tmp_path: Path) -> None:
         first = (tmp_path / f"{kind}.svg").read_bytes()
         run("plot", kind, tmp_path / "r", "--out", tmp_path / f"{kind}.svg")
         assert first.startswith(b"<?xml") and (tmp_path / f"{kind}.svg").read_bytes() == first
+    assert "iconicity calibrate" in run("plot", "nulls", tmp_path / "r", "--out", tmp_path / "n.pdf", code=1).stderr
+    a_calibration(open_study(tmp_path / "r")).write(tmp_path / "r" / "calibration.json")
+    run("plot", "nulls", tmp_path / "r", "--out", tmp_path / "n.pdf")
+    assert (tmp_path / "n.pdf").read_bytes().startswith(b"%PDF")
+    assert "--attributes" in run("plot", "correlates", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
     assert "needs --image" in run("plot", "evidence", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
     assert (
         "the ending names the format" in run("plot", "bars", tmp_path / "r", "--out", tmp_path / "e.doc", code=1).stderr

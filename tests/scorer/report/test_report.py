@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
 import re
 import shutil
@@ -18,6 +21,7 @@ from toys import draw, make_refs, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import open_index
+from iconicity.scorer.findings.calibration import NULL_EDGES, SETTINGS, Calibration, own_and_null, read_calibration
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.build import read_titles, report
@@ -45,8 +49,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (root / "gen" / "m1" / "alpha" / "gone.png").unlink()
     (root / "t.csv").write_text(f"label_clean,title,artist,year\nalpha,{HOSTILE},=1+1,1889\n")
-    report(root / "out", open_index(root / "i"), root / "site", titles=read_titles(root / "t.csv", "label_clean"))
+    calibration(root).write(root / "calibration.json")
+    options: dict[str, Any] = {
+        "titles": read_titles(root / "t.csv", "label_clean"), "calibration": read_calibration(root / "calibration.json")
+    }  # fmt: skip
+    report(root / "out", open_index(root / "i"), root / "site", **options)
+    report(root / "out", open_index(root / "i"), root / "one.html", single_file=True, **options)
     return root
+
+
+def calibration(root: Path) -> Calibration:
+    """Thresholds as 'iconicity calibrate' would write them, for two references a concept."""
+    study = open_study(root / "out")
+    row = {"null": "unrelated", "references": 2, "status": "indicative", "rate_check": 0.01, "rate_given": 0.25}
+    thresholds = [
+        row | {"metric": m, "tau": tau, "tau_given": study.tau[m]} for m, tau in (("cra", 0.8125), ("vr", 0.9375))
+    ]
+    reached = np.round(1.0 / (1.0 + np.exp(9.0 * (NULL_EDGES - 0.3))), 6).tolist()
+    nulls = [{"metric": m, "references": 2, "reached": reached} for m in ("cra", "vr")]
+    settings = {k: study.settings[k] for k in SETTINGS}
+    return Calibration(0.01, 0, study.settings["index_id"], settings, ["alpha", "beta"], {}, [], thresholds, nulls, [])
 
 
 def data(place: Path, name: str) -> Any:
@@ -56,37 +78,60 @@ def data(place: Path, name: str) -> Any:
     return json.loads(found[2])
 
 
+def near(values: Any) -> list[Any]:
+    return [None if v is None or np.isnan(v) else pytest.approx(v, abs=1e-6) for v in values]
+
+
 def test_overview_has_the_numbers_of_the_summary(place: Path) -> None:
     study = open_study(place / "out")
-    overview = data(place, "overview")
-    for m, r in zip(overview["models"], summarise(study).table().to_dict("records"), strict=True):
-        assert m["name"] == r["model"]
-        for name in ("cra", "vr_all", "crt"):
-            assert m[name][:3] == [
-                None if np.isnan(r[k]) else pytest.approx(r[k], abs=1e-6) for k in (name, f"{name}_low", f"{name}_high")
-            ]
+    overview, crt = data(place, "overview"), data(place, "crt")
+    there = summarise(study, calibration=read_calibration(place / "calibration.json")).table()
+    for kind, name in (("models", "given"), ("calibrated", "calibrated")):
+        for m, r in zip(overview[kind], there[there.tau == name].to_dict("records"), strict=True):
+            assert m["name"] == r["model"]
+            for measure in ("cra", "vr_all", "crt"):
+                ends = [r[k] for k in (measure, f"{measure}_low", f"{measure}_high", f"{measure}_n")]
+                assert m[measure] == near(ends)
     for tau_cra, tau_vr in ((0.3, 0.5), (0.75, 0.9), (1.0, 1.0)):
-        there = summarise(open_study(place / "out", tau_cra=tau_cra, tau_vr=tau_vr)).table().set_index("model")
-        for name, s in overview["sweeps"].items():
+        swept = summarise(open_study(place / "out", tau_cra=tau_cra, tau_vr=tau_vr)).table().set_index("model")
+        for name, curve in overview["curves"].items():
             a, v = round(tau_cra * 100), round(tau_vr * 100)
-            assert [s["cra"][a], s["vr_all"][v], s["crt"][a][v]] == pytest.approx(
-                there.loc[name, ["cra", "vr_all", "crt"]].tolist(), abs=1e-6
+            assert [curve["cra"][a], curve["vr_all"][v], crt[name][a][v]] == near(
+                swept.loc[name, ["cra", "vr_all", "crt"]]
             )
 
 
+def test_calibration_and_nulls(place: Path) -> None:
+    overview = data(place, "overview")
+    held = read_calibration(place / "calibration.json")
+    assert [t["tau"] for t in overview["thresholds"]] == [0.8125, 0.9375]
+    frame = own_and_null(open_study(place / "out"), held)
+    for null in overview["nulls"]:
+        part = frame[frame.metric == null["metric"]]
+        assert null["own"] == near(part.own) and null["null"] == near(part.null)
+
+
 def test_parts_have_the_evidence(place: Path) -> None:
-    study = open_study(place / "out", ["p_ref_id", "p_ref_cell"])
+    study = open_study(place / "out", ["p_ref_id", "p_ref_cell", "other_sim", "own_rank"])
     c = study.concepts.index("alpha")
-    part = data(place, f"concept_{c}")
+    part, patches, listing = data(place, f"concept_{c}"), data(place, f"evidence_{c}_0"), data(place, "images")
     rows = study.table.to_pylist()
     by_key = {(study.models[study.model[i]], r["gen_relpath"]): (i, r) for i, r in enumerate(rows)}
-    models = [m["name"] for m in data(place, "overview")["models"]]
-    assert len(part["images"]) == 6 and part["title"] == HOSTILE
-    for image in part["images"]:
+    overview = data(place, "overview")
+    models = [m["name"] for m in overview["models"]]
+    assert len(part["images"]) == len(patches) == 6 and part["title"] == HOSTILE
+    mine = [i for i, concept in enumerate(listing["concept"]) if concept == c]
+    for k, (image, found) in enumerate(zip(part["images"], patches, strict=True)):
         i, row = by_key[models[image["model"]], image["file"]]
-        assert image["p"] == pytest.approx(row["p"], abs=1e-6) and image["cell"] == row["p_ref_cell"]
-        assert [f"alpha/{part['references'][k]['file']}" for k in image["ref"]] == row["p_ref_id"]
-        assert image["reused"] == (study.p[i] >= np.float32(0.9)).tolist()
+        assert found["p"] == near(row["p"]) and found["cell"] == row["p_ref_cell"]
+        assert [f"alpha/{part['references'][r]['file']}" for r in found["ref"]] == row["p_ref_id"]
+        assert found["reused"] == (study.p[i] >= np.float32(0.9)).tolist()
+        assert image["misattributed"] == (row["own_rank"] != 1) == found["other"]["first"]
+        assert (mine[k] in listing["misattributed"]) == image["misattributed"]
+        assert [listing[n][mine[k]] for n in ("model", "similarity", "vr", "recognised")] == [
+            image[n] for n in ("model", "similarity", "vr", "recognised")
+        ]
+        assert f"alpha/{listing['file'][mine[k]]}" == image["file"]
         assert (image["thumb"] is None) == image["file"].endswith("gone.png")
         if image["thumb"]:
             assert (place / "site" / "thumbs" / image["thumb"][:2] / f"{image['thumb']}.jpg").is_file()
@@ -94,14 +139,33 @@ def test_parts_have_the_evidence(place: Path) -> None:
             assert "cannot be read" in image["problem"]
     dropped = [r for r in part["references"] if not r["kept"]]
     assert dropped and part["references"][dropped[0]["dup_of"]]["kept"]
+    shown = [part["images"][k] for at, k in overview["examples"]["replica"] if at == c]
+    assert shown and shown[0]["vr"] == max(i["vr"] for i in part["images"] if i["recognised"])
+
+
+def test_evidence_is_split(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from iconicity.scorer.report import data as module
+
+    monkeypatch.setattr(module, "EVIDENCE", 4)
+    report(place / "out", open_index(place / "i"), tmp_path / "s")
+    whole = data(place, "evidence_0_0")
+    shutil.copytree(tmp_path / "s", tmp_path / "site")
+    parts = [data(tmp_path, f"evidence_0_{b}") for b in range(2)]
+    assert [len(p) for p in parts] == [4, 2] and parts[0] + parts[1] == whole
+    assert data(tmp_path, "overview")["evidence"] == 4
 
 
 def test_nothing_lies_outside_and_all_is_made_again_alike(place: Path, tmp_path: Path) -> None:
     names = {p.relative_to(place / "site").as_posix() for p in (place / "site").rglob("*") if p.is_file()}
     assert all(re.fullmatch(r"[a-z_.-]+|data/\w+\.js|thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg", n) for n in names), names
     before = {n: (place / "site" / n).stat().st_mtime_ns for n in names if n.startswith("thumbs/")}
-    report(place / "out", open_index(place / "i"), place / "site", titles=read_titles(place / "t.csv", "label_clean"))
-    assert before == {n: (place / "site" / n).stat().st_mtime_ns for n in before}
+    stale = place / "site" / "thumbs" / "00" / f"{'0' * 64}.jpg"
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_bytes(b"of an image that is no longer shown")
+    options: dict[str, Any] = {"titles": read_titles(place / "t.csv", "label_clean")}
+    options["calibration"] = read_calibration(place / "calibration.json")
+    report(place / "out", open_index(place / "i"), place / "site", **options)
+    assert before == {n: (place / "site" / n).stat().st_mtime_ns for n in before} and not stale.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="holds something that is no report"):
@@ -111,34 +175,52 @@ def test_nothing_lies_outside_and_all_is_made_again_alike(place: Path, tmp_path:
         report(place / "out", open_index(tmp_path / "j"), tmp_path / "new")
 
 
+def test_single_file_runs_only_its_own_scripts(place: Path) -> None:
+    text = (place / "one.html").read_text()
+    policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', text)[0])
+    (allowed,) = re.findall(r"script-src ([^;]*);", policy)
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
+    assert len(scripts) == 7 and allowed.split() == hashes
+    assert not re.findall(r"<script[^>]* src=|<link", text) and HOSTILE not in text
+    thumbs = re.findall(r'id="thumb-(\w+)">data:image/jpeg;base64,([\w+/=]+)<', text)
+    assert {t for t, _ in thumbs} == {p.stem for p in (place / "site" / "thumbs").glob("*/*.jpg")}
+    assert not list(place.glob("tmp*"))
+
+
 def test_a_file_that_changed_since_has_no_picture(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "p")
     Scoring(tmp_path / "p" / "i", tmp_path / "p")({"m1": tmp_path / "p" / "gen" / "m1"}, out=tmp_path / "o")
     write(tmp_path / "p" / "gen" / "m1" / "alpha" / "1.png", draw(5))
     done = report(tmp_path / "o", open_index(tmp_path / "p" / "i"), tmp_path / "s")
-    assert list(done.problems.values()) == ["the file has changed since it was scored"]
+    (problem,) = done.problems.values()
+    assert problem == f"{tmp_path / 'p/gen/m1/alpha/1.png'}: the file has changed since it was scored"
 
 
-def test_the_command(place: Path, tmp_path: Path) -> None:
+def test_the_command(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("report", place / "out", "--out", tmp_path / "r", code=3)  # the index is known from the results
     assert "9 images of 2 concepts" in done.stdout and str(tmp_path / "r" / "index.html") in done.stdout
-    assert "no picture" in done.stderr and "No such file" in done.stderr
-    run(
-        "report",
-        place / "out",
-        "--out",
-        tmp_path / "r",
-        "--index",
-        place / "i",
-        "--prompt-csv",
-        place / "t.csv",
-        code=3,
-    )
-    assert (
-        "--concept-col"
-        in run("report", place / "out", "--prompt-csv", place / "t.csv", "--concept-col", "x", code=1).stderr
-    )
+    assert "no picture" in done.stderr and "gone.png: cannot be read: No such file" in done.stderr
+    some = ["report", place / "out", "--out", tmp_path / "r", "--index", place / "i", "--prompt-csv", place / "t.csv"]
+    run(*some, "--calibration", place / "calibration.json", code=3)
+    assert '"thresholds"' in (tmp_path / "r" / "data" / "overview.js").read_text()
+    run(*some, code=3)
+    assert '"thresholds"' not in (tmp_path / "r" / "data" / "overview.js").read_text()
+    shutil.copytree(place / "out", tmp_path / "out")
+    shutil.copy(place / "calibration.json", tmp_path / "out")  # where 'iconicity calibrate' leaves it
+    run("report", tmp_path / "out", "--out", tmp_path / "r2", code=3)
+    assert '"thresholds"' in (tmp_path / "r2" / "data" / "overview.js").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert "report.html" in run("report", place / "out", "--single-file", code=3).stdout
+    assert (tmp_path / "report.html").is_file()
+    wrong = run("report", place / "out", "--single-file", "--out", tmp_path / "r", code=2)
+    assert "--single-file writes a file" in wrong.stderr
+    wrong = run("report", place / "out", "--prompt-csv", place / "t.csv", "--concept-col", "x", code=1)
+    assert "--concept-col" in wrong.stderr
     assert "holds no scores" in run("report", tmp_path, code=1).stderr
+
+
+# ---------------------------------------------------------------- in a browser
 
 
 @pytest.fixture(scope="module")
@@ -153,82 +235,167 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture
-def page(browser: Any, place: Path) -> Iterator[Any]:
+@pytest.fixture(params=["folder", "single file"])
+def page(browser: Any, place: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A page that may load nothing but the report's own files, and say nothing."""
+    address = (place / ("site/index.html" if request.param == "folder" else "one.html")).as_uri()
+    own = (place / "site").as_uri() if request.param == "folder" else address
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
     said: list[str] = []
     opened.on("console", lambda m: said.append(m.text))
     opened.on("pageerror", lambda e: said.append(str(e)))
     opened.on("dialog", lambda d: said.append(f"dialog {d.message}"))
-    opened.on("request", lambda r: None if r.url.startswith((place / "site").as_uri()) else said.append(r.url))
-    opened.goto((place / "site" / "index.html").as_uri())
+    opened.on("request", lambda r: None if r.url.startswith((own, "data:", "blob:")) else said.append(r.url))
+    opened.goto(address)
     opened.wait_for_selector("table")
     yield opened
     opened.close()
     assert said == []
 
 
+def visit(page: Any, where: str, wait: str) -> None:
+    page.goto(page.url.split("#")[0] + where)
+    page.wait_for_selector(wait)
+
+
+def until(page: Any, condition: str) -> None:
+    """Wait for a condition in the page; Playwright's own waiting needs eval, which the page's policy forbids."""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"never true: {condition}")
+
+
+def models_table(page: Any) -> list[dict[str, str]]:
+    table = page.locator("table").first
+    head = table.locator("th").all_inner_texts()
+    rows = table.locator("tbody tr").all()
+    return [dict(zip(head, row.locator("td").all_inner_texts(), strict=True)) for row in rows]
+
+
 def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place: Path) -> None:
+    assert [r["tau"] for r in models_table(page)] == ["given"] * 3 + ["calibrated"] * 3
     page.evaluate(
         "for (const [id, v] of [['tau-cra', 30], ['tau-vr', 55]]) { const s = document.getElementById(id); s.value = v; s.dispatchEvent(new Event('input')); }"
     )
+    until(page, "location.hash.includes('tau_vr=0.55')")
+    until(page, "document.querySelectorAll('table')[0].rows.length === 4")
     there = summarise(open_study(place / "out", tau_cra=0.3, tau_vr=0.55)).table().set_index("model")
-    rows = page.locator("table").first.locator("tbody tr")
-    head = page.locator("table").first.locator("th").all_inner_texts()
-    assert rows.count() == 3
-    for i in range(3):
-        cells = dict(zip(head, rows.nth(i).locator("td").all_inner_texts(), strict=True))
-        r = there.loc[cells["model"]]
-        assert [cells[k] for k in ("CRA", "VR all", "VI all", "CRT")] == [
-            f"{r[k]:.3f}" for k in ("cra", "vr_all", "vi_all", "crt")
-        ]
+
+    def agree() -> None:
+        rows = models_table(page)
+        assert len(rows) == 3
+        for cells in rows:
+            r = there.loc[cells["model"]]
+            assert [cells[k] for k in ("CRA", "VR all", "VI all", "CRT")] == [
+                f"{r[k]:.3f}" for k in ("cra", "vr_all", "vi_all", "crt")
+            ]
+
+    agree()
+    page.reload()  # a link shows the same
+    page.wait_for_selector("table")
+    agree()
+    page.get_by_text("The results' own").click()
+    until(page, "document.querySelectorAll('table')[0].rows.length === 7")
+    page.locator("#nulls .js-plotly-plot").nth(1).wait_for()
 
 
 def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     study = open_study(place / "out", ["p_ref_id", "p_ref_cell"])
-    part = data(place, f"concept_{study.concepts.index('alpha')}")
-    image = next(i for i in part["images"] if i["file"] == "alpha/1.png")
-    page.goto(page.url.split("#")[0] + "#/image/m1/alpha%2F1.png")
-    page.wait_for_selector(".cell")
-    assert page.locator(".cell.reused").count() == sum(image["reused"]) in range(4, 13)
-    for k in (0, 3, 14):
-        page.locator(".cell").nth(k).hover()
-        assert page.locator(".target").get_attribute("data-cell") == str(image["cell"][k])
+    c = study.concepts.index("alpha")
+    part = data(place, f"concept_{c}")
+    k = next(k for k, i in enumerate(part["images"]) if i["file"] == "alpha/1.png")
+    found = data(place, f"evidence_{c}_0")[k]
+    visit(page, "#/image/m1/alpha%2F1.png", ".cell")
+    assert page.locator(".cell.reused").count() == sum(found["reused"]) in range(4, 13)
+    assert f"{sum(found['reused'])} of 16 patches are reused" in page.locator("main").inner_text()
+    for i in (0, 3, 14):
+        page.locator(".cell").nth(i).hover()
+        assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][i])
         caption = page.locator("figcaption").nth(1).inner_text()
-        assert part["references"][image["ref"][k]]["file"] in caption and f"{image['p'][k]:.3f}" in caption
+        assert part["references"][found["ref"][i]]["file"] in caption and f"{found['p'][i]:.3f}" in caption
     page.locator(".cell").nth(5).focus()  # by keyboard too
-    assert page.locator(".target").get_attribute("data-cell") == str(image["cell"][5])
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][6])
+    page.keyboard.press("ArrowDown")
+    assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][10])
+    assert page.locator(".link line").count() == 2
     page.keyboard.press("n")
-    page.wait_for_function("!location.hash.includes('1.png')")
+    until(page, "!location.hash.includes('1.png')")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    until(page, "location.hash.startsWith('#/concept/alpha')")
 
 
-def test_filters_links_and_hostile_names(page: Any) -> None:
-    page.goto(page.url.split("#")[0] + "#/concept/alpha")
-    page.wait_for_selector(".gallery .card")
+def test_lists_filters_links_and_hostile_names(page: Any, place: Path) -> None:
+    visit(page, "#/concept/alpha", ".gallery:not(.references) .card")
     assert HOSTILE in page.locator("h1").inner_text()
     assert page.locator("main script, main img[src=x]").count() == 0
-    images = page.locator(".gallery").nth(1).locator(".card")
-    assert images.count() == 6
-    page.locator("#what").select_option("rec")
-    assert 0 < images.count() < 6
-    page.goto(page.url.split("#")[0] + "#/concept/none")
-    page.wait_for_function("document.querySelector('h1').textContent === 'No such concept'")
-    page.goto(page.url.split("#")[0] + "#/")
-    page.wait_for_selector("#text")
+    cards = page.locator(".gallery:not(.references) .card")
+    assert cards.count() == 6
+    page.locator("#show").select_option("recognised")
+    until(page, "document.querySelectorAll('.gallery:not(.references) .card').length < 6")
+    recognised = cards.count()
+    visit(page, "#/concept/none", "h1")
+    until(page, "document.querySelector('h1').textContent === 'No such concept'")
+    visit(page, "#/images?show=recognised&least=0.5&sort=crt", ".card")
+    listing = data(place, "images")
+    wanted = [i for i, v in enumerate(listing["vr"]) if listing["recognised"][i] and v >= 0.5]
+    assert cards.count() == len(wanted) and recognised > 0
+    order = page.locator(".gallery .card .score:has-text('VR')").all_inner_texts()
+    vr = [float(t.split("VR ")[1]) for t in order]
+    assert vr == sorted(vr)  # CRT of a recognised image is 1 - VR
+    page.locator(".gallery .card a.pic").first.click()
+    page.wait_for_selector(".cell")
+    assert f"1 of {len(wanted)}" in page.locator("main").inner_text()  # 'next' goes on in the list
+    page.keyboard.press("u")
+    until(page, "location.hash.includes('show=recognised') && location.hash.includes('sort=crt')")
+    visit(page, "#/", "#text")
     page.locator("#text").fill("bet")
     assert page.locator("table").nth(1).locator("tbody tr").count() == 3
+    page.locator("table").nth(1).locator("th button").nth(1).click()
+    assert page.locator("table").nth(1).locator("th[aria-sort]").inner_text() == "model"
 
 
-def test_labels_are_kept_and_downloads_hold_no_formula(page: Any, place: Path) -> None:
-    page.goto(page.url.split("#")[0] + "#/concept/beta")
-    page.wait_for_selector(".gallery .card select")
-    page.locator(".card select").first.select_option("replica")
+def test_labels_are_kept_and_downloads_hold_no_formula(page: Any) -> None:
+    visit(page, "#/concept/beta", ".card select")
     page.locator("#rater").fill("=1+1")
+    page.locator("#rater").press("Tab")
+    until(page, "document.querySelectorAll('.card select').length === 3")
+    page.locator(".card select").first.select_option("replica")
     with page.expect_download() as got:
         page.get_by_text("Download labels").click()
     text = Path(got.value.path()).read_text()
-    assert text.startswith("path,concept,label,rater\n") and "replica" in text and "'=1+1" in text and ",=1" not in text
+    assert text.startswith("path,concept,label,rater\n") and ",replica,'=1+1" in text and ",=1" not in text
     page.reload()
     page.wait_for_selector(".card select")
     assert page.locator(".card select").first.input_value() == "replica"
+    page.locator("#rater").fill("another")  # a rater does not see another's labels
+    page.locator("#rater").press("Tab")
+    until(page, "document.querySelector('.card select').value === ''")
+    page.locator("#blind").check()
+    assert page.locator(".card .score").first.evaluate("n => getComputedStyle(n).visibility") == "hidden"
+    with page.expect_download() as got:
+        page.get_by_text("Download this list").click()
+    lines = Path(got.value.path()).read_text().splitlines()
+    assert lines[0] == "model,concept,file,cra_sim,recognised,vr,crt,nearer_to_another" and len(lines) == 4
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, place: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    opened = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
+    for where, wait in (
+        ("#/", "table"), ("#/images", ".card"), ("#/concept/alpha", ".card"), ("#/image/m1/alpha%2F1.png", ".cell"),
+    ):  # fmt: skip
+        opened.goto((place / "site" / "index.html").as_uri() + where)
+        opened.wait_for_selector(wait)
+        opened.wait_for_timeout(300)
+        found = axe.run(opened).response["violations"]
+        assert [(v["id"], [n["html"] for n in v["nodes"]][:2]) for v in found] == []
+        wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert opened.evaluate(wide), f"{where} is wider than a phone"
+    opened.close()

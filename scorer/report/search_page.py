@@ -1,0 +1,59 @@
+"""The hits of a search as one page of pictures, with everything inside and no script at all."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from iconicity.indexer.errors import ImageError
+from iconicity.indexer.files import write_atomically
+from iconicity.indexer.images import decode, read_bytes
+from iconicity.scorer.report.pages import render
+from iconicity.scorer.report.thumbnails import small
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def write_search_page(hits: Mapping[str, Any], image: Path, page: Path, *, grid: tuple[int, int], exif: bool) -> Path:
+    """Write what :func:`~iconicity.scorer.search.search_image` found for an image: its nearest references, and for each patch of
+    the ``grid`` the nearest cell. A picture that can no longer be read is said in its place."""
+    pictures: dict[str, str] = {}
+    problems: dict[str, str] = {}
+
+    def picture(path: str) -> None:
+        if path in pictures or path in problems:
+            return
+        try:
+            data = io.BytesIO()
+            small(decode(read_bytes(Path(path)), path, exif)).save(data, "JPEG", quality=82)
+            pictures[path] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+        except ImageError as e:
+            problems[path] = e.reason
+
+    rows, cols = grid
+    patches = [
+        {"number": i, "hit": found[0], "from": _window(i, rows, cols), "to": _window(found[0]["cell"], rows, cols)}
+        for i, found in enumerate(hits["patches"])
+        if found
+    ]
+    for path in [str(image), *(h["path"] for h in hits["image"]), *(p["hit"]["path"] for p in patches)]:
+        picture(path)
+    text = render(
+        "search.html.j2", policy=_POLICY, image=str(image), encoders=dict.fromkeys(hits["encoders"]), hits=hits["image"],
+        patches=patches, pictures=pictures, problems=problems,
+    )  # fmt: skip
+    page.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(page, text)
+    return page
+
+
+def _window(cell: int, rows: int, cols: int) -> dict[str, float]:
+    """How to show one cell of a picture alone: its size in cells, and its place in percent of what does not fit."""
+    row, col = divmod(cell, cols)
+    return {
+        "width": 100.0 * cols, "height": 100.0 * rows,
+        "x": 100.0 * col / (cols - 1) if cols > 1 else 0.0, "y": 100.0 * row / (rows - 1) if rows > 1 else 0.0,
+    }  # fmt: skip

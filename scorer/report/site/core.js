@@ -1,0 +1,152 @@
+"use strict";
+// What all pages share. Data arrives in parts: scripts that call received(), or blocks inside this page. All text
+// enters the page as text, never as markup.
+const ICONICITY = (() => {
+  const parts = new Map(), waiting = new Map();
+
+  function received(name, value) {
+    parts.set(name, value);
+    (waiting.get(name) ?? []).forEach(([resolve]) => resolve(value));
+    waiting.delete(name);
+  }
+
+  function load(name) {
+    const block = parts.has(name) ? null : document.getElementById(`data-${name}`);
+    if (block) received(name, JSON.parse(block.textContent));
+    if (parts.has(name)) return Promise.resolve(parts.get(name));
+    return new Promise((resolve, reject) => {
+      if (waiting.has(name)) { waiting.get(name).push([resolve, reject]); return; }
+      waiting.set(name, [[resolve, reject]]);
+      const script = document.createElement("script");
+      script.src = `data/${name}.js`;
+      script.onerror = () => {
+        waiting.get(name).forEach(w => w[1](new Error(`data/${name}.js is missing beside this page`)));
+        waiting.delete(name);
+      };
+      document.head.append(script);
+    });
+  }
+
+  const there = children => children.filter(c => c !== null && c !== undefined && c !== false);
+  function el(tag, attributes = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(attributes)) {
+      if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+      else if (value === true) node.setAttribute(key, "");
+      else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
+    }
+    node.append(...there(children));
+    return node;
+  }
+  const fill = (node, ...children) => node.replaceChildren(...there(children));
+  const number = v => v === null || v === undefined ? "–" : v.toFixed(3);
+
+  function picture(sha, problem, alt) {
+    if (!sha) return el("span", { class: "gone" }, `no picture: ${problem || "not read"}`);
+    const inside = document.getElementById(`thumb-${sha}`);
+    return el("img", { src: inside ? inside.textContent : `thumbs/${sha.slice(0, 2)}/${sha}.jpg`, alt, loading: "lazy" });
+  }
+
+  // The address after '#' names a page and, after '?', what is chosen there: a link shows the same to anyone.
+  function address() {
+    const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+    return { path: path.split("/").map(decodeURIComponent), query: new URLSearchParams(query ?? "") };
+  }
+  function remember(values) {
+    const [path] = location.hash.replace(/^#\/?/, "").split("?");
+    const query = new URLSearchParams(Object.entries(values).filter(([, v]) => v !== "" && v !== null)).toString();
+    history.replaceState(null, "", `#/${path}${query ? `?${query}` : ""}`);
+  }
+  const conceptLink = name => `#/concept/${encodeURIComponent(name)}`;
+  const imageLink = (model, file) => `#/image/${encodeURIComponent(model)}/${encodeURIComponent(file)}`;
+
+  function download(name, rows) {
+    const cell = value => {
+      let text = value === null || value === undefined ? "" : String(value);
+      // a cell that a spreadsheet would take for a formula gets an apostrophe
+      if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
+      return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    const text = rows.map(r => r.map(cell).join(",")).join("\n") + "\n";
+    const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+    el("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  }
+
+  const MOST = 200; // rows shown before someone asks for all
+  const compare = (x, y) => x === y ? 0 : x === null || x === undefined ? 1 : y === null || y === undefined ? -1 : x < y ? -1 : 1;
+
+  // A table that sorts by a click on a column's name. columns: {title, key(row), show(row)}.
+  function table(columns, rows, name) {
+    let sorted = null, up = false, all = false;
+    const body = el("tbody"), more = el("button", { type: "button", onclick: () => { all = true; draw(); } });
+    const draw = () => {
+      const key = sorted === null ? null : columns[sorted].key;
+      const known = key === null ? rows : rows.filter(r => key(r) !== null && key(r) !== undefined);
+      const ordered = key === null ? rows : [...[...known].sort((a, b) => compare(key(a), key(b)) * (up ? 1 : -1)), ...rows.filter(r => !known.includes(r))];
+      body.replaceChildren(...ordered.slice(0, all ? undefined : MOST).map(r => el("tr", {}, ...columns.map(c => el("td", {}, ...[].concat(c.show(r)))))));
+      more.hidden = all || rows.length <= MOST;
+      more.textContent = `Show all ${rows.length} rows`;
+    };
+    const sort = i => {
+      up = sorted === i ? !up : typeof columns[i].key(rows[0] ?? {}) === "string";
+      sorted = i;
+      heads.forEach((h, k) => k === i ? h.setAttribute("aria-sort", up ? "ascending" : "descending") : h.removeAttribute("aria-sort"));
+      draw();
+    };
+    const heads = columns.map((c, i) => el("th", { scope: "col" }, el("button", { type: "button", onclick: () => sort(i) }, c.title)));
+    draw();
+    return [
+      el("div", { class: "wide", tabindex: "0", role: "region", "aria-label": name }, el("table", {}, el("thead", {}, el("tr", {}, ...heads)), body)),
+      more,
+      el("button", { type: "button", onclick: () => download(`${name}.csv`, [columns.map(c => c.title), ...rows.map(r => columns.map(c => c.key(r)))]) }, "Download as CSV"),
+    ];
+  }
+
+  // Labels stay in this browser, for these images alone, a set for each rater.
+  const LABELS = ["replica", "variant", "reinterpretation", "unrelated", "wrong concept"];
+  const labels = {
+    read(key, otherwise) { try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; } },
+    get store() { return `iconicity-labels-${ICONICITY.data.id}`; },
+    get rater() { return labels.read("iconicity-rater", "me"); },
+    set rater(name) { localStorage.setItem("iconicity-rater", JSON.stringify(name)); },
+    all: () => Object.values(labels.read(labels.store, {})),
+    select(model, concept, file) {
+      const path = `${model}/${file}`, key = () => JSON.stringify([labels.rater, path]);
+      const change = e => {
+        const held = labels.read(labels.store, {});
+        if (e.target.value) held[key()] = { path, concept, label: e.target.value, rater: labels.rater };
+        else delete held[key()];
+        localStorage.setItem(labels.store, JSON.stringify(held));
+      };
+      const node = el("select", { "aria-label": `Label of ${path}`, onchange: change }, el("option", { value: "" }, "no label"), ...LABELS.map(l => el("option", { value: l }, l)));
+      node.value = labels.read(labels.store, {})[key()]?.label ?? "";
+      return node;
+    },
+    download: () => download("labels.csv", [["path", "concept", "label", "rater"], ...labels.all().map(l => [l.path, l.concept, l.label, l.rater])]),
+  };
+
+  // Hidden scores stay hidden on every page until they are asked for.
+  const blind = {
+    get on() { return sessionStorage.getItem("iconicity-blind") === "1"; },
+    set on(hidden) { sessionStorage.setItem("iconicity-blind", hidden ? "1" : "0"); blind.apply(); },
+    apply: () => document.body.classList.toggle("blind", blind.on),
+  };
+
+  const BADGES = {
+    "recognised": "its CLIP similarity reaches tau_cra", "not recognised": "its CLIP similarity is below tau_cra",
+    "replica": "recognised, and half or more of its patches are reused",
+    "transformed": "recognised, and fewer than half of its patches are reused",
+    "nearer to another concept": "a reference of another concept is more similar", "could not be used": "the file is damaged or gone",
+  };
+  function badges(image) {
+    const names = [];
+    if (!image.ok) names.push("could not be used");
+    else if (image.recognised !== null) names.push(image.recognised ? "recognised" : "not recognised");
+    if (image.recognised && image.vr !== null) names.push(image.vr >= 0.5 ? "replica" : "transformed");
+    if (image.misattributed) names.push("nearer to another concept");
+    return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));
+  }
+
+  return { data: null, main: document.getElementById("main"), received, load, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, BADGES };
+})();

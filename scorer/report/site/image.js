@@ -1,0 +1,91 @@
+"use strict";
+// One generated image beside the references its patches match.
+ICONICITY.imagePage = async (model, file) => {
+  const { el, fill, number, picture, load, main, data, badges, labels, conceptLink, imageLink } = ICONICITY;
+  const m = data.models.findIndex(x => x.name === model);
+  // the concept is the longest one the file's name begins with: a name may hold a slash of its own
+  const c = data.concepts.reduce((best, name, i) => file.startsWith(`${name}/`) && (best < 0 || name.length > data.concepts[best].length) ? i : best, -1);
+  const part = c < 0 ? null : await load(`concept_${c}`), k = part ? part.images.findIndex(i => i.model === m && i.file === file) : -1;
+  if (k < 0) { fill(main, el("h1", {}, "No such image"), el("p", {}, `${model} ${file}`), el("a", { href: "#/" }, "All concepts")); return; }
+  const image = part.images[k], found = (await load(`evidence_${c}_${Math.floor(k / data.evidence)}`))[k % data.evidence];
+  const [rows, cols] = data.grid, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
+  const place = cell => `left:${100 * (cell % cols) / cols}%;top:${100 * Math.floor(cell / cols) / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
+  const matched = found.p ? found.p.map((_, i) => i).filter(i => found.ref[i] !== null) : [];
+
+  const right = el("figure", { "aria-live": "polite" }), line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  line.setAttribute("class", "link");
+  line.setAttribute("aria-hidden", "true");
+  let current = -1;
+  function point(i) {
+    if (!matched.includes(i)) return;
+    current = i;
+    const r = part.references[found.ref[i]], frame = el("span", { class: "frame" }, picture(r.thumb, r.problem, `reference ${r.file}`));
+    if (r.thumb) {
+      const others = matched.filter(j => j !== i && reused(j) && found.ref[j] === found.ref[i]);
+      frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }));
+    }
+    fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}: `,
+      el("span", { class: "score" }, `cosine ${number(found.p[i])}, ${reused(i) ? "reused" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
+    cells.forEach((node, j) => { node.classList.toggle("on", j === i); node.tabIndex = j === i ? 0 : -1; });
+    connect();
+  }
+  // a line from the patch to its match, where both stand side by side
+  function connect() {
+    const target = right.querySelector(".target"), box = line.parentElement?.getBoundingClientRect();
+    line.replaceChildren();
+    if (!target || !box || current < 0) return;
+    const a = cells[current].getBoundingClientRect(), b = target.getBoundingClientRect();
+    if (b.left < a.right) return;
+    for (const kind of ["under", "over"]) {
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "line");
+      const ends = { x1: a.right - box.left, y1: a.top + a.height / 2 - box.top, x2: b.left - box.left, y2: b.top + b.height / 2 - box.top };
+      Object.entries(ends).forEach(([key, value]) => path.setAttribute(key, value));
+      path.setAttribute("class", kind);
+      line.append(path);
+    }
+  }
+  const cells = (found.p ?? []).map((p, i) => el("button", {
+    type: "button", class: `cell${reused(i) ? " reused" : ""}${generic(i) && reused(i) ? " generic" : ""}`, tabindex: "-1",
+    style: `background:rgb(255 61 146 / ${Math.max(0, Math.min(0.2, (p - 0.2) * 0.28))})`,
+    "aria-label": `Patch ${i}, cosine ${p.toFixed(2)}${reused(i) ? ", reused" : ""}${generic(i) ? ", generic" : ""}`,
+    onmouseenter: () => point(i), onfocus: () => point(i), onclick: () => point(i), onkeydown: e => arrow(e, i),
+  }, el("span", { class: "score" }, p.toFixed(2))));
+  function arrow(e, i) {
+    const to = { ArrowLeft: i % cols ? i - 1 : -1, ArrowRight: (i + 1) % cols ? i + 1 : -1, ArrowUp: i - cols, ArrowDown: i + cols }[e.key];
+    if (to === undefined) return;
+    e.preventDefault();
+    cells[to]?.focus();
+  }
+
+  const frame = el("span", { class: "frame" }, picture(image.thumb, image.problem, `generated image ${file}`));
+  if (image.thumb && cells.length) frame.append(el("span", { class: "cells", style: `grid-template-columns:repeat(${cols},1fr);grid-template-rows:repeat(${rows},1fr)` }, ...cells));
+  const walk = ICONICITY.walk?.some(i => i.c === c && i.k === k) ? ICONICITY.walk : part.images.map((i, j) => ({ ...i, c, k: j }));
+  const at = walk.findIndex(i => i.c === c && i.k === k);
+  const step = d => { const next = walk[(at + d + walk.length) % walk.length]; location.hash = imageLink(data.models[next.model].name, next.file); };
+  const up = ICONICITY.walk === walk && ICONICITY.list ? ICONICITY.list : conceptLink(part.concept);
+
+  fill(main,
+    el("p", {}, el("a", { href: conceptLink(part.concept) }, `← ${part.title || part.concept}`)), el("h1", {}, `${model}: ${file}`), el("p", {}, ...badges(image)),
+    el("p", { class: "score" }, inWords()), found.prompt ? el("p", { class: "soft" }, `prompt: ${found.prompt}`) : null,
+    el("div", { class: "bar" }, el("button", { type: "button", onclick: () => step(-1) }, "Previous image"), el("button", { type: "button", onclick: () => step(1) }, "Next image"), el("span", { class: "soft" }, `${at + 1} of ${walk.length}`), labels.select(model, part.concept, file)),
+    el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",
+      el("span", { class: "key reused" }), " reused", found.generic ? " " : null, found.generic ? el("span", { class: "key reused generic" }) : null, found.generic ? " reused, but other concepts match it as well" : null)), right, line),
+    found.other ? el("section", {}, el("h2", {}, "Best other concept"), el("figure", { class: "card" }, el("span", { class: "frame" }, picture(found.other.thumb, "", `reference ${found.other.file} of ${found.other.concept}`)), el("figcaption", {}, `${found.other.concept}, ${found.other.file}: `, el("span", { class: "score" }, `${number(found.other.similarity)}${found.other.first ? ", nearer than the own concept" : ""}`)))) : null);
+  if (matched.length) point(matched.reduce((best, i) => found.p[i] > found.p[best] ? i : best, matched[0]));
+  window.addEventListener("resize", connect);
+  frame.querySelector("img")?.addEventListener("load", connect);
+  right.addEventListener("load", connect, true);
+  ICONICITY.keys = { n: () => step(1), p: () => step(-1), u: () => { location.hash = up; }, leave: () => window.removeEventListener("resize", connect) };
+
+  // what was found, as a sentence
+  function inWords() {
+    const near = found.match === null || found.match === undefined ? "" : ` (nearest: ${part.references[found.match].file})`;
+    const first = image.similarity === null ? "" : `CLIP similarity ${number(image.similarity)}${near}. `;
+    if (!found.p || image.vr === null) return first;
+    const sources = new Map();
+    matched.filter(reused).forEach(i => sources.set(found.ref[i], (sources.get(found.ref[i]) ?? 0) + 1));
+    const named = [...sources].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([r, n]) => `${n} in ${part.references[r].file}`).join(", ");
+    const count = found.p.filter((_, i) => reused(i)).length;
+    return `${first}${count} of ${found.p.length} patches are reused (VR ${number(image.vr)})${named ? `: ${named}` : ""}${sources.size > 4 ? " and others" : ""}.`;
+  }
+};

@@ -1,0 +1,127 @@
+"use strict";
+// The first page: models, thresholds, concepts, and what the numbers rest on.
+ICONICITY.modelsPage = async () => {
+  const { el, fill, number, table, load, address, remember, conceptLink, main, data } = ICONICITY;
+  const MEASURES = [["cra", "CRA"], ["vr_recognised", "VR rec."], ["vi_recognised", "VI rec."], ["crt", "CRT"], ["vr_all", "VR all"], ["vi_all", "VI all"]];
+  const { query } = address();
+  const hundredths = (name, given) => given === null ? null : query.has(name) ? Math.min(100, Math.max(0, Math.round(Number(query.get(name)) * 100))) : Math.round(given * 100);
+  const tau = { cra: hundredths("tau_cra", data.tau.cra), vr: hundredths("tau_vr", data.tau.vr) };
+  let moved = query.has("tau_cra") || query.has("tau_vr"), crt = moved ? await load("crt") : null;
+
+  const at = (cra, vr) => [cra === null ? null : `tau_cra ${cra}`, vr === null ? null : `tau_vr ${vr}`].filter(Boolean).join(" and ");
+  const holder = el("div"), said = el("p", { class: "soft", role: "status" });
+  const chart = (label) => el("div", { class: "chart", role: "img", "aria-label": label });
+  const curve = { cra: chart("CRA along tau_cra, a line a model"), vr: chart("VR along tau_vr, a line a model") };
+
+  // At other thresholds than the results' own: macro means from the tables of sweeps.
+  function swept(model, key) {
+    const held = data.curves[model.name];
+    if (!held) return null;
+    if (key === "cra") return tau.cra === null ? null : held.cra[tau.cra];
+    if (tau.vr === null) return null;
+    const vr = held.vr_all[tau.vr];
+    if (key === "vr_all") return vr;
+    if (key === "vi_all") return vr === null ? null : 1 - vr;
+    return key === "crt" && tau.cra !== null ? crt[model.name][tau.cra][tau.vr] : null;
+  }
+  function show(cell) {
+    const [value, low, high, n] = cell;
+    return [number(value), low === null ? "" : el("small", {}, `${number(low)} to ${number(high)}`), value === null ? "" : el("small", {}, `n ${n}`)];
+  }
+  function draw() {
+    const given = !moved;
+    const columns = [
+      { title: "model", key: m => m.name, show: m => m.name },
+      ...(given && data.calibrated.length ? [{ title: "tau", key: m => m.tau, show: m => m.tau }] : []),
+      { title: "images", key: m => m.images, show: m => String(m.images) },
+      { title: "concepts", key: m => m.concepts, show: m => String(m.concepts) },
+      ...MEASURES.filter(([key]) => given || !key.endsWith("recognised")).map(([key, title]) => ({ title, key: m => given ? m[key][0] : swept(m, key), show: m => given ? show(m[key]) : number(swept(m, key)) })),
+    ];
+    const rows = given ? [...data.models.map(m => ({ ...m, tau: "given" })), ...data.calibrated.map(m => ({ ...m, tau: "calibrated" }))] : data.models;
+    fill(holder, ...table(columns, rows, "models"));
+    said.textContent = given
+      ? `Means over concepts at ${at(data.tau.cra, data.tau.vr)}, the results' own thresholds, with 95 % intervals; n is the number of concepts.`
+      : `Means over concepts at ${at(...[tau.cra, tau.vr].map(t => t === null ? null : (t / 100).toFixed(2)))}; 'iconicity summary' gives their intervals.`;
+    if (tau.cra !== null) CHARTS.curves(curve.cra, data, "cra", held => held.cra, tau.cra / 100);
+    if (tau.vr !== null) CHARTS.curves(curve.vr, data, "vr", held => held.vr_all, tau.vr / 100);
+  }
+  function slider(metric) {
+    const out = el("output", {}, (tau[metric] / 100).toFixed(2));
+    const move = async e => {
+      tau[metric] = Number(e.target.value);
+      out.textContent = (tau[metric] / 100).toFixed(2);
+      moved = true;
+      crt ??= await load("crt");
+      remember({ tau_cra: tau.cra === null ? null : (tau.cra / 100).toFixed(2), tau_vr: tau.vr === null ? null : (tau.vr / 100).toFixed(2) });
+      draw();
+    };
+    return el("label", {}, `tau_${metric}`, el("input", { type: "range", min: 0, max: 100, step: 1, value: tau[metric], id: `tau-${metric}`, oninput: move }), out);
+  }
+  const back = el("button", { type: "button", onclick: () => { remember({}); ICONICITY.modelsPage(); } }, "The results' own");
+
+  const points = data.points.map(p => ({ model: data.models[p[0]].name, concept: data.concepts[p[1]], images: p[2], recognised: p[3], cra: p[4], vr: p[5], vi: p[6], crt: p[8] }));
+  const concepts = el("div"), text = el("input", { id: "text", type: "search", oninput: () => list() });
+  const model = el("select", { id: "model", onchange: () => list() }, el("option", { value: "" }, "all models"), ...data.models.map(m => el("option", { value: m.name }, m.name)));
+  const only = el("input", { type: "checkbox", id: "recognised-only", onchange: () => list() });
+  function list() {
+    const rows = points.filter(r => (!model.value || r.model === model.value) && (!only.checked || r.recognised > 0) && r.concept.includes(text.value.toLowerCase()));
+    fill(concepts, ...table([
+      { title: "concept", key: r => r.concept, show: r => el("a", { href: conceptLink(r.concept) }, r.concept) },
+      { title: "model", key: r => r.model, show: r => r.model },
+      { title: "images", key: r => r.images, show: r => String(r.images) },
+      { title: "recognised", key: r => r.recognised, show: r => String(r.recognised) },
+      ...[["CRA", "cra"], ["VR all", "vr"], ["VI rec.", "vi"], ["CRT", "crt"]].map(([title, k]) => ({ title, key: r => r[k], show: r => number(r[k]) })),
+    ], rows, "concepts"));
+  }
+
+  const dots = chart("Recognition against independence, a dot a concept; the table of concepts below has the same numbers");
+  fill(main,
+    el("h1", {}, "Recognised, and copied or transformed?"),
+    el("p", {}, "CRA: share of images whose reference is recognised. VR: share of patches that match a reference. VI = 1 − VR. CRT = CRA × VI of the recognised images. Open a concept to see which patch came from where, or ", el("a", { href: "#/images" }, "look through all images"), "."),
+    ...examples("replica", "Recognised and copied"), ...examples("transformed", "Recognised and transformed"),
+    el("h2", {}, "Models"), el("div", { class: "bar" }, tau.cra === null ? null : slider("cra"), tau.vr === null ? null : slider("vr"), back), said, holder,
+    el("h2", {}, "Recognition against independence"),
+    el("p", { class: "soft" }, "One dot is a concept of a model; dotted lines join equal CRT. Right: recognised. Bottom: copied. Click a dot to open its concept."), dots,
+    el("h2", {}, "Concepts"), el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "name holds", text), el("label", {}, only, "something recognised")), concepts,
+    el("h2", {}, "Thresholds"), el("div", { class: "charts" }, curve.cra, tau.vr === null ? null : curve.vr),
+    ...(data.thresholds ? calibration() : []),
+    el("h2", {}, "What the numbers rest on"),
+    el("ul", { class: "notes" }, ...data.notes.map(n => el("li", {}, n)), ...Object.entries(data.facts).map(([k, v]) => el("li", {}, `${k}: ${v}`))));
+  draw();
+  list();
+  CHARTS.scatter(dots, data, c => { location.hash = conceptLink(data.concepts[c]); });
+  if (data.thresholds) histograms();
+
+  function examples(kind, title) {
+    if (!data.examples[kind].length) return [];
+    const grid = el("ul", { class: "gallery" });
+    Promise.all(data.examples[kind].map(async ([c, k]) => ICONICITY.card({ c, k, ...(await load(`concept_${c}`)).images[k] }, false))).then(cards => fill(grid, ...cards));
+    return [el("h2", {}, title), grid, el("p", {}, el("a", { href: `#/images?show=${kind}` }, "all of these"))];
+  }
+  function calibration() {
+    const ends = (r, name) => r[name] === null ? "–" : [number(r[name]), r[`${name}_low`] === null ? "" : el("small", {}, `${number(r[`${name}_low`])} to ${number(r[`${name}_high`])}`)];
+    const columns = [
+      { title: "metric", key: r => r.metric, show: r => r.metric.toUpperCase() }, { title: "references", key: r => r.references, show: r => String(r.references) },
+      { title: "calibrated tau", key: r => r.tau, show: r => r.tau === null ? "–" : r.tau.toFixed(4) },
+      { title: "passes in the other half", key: r => r.rate_check, show: r => ends(r, "rate_check") },
+      { title: "own tau", key: r => r.tau_given, show: r => r.tau_given === null ? "–" : String(r.tau_given) },
+      { title: "passes at own tau", key: r => r.rate_given, show: r => ends(r, "rate_given") },
+      { title: "status", key: r => r.status, show: r => r.status },
+    ];
+    return [
+      el("h2", {}, "Unrelated references"),
+      el("p", {}, `How similar images are to references of concepts they have nothing to do with. Calibrated thresholds let ${data.alpha * 100} % of those pass, for each number of references; they are found on one half of the concepts and checked on the other.`),
+      ...table(columns, data.thresholds, "thresholds"),
+      el("div", { class: "charts", id: "nulls" }),
+    ];
+  }
+  function histograms() {
+    fill(document.getElementById("nulls"), ...data.nulls.map(n => {
+      const what = `${n.metric === "cra" ? "CLIP similarity of images" : "similarity of patches"}, ${n.references} ${n.references === 1 ? "reference" : "references"}`;
+      const node = chart(`Histogram: ${what}, own concept and unrelated concepts`);
+      const row = data.thresholds.find(t => t.metric === n.metric && t.references === n.references);
+      requestAnimationFrame(() => CHARTS.histogram(node, n, what, { "own tau": data.tau[n.metric], "calibrated": row?.tau ?? null }));
+      return node;
+    }));
+  }
+};
