@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim bench-large clean
+.PHONY: setup demo test lint sim bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,14 @@ sim: setup
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup
 	$(BIN)/iconicity bench search --synthetic --patches 16000000 --repeat 1
+
+# Reports of up to 200 000 synthetic images: made, measured and opened in a browser, about 10 minutes.
+bench-report: setup
+	PYTHONPATH=tests $(BIN)/python tests/scorer/report/scale.py bench-report
+
+# The README's picture, taken of the demo's report by Chromium.
+screenshot: demo
+	$(BIN)/python tests/scorer/report/screenshot.py iconicity-demo/report docs/report.png
 
 clean:
 	rm -rf $(VENV) .typing build dist *.egg-info

@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 23
+    assert len(commands) == 25
     for i, line in enumerate(commands):
         args = shlex.split(line)
         if i:  # in this process: starting the program each time would take most of the test
@@ -72,6 +72,11 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
     assert printed["12_of_16_cells"][1:] == [0.75, 0.75] and printed["4_of_16_cells"][1:] == [0.25, 0.25]
 
 
+def test_pictures_are_there() -> None:
+    pictures = re.findall(r"^!\[.+?\]\((.*?)\)", README, re.M)
+    assert pictures == ["docs/report.png"] and all((ROOT / p).is_file() for p in pictures)
+
+
 def test_options_and_columns_the_readme_names_are_real() -> None:
     commands = (
         "cli.py",
@@ -80,6 +85,7 @@ def test_options_and_columns_the_readme_names_are_real() -> None:
         "scorer/commands.py",
         "scorer/bench/commands.py",
         "scorer/findings/commands.py",
+        "scorer/report/commands.py",
     )
     cli = "".join((ROOT / name).read_text() for name in commands)
     tables = (ROOT / "scorer" / "tables.py").read_text()

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from iconicity.data.demo import CONCEPTS, DONORS, picture
+from iconicity.data.demo import CONCEPTS, DONORS
+from iconicity.data.demo import picture as picture_of
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import SUFFIXES, decode, read_bytes
 
@@ -16,7 +17,7 @@ from iconicity.indexer.images import SUFFIXES, decode, read_bytes
 def sources(folder: Path | None) -> list[Image.Image]:
     """The images of a folder and its folders, or the demo's pictures. Raises :class:`InputError` for none."""
     if folder is None:
-        return [picture(name) for name in (*CONCEPTS, *DONORS)]
+        return [picture_of(name) for name in (*CONCEPTS, *DONORS)]
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{folder}: no images in it; name another with --images, or leave it out")
