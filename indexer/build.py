@@ -9,9 +9,9 @@ from typing import Any
 from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
-from iconicity.indexer.files import LOCK, lock
+from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import Discovery, concept_name, discover, has_images, read_bytes, sha256_hex, shown
-from iconicity.indexer.index import require_whole_versions
+from iconicity.indexer.index import require_whole_files
 from iconicity.indexer.manifest import (
     MANIFEST,
     encoder_specs,
@@ -56,7 +56,7 @@ def build_index(
         ReferenceStore.sweep(index)
         held = manifest_or_none(index)
         if held is not None:
-            require_whole_versions(index, held)
+            require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
         store = ReferenceStore.open(index)
         if store is None:
             rows, cols = grid
@@ -134,7 +134,7 @@ def _require_room(index: Path) -> None:
     """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
     if index.is_file():
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
-    if index.is_dir() and not is_table(index) and any(p.name not in {LOCK, MANIFEST} for p in index.iterdir()):
+    if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
         raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with --index")
 
 
@@ -181,7 +181,7 @@ def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, A
 
 def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
     manifest = read_manifest(index)
-    require_whole_versions(index, manifest)
+    require_whole_files(index, manifest, data=True)
     ReferenceStore.sweep(index)
     store = ReferenceStore.open(index)
     if store is None:

@@ -17,7 +17,7 @@ from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import lock
+from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
 from iconicity.indexer.verify import verify_index
@@ -62,11 +62,11 @@ def test_build_keeps_drops_and_records(refs: Path, tmp_path: Path) -> None:
 
 def test_unchanged_files_cost_nothing(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
-    before = {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+    before = {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name not in LOCKS}
     encoders = toy_encoders()
     report = build_index(refs, tmp_path / "i", encoders)
     assert not report.changed and report.embedded == 0 and forwards(encoders) == 0
-    assert before == {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+    assert before == {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name not in LOCKS}
 
 
 def change_file(refs: Path) -> None:
