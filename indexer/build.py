@@ -118,11 +118,13 @@ def remove_references(
     """
     with lock(index, "building this index"):
         store, skipped = _open_for_change(index)
+        manifest = read_manifest(index)
+        finished = manifest["cleaned"] and manifest["table_version"] == store.version  # else it may be gone already
         held = store.references()
         gone = {concept_name(c) for c in concepts}
         known = {r.concept for r in held.values()} | {s.concept for s in skipped}
         unknown = sorted(gone - known) + sorted(set(ref_ids) - set(held) - {s.ref_id for s in skipped})
-        if unknown:
+        if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
         builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)

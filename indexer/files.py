@@ -67,6 +67,12 @@ def replacing(path: Path) -> Iterator[Path]:
         tmp.unlink(missing_ok=True)
 
 
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of files that were :func:`replacing` one of that name. The caller holds a lock."""
+    for left in folder.glob(f".{name}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file by new text: readers see the old or the new one, also after a power cut."""
     with replacing(path) as tmp:

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
-from iconicity.indexer.files import fsync
+from iconicity.indexer.files import fsync, sweep
 
 TABLE = "references"
 _KEY = {"lance-schema:unenforced-primary-key:position": "1"}
@@ -369,6 +369,7 @@ class ReferenceStore:
     @staticmethod
     def sweep(directory: Path) -> None:
         """Remove what killed writers and repairs leave, and a table directory without a first version."""
+        sweep(directory)
         root = directory / f"{TABLE}.lance"
         for path in [*root.glob("**/.tmp*"), *root.glob(f"_versions/*{SET_ASIDE}")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

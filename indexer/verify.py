@@ -70,7 +70,7 @@ def file_problems(path: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     apart = {*LOCKS, MANIFEST, HINT}
     present = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and p.name not in apart}
     listed = manifest["files"].keys()
-    for name in sorted(listed - present):
+    for name in sorted(listed - present) if manifest["cleaned"] else ():  # else older versions' may be gone
         yield f"{path / name}: listed in the manifest, but gone"
     for name in sorted(present - listed):
         yield f"{path / name}: not listed in the manifest"

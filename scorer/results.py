@@ -5,26 +5,23 @@ Rows stream by row group, one model each, so that memory does not grow with the 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.files import replacing
+from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 
 FORMAT = 3
 GROUP_ROWS = 1024
 _META = b"iconicity"
-_DIGEST = b"iconicity.sha256"  # of the whole file, this value taken as zeros
-_ZEROS = b"0" * 64
 Record = dict[str, Any]
 
 SCHEMA = pa.schema(
@@ -123,8 +120,6 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
         )
     path = scores_path(directory, mode or found[0])
     try:
-        if not _is_whole(path):
-            raise IconicityError(f"{path}: bytes differ from what was written; delete it and score again")
         with pq.ParquetFile(path) as f:
             head = json.loads(f.schema_arrow.metadata[_META])
             if head["format"] != FORMAT or f.schema_arrow.names != SCHEMA.names:
@@ -132,6 +127,8 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
                     f"{path}: written by another version (format {head['format']}, this one reads {FORMAT}); "
                     "score again into a new folder"
                 )
+            if not is_whole(path):
+                raise IconicityError(f"{path}: bytes differ from what was written; delete it and score again")
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
                 groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
@@ -218,46 +215,5 @@ def writing_scores(
             writer = ScoresWriter(file, schema)
             yield writer
             writer.flush()
-            file.add_key_value_metadata({_DIGEST: _ZEROS})
-        _sign(tmp)
-
-
-def _sign(path: Path) -> None:
-    """Put the file's SHA-256 into its footer, of which parquet itself tests no byte."""
-    with path.open("r+b") as f:
-        at = _digest_at(f)
-        assert at is not None
-        f.seek(0)
-        value = hashlib.file_digest(f, "sha256").hexdigest().encode()
-        f.seek(at)
-        f.write(value)
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file is as it was written. One without a digest, by another version, is left to other tests."""
-    with path.open("rb") as f:
-        at = _digest_at(f)
-        if at is None:
-            return True
-        f.seek(0)
-        h = hashlib.sha256()
-        left = at
-        while left and (chunk := f.read(min(left, 1 << 20))):
-            h.update(chunk)
-            left -= len(chunk)
-        value = f.read(64)
-        h.update(_ZEROS)
-        while chunk := f.read(1 << 20):
-            h.update(chunk)
-        return h.hexdigest().encode() == value
-
-
-def _digest_at(f: BinaryIO) -> int | None:
-    """Where the digest's 64 characters stand."""
-    size = f.seek(0, os.SEEK_END)
-    start = max(0, size - (1 << 24))  # footers are smaller
-    f.seek(start)
-    tail = f.read()
-    key = tail.rfind(_DIGEST)
-    value = key + len(_DIGEST) + 3  # thrift: the value's field, and its length in two more bytes
-    return None if key < 0 or value + 64 > len(tail) else start + value
+            file.add_key_value_metadata(UNSIGNED)
+        sign(tmp)

@@ -14,7 +14,7 @@ import jinja2
 import plotly
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import write_atomically
+from iconicity.indexer.files import LOCK, lock, sweep, write_atomically
 from iconicity.indexer.images import read_concept_rows
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
@@ -56,35 +56,37 @@ def report(
     """
     study = open_study(results, COLUMNS)
     study.require_index(index)
-    _claim(out)
-    summary = summarise(study, vi_scope=vi_scope, draws=draws, seed=seed, concepts=False)
-    done = Report(out / "index.html", int(study.ok.sum()), len(study.concepts))
-    references = needed_references(study, index)
+    _require_room(out)
+    with lock(out, "writing this report"):
+        _claim(out)
+        summary = summarise(study, vi_scope=vi_scope, draws=draws, seed=seed, concepts=False)
+        done = Report(out / "index.html", int(study.ok.sum()), len(study.concepts))
+        references = needed_references(study, index)
 
-    def pictures() -> Iterator[Picture]:
-        for path, sha in zip(
-            study.table.column("gen_path").to_pylist(), study.table.column("gen_sha256").to_pylist(), strict=True
-        ):
-            if sha:
-                yield Picture(path, sha)
-        for r in references.values():
-            yield Picture(r.path, r.sha256)
+        def pictures() -> Iterator[Picture]:
+            for path, sha in zip(
+                study.table.column("gen_path").to_pylist(), study.table.column("gen_sha256").to_pylist(), strict=True
+            ):
+                if sha:
+                    yield Picture(path, sha)
+            for r in references.values():
+                yield Picture(r.path, r.sha256)
 
-    done.problems = make_thumbnails(pictures(), out, bool(index.settings["exif"]), workers, progress)
-    data = out / "data"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir()
-    write_atomically(data / "overview.js", _script("overview", overview(study, summary, index)))
-    for c, part in concept_parts(study, references, titles or {}, done.problems):
-        progress("concepts", c + 1, len(study.concepts))
-        write_atomically(data / f"concept_{c}.js", _script(f"concept_{c}", part))
-    site = resources.files("iconicity.scorer.report") / "site"
-    for name in _ASSETS:
-        (out / name).write_bytes((site / name).read_bytes())
-    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "plotly.min.js")
-    template = jinja2.Environment(autoescape=True).from_string((site / "index.html.j2").read_text(encoding="utf-8"))
-    write_atomically(done.page, template.render(title=results.name or "results"))
-    return done
+        done.problems = make_thumbnails(pictures(), out, bool(index.settings["exif"]), workers, progress)
+        data = out / "data"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
+        write_atomically(data / "overview.js", _script("overview", overview(study, summary, index)))
+        for c, part in concept_parts(study, references, titles or {}, done.problems):
+            progress("concepts", c + 1, len(study.concepts))
+            write_atomically(data / f"concept_{c}.js", _script(f"concept_{c}", part))
+        site = resources.files("iconicity.scorer.report") / "site"
+        for name in _ASSETS:
+            (out / name).write_bytes((site / name).read_bytes())
+        shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "plotly.min.js")
+        template = jinja2.Environment(autoescape=True).from_string((site / "index.html.j2").read_text(encoding="utf-8"))
+        write_atomically(done.page, template.render(title=results.name or "results"))
+        return done
 
 
 def read_titles(path: Path, concept_col: str) -> dict[str, dict[str, str]]:
@@ -93,11 +95,16 @@ def read_titles(path: Path, concept_col: str) -> dict[str, dict[str, str]]:
     return {concept: {k: row[k] for k in ("title", "artist", "year") if row.get(k)} for concept, row in rows}
 
 
-def _claim(out: Path) -> None:
-    if out.is_file() or (out.is_dir() and not (out / MARK).is_file() and any(out.iterdir())):
+def _require_room(out: Path) -> None:
+    if out.is_file() or (out.is_dir() and not (out / MARK).is_file() and any(p.name != LOCK for p in out.iterdir())):
         raise InputError(f"{out}: holds something that is no report; name a new folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+
+
+def _claim(out: Path) -> None:
+    """Mark a folder as a report's; the caller holds its lock."""
     (out / MARK).touch()
+    for folder in (out, *out.glob("thumbs/*")):
+        sweep(folder)
 
 
 def _script(name: str, value: Any) -> str:
