@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def build_index(
             rows, cols = grid
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
+        _require_whole_rows(store, held)
         builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, progress)
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
@@ -188,7 +189,18 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
+    _require_whole_rows(store, manifest)
     return store, [Skipped(**s) for s in manifest["skipped"]]
+
+
+def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
+    """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
+
+    Those of a finished one were tested with the files. Raises :class:`CorruptIndexError`.
+    """
+    if manifest is None or manifest["table_version"] != store.version:
+        for _ in store.kept_rows():
+            pass
 
 
 def _candidates(found: Discovery) -> list[Candidate]:

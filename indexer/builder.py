@@ -328,5 +328,6 @@ def seal(index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]
     with no_readers(index) as alone:
         if alone:
             store.drop_old_versions()
+            store.sync()  # what is deleted stays deleted
             write(cleaned=True)
     return identity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import socket
@@ -101,14 +102,21 @@ def no_readers(directory: Path) -> Iterator[bool]:
     """Whether nobody reads; if so, whoever wants to read waits until the block ends."""
     fd = os.open(directory / READERS, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        alone = _try_lock(fd)
+        if not alone:
+            gc.collect()  # what this process has read and does not use any more may lie in reference cycles
+            alone = _try_lock(fd)
+        yield alone
     finally:
         os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def writer_of(directory: Path) -> str | None:

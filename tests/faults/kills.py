@@ -120,7 +120,7 @@ class Kills:
         scenario = self.world.scenarios[self.rng.choice(SCENARIOS[window])]
         expected = scenario.undisturbed()
         durations = [seconds for name, seconds in self._times(scenario) if name == window]
-        nth = self.rng.randrange(len(durations))
+        (nth,) = self.rng.choices(range(len(durations)), durations)  # every moment is as likely
         delay = self.rng.random() * durations[nth]
         inside = self._kill(scenario, window, nth, delay)
         if inside is None:

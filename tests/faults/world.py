@@ -23,6 +23,7 @@ import iconicity.indexer.builder
 import iconicity.indexer.encoders
 import iconicity.indexer.repair
 import iconicity.indexer.verify
+import iconicity.scorer.elsewhere
 import iconicity.scorer.nearest
 import iconicity.scorer.report.build
 import iconicity.scorer.scoring
@@ -50,7 +51,7 @@ def command(*args: object) -> Said:
     iconicity.indexer.encoders.reproduce = lambda _clip, _dino, _choice: toy_encoders()  # type: ignore[assignment]
     iconicity.indexer.builder.COMMIT_IMAGES = 2
     # so small a study has a FAISS index too
-    iconicity.scorer.nearest.LEAST = 1
+    iconicity.scorer.elsewhere.LEAST = 1  # type: ignore[attr-defined]
     iconicity.scorer.nearest.FACTORY = "IVF2,Flat"
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["iconicity", *map(str, args)]
@@ -182,8 +183,9 @@ class Scenario:
 
     def start(self, folder: Path) -> Path:
         """A fresh starting point."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():  # the folder may be a mount point
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for source, name in ((self._index, "i"), (self._results, "o")):
             if source is not None:
                 shutil.copytree(self.world.root / source, folder / name)
