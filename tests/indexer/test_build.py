@@ -406,6 +406,31 @@ def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
     assert report.skipped == []
 
 
+def test_what_killed_builders_leave_goes_with_the_next_build(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    (tmp_path / "i" / ".manifest.json.4711.tmp").write_bytes(b"{")
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert verify_index(tmp_path / "i") == []
+
+
+def test_a_remove_cut_off_before_its_end_can_be_run_again(
+    refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are gone from the table: that is no reason to refuse, as long as the manifest does not say so."""
+    build_index(refs, tmp_path / "i", toy_encoders())
+    for cut in ("compact", "drop_old_versions"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"iconicity.indexer.store.ReferenceStore.{cut}", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+        assert verify_index(tmp_path / "i") == [] or cut == "compact"
+    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    shutil.rmtree(refs / "beta")
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+    with pytest.raises(InputError, match="holds no 'beta'"):
+        remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+
+
 def test_pipes_and_names_that_are_not_text_are_skipped(refs: Path, tmp_path: Path) -> None:
     os.mkfifo(refs / "alpha" / "pipe.png")
     Path(os.fsdecode(bytes(refs / "alpha") + b"/bad\xff.png")).write_bytes(b"x")
