@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.build import add_references, build_index, remove_references
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
     from iconicity.indexer.index import open_index
+    from iconicity.indexer.repair import repair_index
     from iconicity.indexer.verify import verify_index
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "load_encoders",
     "open_index",
     "remove_references",
+    "repair_index",
     "verify_index",
 ]
 
@@ -26,6 +28,7 @@ _HOME = {
     "load_encoders": "encoders",
     "open_index": "index",
     "remove_references": "build",
+    "repair_index": "repair",
     "verify_index": "verify",
 }
 

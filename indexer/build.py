@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
-from iconicity.indexer.files import LOCK, lock
+from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import Discovery, concept_name, discover, has_images, read_bytes, sha256_hex, shown
-from iconicity.indexer.index import require_whole_versions
+from iconicity.indexer.index import require_whole_files
 from iconicity.indexer.manifest import (
     MANIFEST,
     encoder_specs,
@@ -56,12 +56,13 @@ def build_index(
         ReferenceStore.sweep(index)
         held = manifest_or_none(index)
         if held is not None:
-            require_whole_versions(index, held)
+            require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
         store = ReferenceStore.open(index)
         if store is None:
             rows, cols = grid
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
+        _require_whole_rows(store, held)
         builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, progress)
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
@@ -118,11 +119,13 @@ def remove_references(
     """
     with lock(index, "building this index"):
         store, skipped = _open_for_change(index)
+        manifest = read_manifest(index)
+        finished = manifest["cleaned"] and manifest["table_version"] == store.version  # else it may be gone already
         held = store.references()
         gone = {concept_name(c) for c in concepts}
         known = {r.concept for r in held.values()} | {s.concept for s in skipped}
         unknown = sorted(gone - known) + sorted(set(ref_ids) - set(held) - {s.ref_id for s in skipped})
-        if unknown:
+        if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
         builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)
@@ -134,7 +137,7 @@ def _require_room(index: Path) -> None:
     """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
     if index.is_file():
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
-    if index.is_dir() and not is_table(index) and any(p.name not in {LOCK, MANIFEST} for p in index.iterdir()):
+    if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
         raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with --index")
 
 
@@ -181,12 +184,23 @@ def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, A
 
 def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
     manifest = read_manifest(index)
-    require_whole_versions(index, manifest)
+    require_whole_files(index, manifest, data=True)
     ReferenceStore.sweep(index)
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
+    _require_whole_rows(store, manifest)
     return store, [Skipped(**s) for s in manifest["skipped"]]
+
+
+def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
+    """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
+
+    Those of a finished one were tested with the files. Raises :class:`CorruptIndexError`.
+    """
+    if manifest is None or manifest["table_version"] != store.version:
+        for _ in store.kept_rows():
+            pass
 
 
 def _candidates(found: Discovery) -> list[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,10 +15,11 @@ from iconicity.indexer.dedup import Deduplicator
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
-from iconicity.indexer.files import file_sha256
+from iconicity.indexer.files import file_sha256, no_readers
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.manifest import (
     MANIFEST,
+    counts_digest,
     encoder_specs,
     index_id,
     read_manifest,
@@ -268,13 +270,7 @@ class Builder:
             if same and manifest["cleaned"]:
                 return str(manifest["index_id"])
         report.changed = True
-        counts = {
-            "concepts": report.concepts,
-            "references": report.kept + report.dropped,
-            "kept": report.kept,
-            "dropped": report.dropped,
-        }
-        return seal(self._index, self._store, counts, skipped)
+        return seal(self._index, self._store, skipped)
 
 
 def manifest_or_none(index: Path) -> dict[str, Any] | None:
@@ -289,17 +285,28 @@ def manifest_or_none(index: Path) -> dict[str, Any] | None:
         return None
 
 
-def seal(index: Path, store: ReferenceStore, counts: Mapping[str, int], skipped: Sequence[Mapping[str, str]]) -> str:
-    """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id."""
+def seal(index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]]) -> str:
+    """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
+
+    While somebody reads an older version nothing is dropped: the next build does it.
+    """
     store.compact()
     store.sync()
     identity = index_id(store.identities(), [s.fingerprint for s in encoder_specs(store.settings)])
+    concepts = store.concepts()
+    total, kept = sum(c.total for c in concepts.values()), sum(c.kept for c in concepts.values())
+    version_file = store.version_file()
     manifest = {
         "index_id": identity,
         "settings": store.settings,
-        "counts": dict(counts),
+        "counts": {"concepts": len(concepts), "references": total, "kept": kept, "dropped": total - kept},
+        "concepts_digest": counts_digest({c: (n.total, n.kept) for c, n in concepts.items()}),
         "skipped": list(skipped),
         "table_version": store.version,
+        "version_file": {  # small, and all else hangs on it
+            "path": version_file.relative_to(index).as_posix(),
+            "base64": base64.b64encode(version_file.read_bytes()).decode(),
+        },
         "versions": versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -318,6 +325,9 @@ def seal(index: Path, store: ReferenceStore, counts: Mapping[str, int], skipped:
         write_manifest(index, {**manifest, "cleaned": cleaned, "files": files})
 
     write(cleaned=False)  # from here on readers see the new rows
-    store.drop_old_versions()
-    write(cleaned=True)
+    with no_readers(index) as alone:
+        if alone:
+            store.drop_old_versions()
+            store.sync()  # what is deleted stays deleted
+            write(cleaned=True)
     return identity

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.errors import IconicityError, mending
 from iconicity.indexer.options import (
     DIRECTORY,
+    EXIT_SKIPPED,
     csv_options,
     index_option,
     loader,
@@ -203,24 +204,56 @@ def index_info(index: Path, as_json: bool) -> int:
 
 @index.command("verify")
 @index_option
-def index_verify(index: Path) -> int:
+@click.option("--deep", is_flag=True, help="Read every source image again too, where it was indexed from.")
+def index_verify(index: Path, deep: bool) -> int:
     """Test every byte of an index: file digests, row checksums, norms, counts.
 
     \b
     Example:
-      iconicity index verify --index paintings.index
+      iconicity index verify --index paintings.index --deep
     """
     from iconicity.indexer.verify import verify_index
 
-    problems = verify_index(index, progress_bar())
+    problems = verify_index(index, progress_bar(), deep=deep)
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
-        raise IconicityError(
-            f"{index}: {len(problems)} problems; restore it from a copy, or delete the folder and build it again"
-        )
+        raise IconicityError(f"{index}: {len(problems)} problems; {mending(index)}")
     click.echo(f"{index}: whole")
     return 0
+
+
+@index.command("repair")
+@index_option
+@model_options
+@speed_options
+def index_repair(index: Path, batch_size: int | None, workers: int | None, **models: Any) -> int:
+    """Mend a damaged index: keep what is right, embed the rest again from its files, say what is lost.
+
+    \b
+    Example:
+      iconicity index repair --index paintings.index
+    """
+    from iconicity.indexer.repair import repair_index
+
+    repair = repair_index(
+        index, loader(models), progress=progress_bar(), **speed({"batch_size": batch_size, "workers": workers})
+    )
+    for line in repair.done:
+        click.echo(line)
+    for line in repair.lost:
+        click.echo(f"lost: {line}", err=True)
+    if repair.unfinished:
+        click.echo(
+            f"{index}: its build did not finish; run the same 'iconicity index build' again, what is written is kept"
+        )
+    elif repair.lost:
+        click.echo(
+            f"{index}: {len(repair.lost)} lost; 'iconicity index build' brings back what the folder of references has"
+        )
+    else:
+        click.echo(f"{index}: whole")
+    return EXIT_SKIPPED if repair.lost else 0
 
 
 def _say_build(report: BuildReport, index: Path) -> int:

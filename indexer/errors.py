@@ -34,6 +34,14 @@ class CorruptIndexError(IconicityError):
     """Stored rows do not match their checksums, or files do not match the manifest."""
 
 
+def mending(directory: Path) -> str:
+    """How to go on with a damaged index: the last part of each message about one."""
+    return (
+        f"mend it with 'iconicity index repair --index {directory}', restore it from a copy, or delete the folder and "
+        "build it again"
+    )
+
+
 class ModelUnavailableError(IconicityError):
     """Model weights cannot be loaded: not on disk, hub unreachable, refused, or not matching the architecture."""
 

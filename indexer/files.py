@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import socket
+import weakref
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from iconicity.indexer.errors import LockedError
 
-LOCK = ".lock"
+LOCK = ".lock"  # held by the one builder
+READERS = ".readers"  # shared by all readers
+LOCKS = frozenset({LOCK, READERS})
 
 
 def fsync(path: Path) -> None:
@@ -64,10 +68,74 @@ def replacing(path: Path) -> Iterator[Path]:
         tmp.unlink(missing_ok=True)
 
 
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left of files that were :func:`replacing` one of that name. The caller holds a lock."""
+    for left in folder.glob(f".{name}.*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file by new text: readers see the old or the new one, also after a power cut."""
     with replacing(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
+
+
+class Reading:
+    """While one is alive, nobody deletes what it may read. The system ends it with the process, however that ends."""
+
+    def __init__(self, directory: Path) -> None:
+        path = directory / READERS
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except OSError:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+            except OSError:
+                return  # where nothing can be written nothing is deleted
+        weakref.finalize(self, os.close, fd)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_SH)
+
+
+@contextmanager
+def no_readers(directory: Path) -> Iterator[bool]:
+    """Whether nobody reads; if so, whoever wants to read waits until the block ends."""
+    fd = os.open(directory / READERS, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        alone = _try_lock(fd)
+        if not alone:
+            gc.collect()  # what this process has read and does not use any more may lie in reference cycles
+            alone = _try_lock(fd)
+        yield alone
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def writer_of(directory: Path) -> str | None:
+    """The process that holds a directory's lock, in words; None: nobody."""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(fd)
+    finally:
+        os.close(fd)
+    return None
+
+
+def _owner(fd: int) -> str:
+    return os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
 
 
 @contextmanager
@@ -76,14 +144,15 @@ def lock(directory: Path, doing: str) -> Iterator[None]:
 
     Raises :class:`LockedError` naming the process that holds it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.is_dir():
+        directory.mkdir(parents=True, exist_ok=True)
+        fsync(directory.parent)
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            owner = os.read(fd, 200).decode(errors="replace").strip() or "another process"
-            raise LockedError(f"{directory}: {owner} is {doing}; wait for it or stop it") from e
+            raise LockedError(f"{directory}: {_owner(fd)} is {doing}; wait for it or stop it") from e
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

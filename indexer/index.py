@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import EncoderSpec
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
-from iconicity.indexer.files import file_sha256
-from iconicity.indexer.manifest import encoder_specs, read_manifest
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
+from iconicity.indexer.files import Reading, file_sha256
+from iconicity.indexer.manifest import MANIFEST, counts_digest, encoder_specs, read_manifest
 from iconicity.indexer.store import ConceptCount, Reference, ReferenceStore, VectorBlock
 
 
 @dataclass(frozen=True)
 class Index:
-    """A finished index. Every read sees the one version its manifest names."""
+    """A finished index. Every read sees the one version its manifest names, and is tested: it is right or an error.
+
+    Rows are tested by their checksums, and their number by concept against the manifest's digest, since damage to
+    a concept's name would leave a row out.
+    """
 
     path: Path
     manifest: Mapping[str, Any]
     store: ReferenceStore
+    reading: Reading | None = None  # builders leave the version's files alone while this lives
 
     @property
     def index_id(self) -> str:
@@ -43,39 +50,68 @@ class Index:
         return int(rows), int(cols)
 
     def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:
-        """References of some concepts (None: of all), kept and dropped, by ref_id."""
-        return self.store.references(concepts)
+        """References of some concepts (None: of all), kept and dropped, by ref_id. Raises :class:`CorruptIndexError`."""
+        wanted = self._counts if concepts is None else {c for c in concepts if c in self._counts}
+        found = self.store.references(wanted)
+        self._require_all(Counter(r.concept for r in found.values()), {c: self._counts[c].total for c in wanted})
+        return found
 
     def concepts(self) -> dict[str, ConceptCount]:
-        """Each concept's number of references, by name."""
-        return self.store.concepts()
+        """Each concept's number of references, by name. Raises :class:`CorruptIndexError`."""
+        return dict(self._counts)
 
     def block(self, concepts: Iterable[str]) -> VectorBlock:
-        """Vectors of the kept references of some concepts, sorted by ref_id, so that a concept is contiguous."""
+        """Vectors of the kept references of some concepts, sorted by ref_id, so that a concept is contiguous.
+
+        Raises :class:`CorruptIndexError`.
+        """
         rows, cols = self.grid
-        return self.store.block(concepts, rows * cols)
+        wanted = {c for c in concepts if c in self._counts}
+        block = self.store.block(wanted, rows * cols)
+        self._require_all(Counter(r.concept for r in block.references), {c: self._counts[c].kept for c in wanted})
+        return block
+
+    @cached_property
+    def _counts(self) -> dict[str, ConceptCount]:
+        counts = self.store.concepts()
+        if counts_digest({c: (n.total, n.kept) for c, n in counts.items()}) != self.manifest["concepts_digest"]:
+            raise CorruptIndexError(
+                f"{self.path}: concepts and their references are not those of the manifest; {mending(self.path)}"
+            )
+        return counts
+
+    def _require_all(self, found: Mapping[str, int], listed: Mapping[str, int]) -> None:
+        for concept, n in listed.items():
+            if found.get(concept, 0) != n:
+                raise CorruptIndexError(
+                    f"{self.path}: {found.get(concept, 0)} of {n} references of '{concept}' are there; {mending(self.path)}"
+                )
 
 
-def require_whole_versions(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises :class:`CorruptIndexError` when a file that says what a version of the table holds has changed.
+def damaged_files(directory: Path, manifest: Mapping[str, Any], data: bool) -> Iterator[Path]:
+    """Files whose bytes are not those the manifest lists; with ``data`` also the large ones, else those are not read.
 
-    These are small and never rewritten; LanceDB does not check them.
+    All are written once. LanceDB checks none.
     """
     for name, digest in manifest["files"].items():
         path = directory / name
-        if path.suffix == ".manifest" and path.is_file() and file_sha256(path) != digest:
-            raise CorruptIndexError(
-                f"{path}: bytes differ from what was written; restore the index from a copy, or delete the folder "
-                "and build it again"
-            )
+        if (data or path.suffix != ".lance") and path.is_file() and file_sha256(path) != digest:
+            yield path
+
+
+def require_whole_files(directory: Path, manifest: Mapping[str, Any], data: bool) -> None:
+    """Raises :class:`CorruptIndexError` naming the first of :func:`damaged_files`."""
+    for path in damaged_files(directory, manifest, data):
+        raise CorruptIndexError(f"{path}: bytes differ from what was written; {mending(directory)}")
 
 
 def open_index(path: Path | str) -> Index:
     """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
     directory = Path(path)
+    reading = Reading(directory) if (directory / MANIFEST).is_file() else None
     manifest = read_manifest(directory)
-    require_whole_versions(directory, manifest)
+    require_whole_files(directory, manifest, data=False)
     store = ReferenceStore.open(directory, int(manifest["table_version"]))
     if store is None:
         raise IndexFormatError(f"{directory}: its table is gone; run 'iconicity index build' again")
-    return Index(directory, manifest, store)
+    return Index(directory, manifest, store, reading)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import EncoderSpec
-from iconicity.indexer.files import LOCK
+from iconicity.indexer.files import LOCKS
 from iconicity.indexer.manifest import read_manifest
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
@@ -19,7 +19,7 @@ def index_facts(path: Path, concepts: bool = True) -> dict[str, Any]:
     manifest alone is read.
     """
     manifest = read_manifest(path)
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name != LOCK)
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name not in LOCKS)
     keys = ("index_id", "format", "created", "counts", "settings", "skipped", "versions")
     facts = {**{k: manifest[k] for k in keys}, "bytes": size}
     return {**facts, "concepts": _concepts(path)} if concepts else facts

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from iconicity.indexer.encoders import EncoderSpec, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 _PACKAGES = ("iconicity", "lancedb", "numpy", "pillow", "imagehash", "timm", "torch", "torchvision", "transformers")
 
@@ -27,6 +27,11 @@ def index_id(identities: Sequence[tuple[str, str, str]], fingerprints: Sequence[
 def digest(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of a manifest without its own ``digest``."""
     return hashlib.sha256(canonical_json({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
+
+
+def counts_digest(counts: Mapping[str, Sequence[int]]) -> str:
+    """SHA-256 over each concept's (total, kept): a read by concept can tell that a row is missing."""
+    return hashlib.sha256(canonical_json({c: list(n) for c, n in counts.items()}).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -63,13 +68,13 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
         found = manifest.get("format")
     except (OSError, ValueError, AttributeError) as e:
-        raise CorruptIndexError(f"{path}: cannot be read ({e}); run the same 'iconicity index build' again") from e
-    if found != FORMAT:
+        raise CorruptIndexError(f"{path}: cannot be read ({e}); {mending(directory)}") from e
+    if found != FORMAT and manifest.get("digest") != digest({**manifest, "format": FORMAT}):  # not this number alone
         raise IndexFormatError(
             f"{path}: index format {found}, this version reads format {FORMAT}; build the index again"
         )
     if manifest.get("digest") != digest(manifest):
-        raise CorruptIndexError(f"{path}: does not match its own digest; run 'iconicity index build' again")
+        raise CorruptIndexError(f"{path}: does not match its own digest; {mending(directory)}")
     return manifest
 
 

@@ -1,7 +1,8 @@
 """The ``references`` table in LanceDB: rows in, rows out. Knows no model and no metric.
 
 LanceDB checks no bytes, syncs no file and doubles rows without a declared primary key; so every row has a
-checksum, the key is declared at creation, writes are upserts, and files are synced here.
+checksum, and another of its scalar columns for reads that leave the vectors out; the key is declared at creation,
+writes are upserts, and files are synced here. Its native code may panic on damaged bytes: such errors are of any class.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from iconicity.indexer.encoders import FloatArray, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError
-from iconicity.indexer.files import fsync
+from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
+from iconicity.indexer.files import fsync, sweep
 
 TABLE = "references"
 _KEY = {"lance-schema:unenforced-primary-key:position": "1"}
+HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
+SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
 _SETTINGS = b"iconicity"
 _CHUNK = 1000  # keys in one filter expression
 _BATCH_ROWS = 1024  # rows read at once
@@ -51,6 +55,8 @@ class Reference:
 
 StoredArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 SCALARS = tuple(f.name for f in fields(Reference))
+_TESTED_SCALARS = (*SCALARS, "reference_checksum")
+_TESTED_ROW = (*SCALARS, "clip", "patches", "checksum")
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,11 @@ def row_checksum(reference: Reference, clip: StoredArray | None, patches: Stored
     return h.hexdigest()
 
 
+def reference_checksum(reference: Reference) -> str:
+    """SHA-256 over the scalar columns."""
+    return hashlib.sha256(canonical_json(asdict(reference)).encode()).hexdigest()
+
+
 def _schema(clip_dim: int, patches_len: int, settings: Mapping[str, Any]) -> pa.Schema:
     number = pa.float16() if settings.get("vectors") == "float16" else pa.float32()
     return pa.schema(
@@ -107,6 +118,7 @@ def _schema(clip_dim: int, patches_len: int, settings: Mapping[str, Any]) -> pa.
             pa.field("clip", pa.list_(number, clip_dim)),
             pa.field("patches", pa.list_(number, patches_len)),
             pa.field("checksum", pa.string(), nullable=False),
+            pa.field("reference_checksum", pa.string(), nullable=False),
             pa.field("indexed_at", pa.timestamp("us", tz="UTC"), nullable=False),
         ],
         metadata={_SETTINGS: canonical_json(settings).encode()},
@@ -133,7 +145,7 @@ class ReferenceStore:
         try:
             table = lancedb.connect(directory).create_table(TABLE, schema=_schema(clip_dim, patches_len, settings))
         except (RuntimeError, OSError) as e:
-            raise IconicityError(f"{directory}: no table can be made there ({_first_line(e)}); free space") from e
+            raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
         return cls(directory, table)
 
     @classmethod
@@ -155,8 +167,7 @@ class ReferenceStore:
         except Exception as e:  # a damaged table raises anything, panics of the library's native code included
             at = "" if version is None else f" at version {version}"
             raise IndexFormatError(
-                f"{directory}: its table cannot be opened{at} ({_first_line(e)}); restore it from a copy, or delete the "
-                "folder and build it again"
+                f"{directory}: its table cannot be opened{at} ({first_line(e)}); {mending(directory)}"
             ) from e
 
     @property
@@ -169,24 +180,36 @@ class ReferenceStore:
     def _read(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
         return pa.Table.from_batches(self._batches(columns, where), pa.schema([self._schema.field(c) for c in columns]))
 
-    def _batches(self, columns: Sequence[str], where: str | None = None) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, columns: Sequence[str], where: str | None = None, span: tuple[int, int] | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Batches of some columns, in no order that may be relied on. Raises :class:`CorruptIndexError`."""
         try:
             query = self._table.search()
             if where is not None:
                 query = query.where(where)
-            query = query.select(list(columns)).limit(max(1, self.count()))
+            start, n = span or (0, self.count())
+            query = query.select(list(columns)).limit(max(1, n)).offset(start)
             for batch in query.to_batches(_BATCH_ROWS):
                 yield batch.select(list(columns))
-        except (RuntimeError, ValueError, OSError) as e:
+        except Exception as e:  # see above
             raise CorruptIndexError(
-                f"{self.directory}: rows cannot be read ({_first_line(e)}); restore it from a copy, or delete the folder and build it again"
+                f"{self.directory}: rows cannot be read ({first_line(e)}); {mending(self.directory)}"
             ) from e
 
     def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:
-        """The scalar columns of some concepts' rows (None: of all) by ref_id, sorted. Raises :class:`CorruptIndexError`."""
+        """The scalar columns of some concepts' rows (None: of all) by ref_id, sorted, each tested.
+
+        Raises :class:`CorruptIndexError`.
+        """
         filters = [None] if concepts is None else _filters("concept", sorted(set(concepts)))
-        rows = [Reference(**r) for where in filters for r in self._read(SCALARS, where).to_pylist()]
+        rows: list[Reference] = []
+        for where in filters:
+            for stored in self._read(_TESTED_SCALARS, where).to_pylist():
+                checksum = stored.pop("reference_checksum")
+                rows.append(Reference(**stored))
+                if reference_checksum(rows[-1]) != checksum:
+                    raise self._damaged(rows[-1])
         return {r.ref_id: r for r in sorted(rows, key=lambda r: r.ref_id)}
 
     def identities(self) -> list[tuple[str, str, str]]:
@@ -205,12 +228,25 @@ class ReferenceStore:
         return {c: ConceptCount(n, k) for c, n, k in sorted(zip(*columns, strict=True))}
 
     def rows_with_checksums(self, ref_ids: Sequence[str] | None = None) -> Iterator[tuple[Row, str]]:
-        """Rows with the checksum stored beside them, untested, a batch in memory at a time."""
-        columns = [*SCALARS, "clip", "patches", "checksum"]
+        """Rows with the checksum stored beside them, untested, a batch in memory at a time. Raises :class:`CorruptIndexError`."""
         filters = [None] if ref_ids is None else list(_filters("ref_id", ref_ids))
         for where in filters:
-            for batch in self._batches(columns, where):
+            for batch in self._batches(_TESTED_ROW, where):
                 yield from self._rows(pa.Table.from_batches([batch]))
+
+    def rows_at(self, start: int, n: int) -> list[tuple[Row, bool]]:
+        """Rows by position, and whether each matches its checksum. Raises :class:`CorruptIndexError`."""
+        rows = chain.from_iterable(
+            self._rows(pa.Table.from_batches([b])) for b in self._batches(_TESTED_ROW, span=(start, n))
+        )
+        return [(row, row_checksum(row.reference, row.clip, row.patches) == checksum) for row, checksum in rows]
+
+    def references_at(self, start: int, n: int) -> list[tuple[Reference, bool]]:
+        """As :meth:`rows_at`, of the scalar columns."""
+        stored = [row for b in self._batches(_TESTED_SCALARS, span=(start, n)) for row in b.to_pylist()]
+        checksums = [row.pop("reference_checksum") for row in stored]
+        references = [Reference(**row) for row in stored]
+        return [(r, reference_checksum(r) == checksum) for r, checksum in zip(references, checksums, strict=True)]
 
     def _rows(self, table: pa.Table) -> Iterator[tuple[Row, str]]:
         scalars = table.select(list(SCALARS)).to_pylist()
@@ -222,9 +258,8 @@ class ReferenceStore:
     def block(self, concepts: Iterable[str], cells: int) -> VectorBlock:
         """Kept references of some concepts, tested against their checksums."""
         rows: list[Row] = []
-        columns = [*SCALARS, "clip", "patches", "checksum"]
         for where in _filters("concept", sorted(set(concepts))):
-            for batch in self._batches(columns, f"kept = true AND {where}"):
+            for batch in self._batches(_TESTED_ROW, f"kept = true AND {where}"):
                 rows += self._tested(self._rows(pa.Table.from_batches([batch])))
         rows.sort(key=lambda r: r.reference.ref_id)
         n = len(rows)
@@ -236,11 +271,13 @@ class ReferenceStore:
     def _tested(self, rows: Iterable[tuple[Row, str]]) -> Iterator[Row]:
         for row, checksum in rows:
             if row_checksum(row.reference, row.clip, row.patches) != checksum:
-                raise CorruptIndexError(
-                    f"{self.directory}: the row of {row.reference.ref_id} does not match its checksum; "
-                    "restore the index from a copy, or delete the folder and build it again"
-                )
+                raise self._damaged(row.reference)
             yield row
+
+    def _damaged(self, reference: Reference) -> CorruptIndexError:
+        return CorruptIndexError(
+            f"{self.directory}: the row of {reference.ref_id} does not match its checksum; {mending(self.directory)}"
+        )
 
     def kept_ids(self) -> tuple[pa.Array, pa.Array]:
         """(ref_id, concept) of every kept reference, sorted by ref_id, as arrow arrays."""
@@ -250,20 +287,25 @@ class ReferenceStore:
 
     def kept_rows(self) -> Iterator[Row]:
         """Every kept row, tested, in no particular order, a batch in memory at a time."""
-        columns = [*SCALARS, "clip", "patches", "checksum"]
-        for batch in self._batches(columns, "kept = true"):
+        for batch in self._batches(_TESTED_ROW, "kept = true"):
             yield from self._tested(self._rows(pa.Table.from_batches([batch])))
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows by key in one commit: all of them or none."""
         if not rows:
             return
+        merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
+        with self._writing():
+            merge.execute(self._to_arrow(rows), on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+
+    def _to_arrow(self, rows: Sequence[Row]) -> pa.Table:
         now = datetime.now(UTC)
         columns: dict[str, list[Any]] = {name: [getattr(r.reference, name) for r in rows] for name in SCALARS}
         columns["clip"] = [None if r.clip is None else r.clip.astype(self.dtype) for r in rows]
         columns["patches"] = [None if r.patches is None else r.patches.reshape(-1).astype(self.dtype) for r in rows]
         vectors = zip(rows, columns["clip"], columns["patches"], strict=True)
         columns["checksum"] = [row_checksum(r.reference, clip, patches) for r, clip, patches in vectors]
+        columns["reference_checksum"] = [reference_checksum(r.reference) for r in rows]
         columns["indexed_at"] = [now] * len(rows)
         arrays = [
             _fixed_size_list(columns[f.name], f.type)
@@ -271,20 +313,27 @@ class ReferenceStore:
             else pa.array(columns[f.name], f.type)
             for f in self._schema
         ]
-        batch = pa.Table.from_arrays(arrays, schema=self._schema)
-        merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
-        with self._writing():
-            merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+        return pa.Table.from_arrays(arrays, schema=self._schema)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (RuntimeError, OSError) as e:
+        except Exception as e:  # see above
             raise IconicityError(
-                f"{self.directory}: cannot be written ({_first_line(e)}); free space or allow writing, then run the same "
+                f"{self.directory}: cannot be written ({first_line(e)}); free space or allow writing, then run the same "
                 "command again: what is written is kept"
             ) from e
+
+    def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
+        """Commit a version that holds these rows and no other, as a whole; older versions stay as they are."""
+        batches = (batch for rows in parts if rows for batch in self._to_arrow(rows).to_batches())
+        reader = pa.RecordBatchReader.from_batches(self._schema, batches)
+        with self._writing():
+            table = lancedb.connect(self.directory).create_table(
+                TABLE, reader, self._schema, "overwrite", on_bad_vectors="null"
+            )
+        return ReferenceStore(self.directory, table)
 
     def delete(self, ref_ids: Sequence[str]) -> None:
         for where in _filters("ref_id", ref_ids):
@@ -302,9 +351,14 @@ class ReferenceStore:
             warnings.simplefilter("ignore", UserWarning)
             self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
+    def version_file(self) -> Path:
+        """The small file that says which files this version consists of."""
+        return versions_of(self.directory)[self.version]
+
     def files(self) -> list[Path]:
-        """Every file of the table, sorted."""
-        return sorted(p for p in (self.directory / f"{TABLE}.lance").rglob("*") if p.is_file())
+        """Every file of the table that is written once, sorted."""
+        root = self.directory / f"{TABLE}.lance"
+        return sorted(p for p in root.rglob("*") if p.is_file() and p.name != HINT)
 
     def sync(self) -> None:
         """fsync every file and directory of the table: LanceDB syncs none."""
@@ -314,12 +368,20 @@ class ReferenceStore:
 
     @staticmethod
     def sweep(directory: Path) -> None:
-        """Remove what killed writers leave: ``data/.tmp*``, and a table directory without a first version."""
+        """Remove what killed writers and repairs leave, and a table directory without a first version."""
+        sweep(directory)
         root = directory / f"{TABLE}.lance"
-        for path in root.glob("**/.tmp*"):
+        for path in [*root.glob("**/.tmp*"), *root.glob(f"_versions/*{SET_ASIDE}")]:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if root.is_dir() and not any((root / "_versions").glob("*.manifest")):
             shutil.rmtree(root)
+
+
+def versions_of(directory: Path) -> dict[int, Path]:
+    """Version number -> its file, oldest first. Lance counts down in 20 digits, so that the newest is listed first."""
+    files = (directory / f"{TABLE}.lance" / "_versions").glob("*.manifest")
+    found = {int(p.stem) if len(p.stem) < 20 else 2**64 - 1 - int(p.stem): p for p in files if p.stem.isdigit()}
+    return dict(sorted(found.items()))
 
 
 def is_table(directory: Path) -> bool:
@@ -327,7 +389,7 @@ def is_table(directory: Path) -> bool:
     return (directory / f"{TABLE}.lance").is_dir()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iconicity.indexer.errors import CorruptIndexError
+from iconicity.indexer.errors import CorruptIndexError, mending
 from iconicity.indexer.files import file_crc32, turn, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
@@ -85,6 +85,7 @@ def _shapes(index: Index, n: int) -> dict[str, tuple[int, ...]]:
 
 def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
     ref_ids, concept = index.store.kept_ids()
+    kept = sum(n.kept for n in index.concepts().values())  # tested: a damaged row is not merely left out
     shapes, dtype = _shapes(index, len(ref_ids)), index.store.dtype
     arrays: dict[str, Any] = {
         name: np.empty(shape, dtype)
@@ -102,6 +103,8 @@ def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
         arrays["patches"][at] = np.stack([r.patches for r in rows if r.patches is not None]).reshape(
             -1, *shapes["patches"][1:]
         )
+    if not done == len(ref_ids) == kept:
+        raise CorruptIndexError(f"{index.path}: {done} of {kept} kept references are there; {mending(index.path)}")
     if folder is not None:
         pq.write_table(pa.table({"ref_id": ref_ids, "concept": concept}), folder / "references.parquet")
         for array in arrays.values():

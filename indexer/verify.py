@@ -1,69 +1,110 @@
-"""Is every byte of an index what its builder wrote?"""
+"""Is every byte of an index what its builder wrote, and every source image what was indexed?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError
-from iconicity.indexer.files import LOCK, file_sha256
-from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST, index_id
+from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, LockedError
+from iconicity.indexer.files import LOCKS, Reading, writer_of
+from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.index import Index, damaged_files, open_index
+from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import row_checksum
+from iconicity.indexer.store import HINT, Row, row_checksum
 
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
-def verify_index(path: Path, progress: Progress = no_progress) -> list[str]:
+def verify_index(path: Path, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
-    Checks the manifest's digest, the SHA-256 of every file, and per row the checksum, the norms (1 +- 1e-5; float16: 2e-3),
-    NaN, and that kept rows have vectors and dropped ones none; counts and index_id against the manifest.
+    Checks the manifest's digest, the SHA-256 of every file, and per row the checksums, the norms (1 +- 1e-5; float16: 2e-3),
+    NaN, and that kept rows have vectors and dropped ones none; counts and index_id against the manifest. ``deep``
+    reads every source image again, where it was indexed from. Raises :class:`LockedError` while the index is built:
+    its new files belong to no finished index yet.
     """
-    problems: list[str] = []
-    try:
-        index = open_index(path)
-    except (CorruptIndexError, IndexFormatError) as e:
-        return [str(e)]
-    listed: dict[str, str] = dict(index.manifest["files"])
-    present = {
-        p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file() and p.name not in {LOCK, MANIFEST}
-    }
-    for name in sorted(listed.keys() - present.keys()):
-        problems.append(f"{path / name}: listed in the manifest, but gone")
-    for name in sorted(present.keys() - listed.keys()):
-        problems.append(f"{path / name}: not listed in the manifest")
-    for name in sorted(present.keys() & listed.keys()):
-        if file_sha256(present[name]) != listed[name]:
-            problems.append(f"{path / name}: bytes differ from what was written")
-    try:
-        identities = []
-        kept = 0
-        for row, checksum in index.store.rows_with_checksums():
-            ref = row.reference
-            identities.append((ref.ref_id, ref.sha256, checksum))
-            progress("rows", len(identities), index.manifest["counts"]["references"])
-            kept += ref.kept
-            if row_checksum(ref, row.clip, row.patches) != checksum:
-                problems.append(f"{ref.ref_id}: row does not match its checksum")
-            if ref.kept != (row.clip is not None) or ref.kept != (row.patches is not None):
-                problems.append(f"{ref.ref_id}: kept={ref.kept}, but its vectors say otherwise")
-            elif row.clip is not None and row.patches is not None:
-                vectors = (row.clip[None], row.patches.reshape(index.grid[0] * index.grid[1], -1))
-                norms = np.concatenate([np.linalg.norm(v.astype(np.float64), axis=1) for v in vectors])
-                if not np.all(np.abs(norms - 1.0) <= NORM_TOLERANCE[index.store.dtype]):
-                    problems.append(f"{ref.ref_id}: vectors are not of unit length")
-    except CorruptIndexError as e:
-        return [*problems, str(e)]
-    counts = index.manifest["counts"]
-    if (len(identities), kept) != (counts["references"], counts["kept"]):
-        problems.append(
-            f"{path}: {len(identities)} rows ({kept} kept), the manifest says {counts['references']} ({counts['kept']})"
-        )
-    if len({i[0] for i in identities}) != len(identities):
-        problems.append(f"{path}: some ref_id stands in more than one row")
-    if index_id(identities, [s.fingerprint for s in index.specs]) != index.index_id:
-        problems.append(f"{path}: rows do not add up to the manifest's index_id")
+    _require_no_builder(path)
+    reading = Reading(path) if (path / MANIFEST).is_file() else None  # until all is read
+    problems = list(_problems(path, progress, deep))
+    if problems:
+        _require_no_builder(path)
+    del reading
     return problems
+
+
+def _require_no_builder(path: Path) -> None:
+    builder = writer_of(path)
+    if builder is not None:
+        raise LockedError(f"{path}: {builder} is building this index; verify it when that is done")
+
+
+def _problems(path: Path, progress: Progress, deep: bool) -> Iterator[str]:
+    found: list[str] = []
+    try:
+        for problem in file_problems(path, read_manifest(path)):
+            found.append(problem)
+            yield problem
+        index = open_index(path)
+        yield from _rows(index, progress)
+        references = index.references()  # tests what reads without vectors rest on
+    except (CorruptIndexError, IndexFormatError) as e:
+        if not any(f in str(e) for f in found):
+            yield str(e)
+        return
+    if deep:
+        for i, r in enumerate(references.values()):
+            progress("source images", i + 1, len(references))
+            try:
+                if sha256_hex(read_bytes(Path(r.path))) != r.sha256:
+                    yield f"{r.path}: bytes differ from what was indexed as {r.ref_id}"
+            except ImageError as e:
+                yield f"{e}; indexed as {r.ref_id}"
+
+
+def file_problems(path: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Files that are gone, not of the index, or not as they were written, one line each."""
+    apart = {*LOCKS, MANIFEST, HINT}
+    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and p.name not in apart}
+    listed = manifest["files"].keys()
+    for name in sorted(listed - present) if manifest["cleaned"] else ():  # else older versions' may be gone
+        yield f"{path / name}: listed in the manifest, but gone"
+    for name in sorted(present - listed):
+        yield f"{path / name}: not listed in the manifest"
+    for file in damaged_files(path, manifest, data=True):
+        yield f"{file}: bytes differ from what was written"
+
+
+def _rows(index: Index, progress: Progress) -> Iterator[str]:
+    identities = []
+    kept = 0
+    counts = index.manifest["counts"]
+    for row, checksum in index.store.rows_with_checksums():
+        ref = row.reference
+        identities.append((ref.ref_id, ref.sha256, checksum))
+        progress("rows", len(identities), counts["references"])
+        kept += ref.kept
+        if row_checksum(ref, row.clip, row.patches) != checksum:
+            yield f"{ref.ref_id}: row does not match its checksum"
+        if ref.kept != (row.clip is not None) or ref.kept != (row.patches is not None):
+            yield f"{ref.ref_id}: kept={ref.kept}, but its vectors say otherwise"
+        elif not _of_unit_length(row, index):
+            yield f"{ref.ref_id}: vectors are not of unit length"
+    if (len(identities), kept) != (counts["references"], counts["kept"]):
+        yield f"{index.path}: {len(identities)} rows ({kept} kept), the manifest says {counts['references']} ({counts['kept']})"
+    if len({i[0] for i in identities}) != len(identities):
+        yield f"{index.path}: some ref_id stands in more than one row"
+    if index_id(identities, [s.fingerprint for s in index.specs]) != index.index_id:
+        yield f"{index.path}: rows do not add up to the manifest's index_id"
+
+
+def _of_unit_length(row: Row, index: Index) -> bool:
+    """Whether its vectors are; of a dropped row, which has none, True. NaN is not."""
+    if row.clip is None or row.patches is None:
+        return True
+    vectors = (row.clip[None], row.patches.reshape(index.grid[0] * index.grid[1], -1))
+    norms = np.concatenate([np.linalg.norm(v.astype(np.float64), axis=1) for v in vectors])
+    return bool(np.all(np.abs(norms - 1.0) <= NORM_TOLERANCE[index.store.dtype]))

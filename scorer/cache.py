@@ -24,7 +24,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS vectors (
   sha256 TEXT NOT NULL, key TEXT NOT NULL, data BLOB NOT NULL, checksum BLOB NOT NULL, created REAL NOT NULL,
   PRIMARY KEY (sha256, key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stat TEXT NOT NULL, sha256 TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS known_files (
+  path TEXT PRIMARY KEY, stat TEXT NOT NULL, sha256 TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID;
 """
 _CHUNK = 500
 
@@ -61,13 +62,13 @@ class VectorCache:
         try:
             stat = _stat(path)
             row = self._db.execute(
-                "SELECT sha256 FROM files WHERE path = ? AND stat = ?", (_key(path), stat)
+                "SELECT sha256, checksum FROM known_files WHERE path = ? AND stat = ?", (_key(path), stat)
             ).fetchone()
         except OSError:
             return None
         except sqlite3.Error as e:
             raise self._unusable(e) from e
-        return str(row[0]) if row else None
+        return str(row[0]) if row and _matches(row[0], _key(path), stat.encode(), row[1]) else None
 
     def remember_file(self, path: Path, stat: str, sha256: str) -> None:
         """A file just read, its stat taken before; written with the next ``put``."""
@@ -86,7 +87,7 @@ class VectorCache:
             except sqlite3.Error as e:
                 raise self._unusable(e) from e
             for sha, data, checksum in rows:
-                if _checksum(sha, key, data) == checksum:
+                if _matches(sha, key, data, checksum):
                     found[sha] = np.frombuffer(data, np.float32)
                 else:
                     self.damaged += 1
@@ -99,12 +100,13 @@ class VectorCache:
         for sha, key, array in rows:
             data = np.ascontiguousarray(array, np.float32).tobytes()
             values.append((sha, key, data, _checksum(sha, key, data), now))
-        if not values and not self._files:
+        files = [(path, stat, sha, _checksum(sha, path, stat.encode())) for path, stat, sha in self._files]
+        if not values and not files:
             return
         try:
             with self._db:
                 self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
-                self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", self._files)
+                self._db.executemany("INSERT OR REPLACE INTO known_files VALUES (?, ?, ?, ?)", files)
         except sqlite3.Error as e:
             raise self._unusable(e) from e
         self._files = []
@@ -115,7 +117,7 @@ class VectorCache:
             n, size, oldest = self._db.execute(
                 "SELECT count(*), sum(length(data)), min(created) FROM vectors"
             ).fetchone()
-            files = self._db.execute("SELECT count(*) FROM files").fetchone()[0]
+            files = self._db.execute("SELECT count(*) FROM known_files").fetchone()[0]
         except sqlite3.Error as e:
             raise self._unusable(e) from e
         derived = sum(p.stat().st_size for p in (self.directory / "vectors").rglob("*") if p.is_file())
@@ -128,7 +130,7 @@ class VectorCache:
         try:
             with self._db:
                 gone = self._db.execute("DELETE FROM vectors WHERE created <= ?", (limit,)).rowcount
-                self._db.execute("DELETE FROM files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
+                self._db.execute("DELETE FROM known_files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
             self._db.execute("VACUUM")
         except sqlite3.Error as e:
             raise self._unusable(e) from e
@@ -136,6 +138,24 @@ class VectorCache:
             if folder.stat().st_mtime <= limit:
                 shutil.rmtree(folder, ignore_errors=True)
         return int(gone)
+
+    def problems(self) -> list[str]:
+        """What is not as it was written, one line each: SQLite's own test, then every checksum.
+
+        A damaged row is never used: it is computed again.
+        """
+        found: list[str] = []
+        try:
+            found += [str(r[0]) for r in self._db.execute("PRAGMA integrity_check").fetchall() if r[0] != "ok"]
+            for sha, key, data, checksum in self._db.execute("SELECT sha256, key, data, checksum FROM vectors"):
+                if not _matches(sha, key, data, checksum):
+                    found.append(f"vectors of {sha}: do not match their checksum")
+            for path, stat, sha, checksum in self._db.execute("SELECT path, stat, sha256, checksum FROM known_files"):
+                if not _matches(sha, path, str(stat).encode(), checksum):
+                    found.append(f"file {path}: does not match its checksum")
+        except sqlite3.Error as e:
+            found.append(str(e))
+        return [f"{self.path}: {line}" for line in found]
 
     def close(self) -> None:
         self.put([])
@@ -157,6 +177,11 @@ def _stat(path: Path) -> str:
 
 def _key(path: Path) -> str:
     return str(path.absolute())
+
+
+def _matches(sha: str, key: str, data: object, checksum: object) -> bool:
+    """Whether a stored row is as it was put; damage may give it other types."""
+    return isinstance(data, bytes) and _checksum(sha, key, data) == checksum
 
 
 def _checksum(sha: str, key: str, data: bytes) -> bytes:

@@ -169,6 +169,20 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, html: Path |
     return 0
 
 
+@click.command("verify")
+@click.argument("results", type=DIRECTORY)
+def verify_command(results: Path) -> int:
+    """Test every byte of a results directory. ('iconicity index verify' and 'iconicity cache verify' test the others.)
+
+    \b
+    Example:
+      iconicity verify results/
+    """
+    from iconicity.scorer.verify import verify_results
+
+    return _say_problems(str(results), verify_results(results))
+
+
 @click.group()
 def cache() -> None:
     """Look after the vectors of generated images that are kept.
@@ -201,6 +215,21 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
     return 0
 
 
+@cache.command("verify")
+@cache_option
+def cache_verify(directory: Path | None) -> int:
+    """Test every row the cache holds. A damaged one is never used: it is computed again.
+
+    \b
+    Example:
+      iconicity cache verify
+    """
+    from iconicity.scorer.cache import VectorCache, default_directory
+
+    held = VectorCache(directory or default_directory())
+    return _say_problems(str(held.path), held.problems())
+
+
 @cache.command("clear")
 @cache_option
 @click.option("--older-than", type=click.FloatRange(0), default=0.0, metavar="DAYS", help="Only what is older.")
@@ -215,6 +244,15 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
 
     held = VectorCache(directory or default_directory())
     click.echo(f"{held.path}: {held.clear(older_than)} vectors forgotten")
+    return 0
+
+
+def _say_problems(what: str, problems: Sequence[str]) -> int:
+    for problem in problems:
+        click.echo(problem, err=True)
+    if problems:
+        raise IconicityError(f"{what}: {len(problems)} problems")
+    click.echo(f"{what}: whole")
     return 0
 
 

@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.files import replacing
+from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 
-FORMAT = 2
+FORMAT = 3
 GROUP_ROWS = 1024
 _META = b"iconicity"
 Record = dict[str, Any]
@@ -126,6 +127,8 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
                     f"{path}: written by another version (format {head['format']}, this one reads {FORMAT}); "
                     "score again into a new folder"
                 )
+            if not is_whole(path):
+                raise IconicityError(f"{path}: bytes differ from what was written; delete it and score again")
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
                 groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
@@ -207,7 +210,10 @@ def writing_scores(
     }  # fmt: skip
     schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
     options = {"compression": "zstd", "write_page_checksum": True}
-    with replacing(scores_path(directory, mode)) as tmp, pq.ParquetWriter(tmp, schema, **options) as file:
-        writer = ScoresWriter(file, schema)
-        yield writer
-        writer.flush()
+    with replacing(scores_path(directory, mode)) as tmp:
+        with pq.ParquetWriter(tmp, schema, **options) as file:
+            writer = ScoresWriter(file, schema)
+            yield writer
+            writer.flush()
+            file.add_key_value_metadata(UNSIGNED)
+        sign(tmp)

@@ -14,7 +14,7 @@ from typing import Any
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import lock
+from iconicity.indexer.files import file_sha256, lock, sweep
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import versions
@@ -138,8 +138,8 @@ def score(
         workers=workers(total) if callable(workers) else workers,
     )
     with lock(out, "writing these results"), closing(embedder):
-        for left in out.glob(".*.tmp"):  # by a run that was killed
-            left.unlink()
+        for folder, name in ((out, "*"), *((p.parent, p.name) for p in (out_csv, out_meta) if p is not None)):
+            sweep(folder, name)
         held = open_results(out, mode)
         settings = _settings(idx, how)
         if held is not None:
@@ -381,6 +381,7 @@ def _write_derived(
         meta_path = out_meta if out_meta and renamed else stem.with_name(f"{stem.name}.meta.json")
         write_csv(csv_path, metric, results, paths)
         meta = {
+            "csv": {"path": csv_path.name if csv_path.parent == results.path else str(csv_path.absolute()), "sha256": file_sha256(csv_path)},
             "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
             "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},

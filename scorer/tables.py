@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.index import Index
+from iconicity.indexer.manifest import digest
 from iconicity.scorer.metrics import own_margin, passes, patch_statistics, unresolved, visual_independence, visual_reuse
 from iconicity.scorer.results import Results
 
@@ -211,5 +212,7 @@ def skipped_rows(results: Results) -> Iterator[dict[str, str]]:
 
 
 def write_meta(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts with a digest of their own."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    signed = {**facts, "digest": digest(facts)}
+    write_atomically(path, json.dumps(signed, indent=1, sort_keys=True, ensure_ascii=False) + "\n")

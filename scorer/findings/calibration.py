@@ -49,12 +49,12 @@ class Calibration:
     def digest(self) -> str:
         return hashlib.sha256(self._text().encode()).hexdigest()
 
-    def _text(self) -> str:
-        return json.dumps({"format": FORMAT, **vars(self)}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    def _text(self, **more: str) -> str:
+        return json.dumps({"format": FORMAT, **vars(self), **more}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, self._text())
+        write_atomically(path, self._text(digest=self.digest))
 
     def taus(self, metric: str, null: str = "unrelated") -> dict[int, float]:
         """J -> tau of a metric (cra, vr), without those that are not calibrated."""
@@ -111,7 +111,10 @@ def read_calibration(path: Path | str) -> Calibration:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise InputError(f"{path}: of another version; make it anew with 'iconicity calibrate'")
+        digest = content.pop("digest")
         held = Calibration(**content)
+        if held.digest != digest:
+            raise ValueError("it does not match its own digest")
         for metric in ("cra", "vr"):
             if not all(-1.0 <= t <= 1.01 for t in held.taus(metric).values()):
                 raise ValueError("a threshold lies outside of -1 to 1")

@@ -23,6 +23,7 @@ from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
 from iconicity.scorer.results import GROUP_ROWS
+from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 from iconicity.scorer.tables import patch_matrix
 
 FEW_DRAWS = 20  # below it a share of 0.05 cannot be told from 0
@@ -85,9 +86,12 @@ def write_null(directory: Path, mode: str, rows: Iterable[Mapping[str, Any]], fa
     path = null_path(directory, mode)
     schema = _SCHEMA.with_metadata({_META: json.dumps(dict(facts), sort_keys=True).encode()})
     waiting = iter(rows)
-    with replacing(path) as tmp, pq.ParquetWriter(tmp, schema, compression="zstd", write_page_checksum=True) as writer:
-        while group := list(islice(waiting, GROUP_ROWS)):
-            writer.write_table(pa.Table.from_pylist(group, schema))
+    with replacing(path) as tmp:
+        with pq.ParquetWriter(tmp, schema, compression="zstd", write_page_checksum=True) as writer:
+            while group := list(islice(waiting, GROUP_ROWS)):
+                writer.write_table(pa.Table.from_pylist(group, schema))
+            writer.add_key_value_metadata(UNSIGNED)
+        sign(tmp)
     return path
 
 
@@ -104,6 +108,8 @@ def image_null(study: Study) -> ImageNull | None:
         if not path.is_file():
             continue
         try:
+            if not is_whole(path):
+                raise ValueError("bytes differ from what was written")
             with pq.ParquetFile(path, page_checksum_verification=True) as f:
                 held = json.loads(f.schema_arrow.metadata[_META])
                 part = f.read()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.files import lock
 from iconicity.indexer.images import read_concept_rows, shown
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
@@ -16,7 +17,7 @@ from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
-from iconicity.scorer.report.pages import claim, drop_other_thumbnails, write_folder, write_single
+from iconicity.scorer.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
 
 
@@ -79,9 +80,11 @@ def report(
         with tempfile.TemporaryDirectory() as made:
             write_single(out, title, parts(thumbnails(Path(made))), Path(made))
         return done
-    claim(out)
-    write_folder(out, title, parts(thumbnails(out)))
-    drop_other_thumbnails(out, set(pictures))
+    require_room(out)
+    with lock(out, "writing this report"):
+        claim(out)
+        write_folder(out, title, parts(thumbnails(out)))
+        drop_other_thumbnails(out, set(pictures))
     return done
 
 

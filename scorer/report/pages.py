@@ -15,7 +15,7 @@ import jinja2
 import plotly
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import replacing, write_atomically
+from iconicity.indexer.files import LOCK, replacing, sweep, write_atomically
 from iconicity.scorer.report.thumbnails import thumbnail_name
 
 MARK = ".iconicity-report"  # only a folder with it, or an empty one, is written into
@@ -30,12 +30,19 @@ _POLICY = (
 )
 
 
-def claim(folder: Path) -> None:
-    """Take a folder for a report. Raises :class:`InputError` when it holds something else."""
-    if folder.is_file() or (folder.is_dir() and not (folder / MARK).is_file() and any(folder.iterdir())):
+def require_room(folder: Path) -> None:
+    """Raises :class:`InputError` for a file, and for a folder that holds something else than a report."""
+    if folder.is_file() or (
+        folder.is_dir() and not (folder / MARK).is_file() and any(p.name != LOCK for p in folder.iterdir())
+    ):
         raise InputError(f"{folder}: holds something that is no report; name a new folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def claim(folder: Path) -> None:
+    """Mark a folder as a report's, and remove what killed runs left; the caller holds its lock."""
     (folder / MARK).touch()
+    for place in (folder, *folder.glob("thumbs/*")):
+        sweep(place)
 
 
 def write_folder(folder: Path, title: str, parts: Parts) -> Path:

@@ -17,7 +17,7 @@ from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import lock
+from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
 from iconicity.indexer.verify import verify_index
@@ -62,11 +62,11 @@ def test_build_keeps_drops_and_records(refs: Path, tmp_path: Path) -> None:
 
 def test_unchanged_files_cost_nothing(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
-    before = {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+    before = {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name not in LOCKS}
     encoders = toy_encoders()
     report = build_index(refs, tmp_path / "i", encoders)
     assert not report.changed and report.embedded == 0 and forwards(encoders) == 0
-    assert before == {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name != ".lock"}
+    assert before == {p: p.read_bytes() for p in (tmp_path / "i").rglob("*") if p.is_file() and p.name not in LOCKS}
 
 
 def change_file(refs: Path) -> None:
@@ -404,6 +404,31 @@ def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     report = remove_references(tmp_path / "i", ref_ids=["alpha/01.png"], load=lambda c, d: toy_encoders())
     assert report.skipped == []
+
+
+def test_what_killed_builders_leave_goes_with_the_next_build(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    (tmp_path / "i" / ".manifest.json.4711.tmp").write_bytes(b"{")
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert verify_index(tmp_path / "i") == []
+
+
+def test_a_remove_cut_off_before_its_end_can_be_run_again(
+    refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows are gone from the table: that is no reason to refuse, as long as the manifest does not say so."""
+    build_index(refs, tmp_path / "i", toy_encoders())
+    for cut in ("compact", "drop_old_versions"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"iconicity.indexer.store.ReferenceStore.{cut}", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+        assert verify_index(tmp_path / "i") == [] or cut == "compact"
+    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    shutil.rmtree(refs / "beta")
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+    with pytest.raises(InputError, match="holds no 'beta'"):
+        remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
 
 
 def test_pipes_and_names_that_are_not_text_are_skipped(refs: Path, tmp_path: Path) -> None:

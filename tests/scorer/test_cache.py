@@ -33,6 +33,20 @@ def test_a_damaged_row_counts_as_absent(tmp_path: Path) -> None:
     assert cache.get(["a"], "k") == {} and cache.damaged == 1
 
 
+def test_damaged_rows_of_any_kind_are_found_and_not_used(tmp_path: Path) -> None:
+    cache, path = VectorCache(tmp_path / "c"), tmp_path / "f.png"
+    path.write_bytes(b"one")
+    cache.remember_file(path, stat_text(path), "sha")
+    cache.put([("a", "k", V), ("b", "k", V)])
+    assert cache.problems() == [] and cache.known_sha256(path) == "sha"
+    with sqlite3.connect(cache.path) as db:
+        db.execute("UPDATE known_files SET sha256 = 'shb'")
+        db.execute("UPDATE vectors SET data = 'text' WHERE sha256 = 'a'")
+        db.execute("UPDATE vectors SET data = 7 WHERE sha256 = 'b'")
+    assert cache.known_sha256(path) is None and cache.get(["a", "b"], "k") == {}
+    assert len(cache.problems()) == 3 and all(str(cache.path) in p for p in cache.problems())
+
+
 def test_files_are_known_until_anything_about_them_changes(tmp_path: Path) -> None:
     cache, path = VectorCache(tmp_path / "c"), tmp_path / "f.png"
     path.write_bytes(b"one")

@@ -1,0 +1,229 @@
+"""Mend an index: back to the last whole version of its table, or keep the rows that are right and embed the others."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iconicity.indexer.builder import Builder, Candidate, LoadEncoders, Skipped, manifest_or_none, seal
+from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
+from iconicity.indexer.files import lock, replacing
+from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.index import damaged_files
+from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_of
+from iconicity.indexer.verify import file_problems
+
+_PART = 256  # rows read at once; where that fails halves are, until single rows are left
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A row that cannot be read or does not match its checksum: its scalar columns where these are right."""
+
+    reference: Reference | None
+
+
+@dataclass
+class Repair:
+    """What was done, one line each; ``lost`` names what only a build can bring back."""
+
+    done: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    embedded: int = 0
+    unfinished: bool = False  # what is there is the work of a build that has to be run again
+
+
+def repair_index(
+    index: Path,
+    load: LoadEncoders,
+    *,
+    batch_size: int | None = None,
+    workers: int | Callable[[int], int] = 0,
+    progress: Progress = no_progress,
+) -> Repair:
+    """Make a damaged index whole, and say what could not be saved.
+
+    A whole version of its table is taken back as it is. Where there is none, rows that match their checksums are
+    kept, and the others embedded again from their files if these are as they were indexed. Raises
+    :class:`IndexFormatError` or :class:`CorruptIndexError` when there is nothing to go by, :class:`LockedError`
+    while a build runs.
+    """
+    if not is_table(index):
+        raise IndexFormatError(f"{index}: holds no table of references; make one with 'iconicity index build'")
+    repair = Repair()
+    with lock(index, "building this index"):
+        manifest = manifest_or_none(index)
+        if manifest is not None:
+            _restore_version_file(index, manifest, repair)
+        for path in index.rglob(f"_versions/*{SET_ASIDE}"):  # by a repair that was killed
+            path.rename(path.with_suffix(".manifest"))
+        ReferenceStore.sweep(index)
+        version, lost = _best_version(index, manifest, repair)
+        old = _open(index, version)
+        if manifest is not None and version == manifest["table_version"] and not lost:
+            lost = _doubled(old)
+            if (
+                not lost
+                and index_id(old.identities(), [s.fingerprint for s in encoder_specs(old.settings)])
+                != manifest["index_id"]
+            ):
+                repair.lost.append(
+                    f"its {old.count()} rows are not the {manifest['counts']['references']} that were written"
+                )
+        if not lost:
+            _take_back(index, version, manifest, repair)
+            return repair
+        bad = {r.reference.ref_id for r in lost if r.reference is not None}
+        store = old.rewrite([row for row in rows if row.reference.ref_id not in bad] for rows, _ in _parts(old))
+        repair.done.append(f"{store.count()} rows are right and were kept, {len(lost)} were not")
+        candidates = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in store.references().values()]
+        again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
+        candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
+        skipped = [Skipped(**s) for s in manifest["skipped"]] if manifest is not None else []
+        report = Builder(index, store, load, batch_size, workers, progress).run(candidates, skipped)
+        repair.embedded = report.embedded
+        repair.done.append(f"{report.embedded} images embedded again")
+    return repair
+
+
+def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> None:
+    """The manifest has a copy of the file on which its version hangs."""
+    name, content = manifest["version_file"]["path"], base64.b64decode(manifest["version_file"]["base64"])
+    path = index / name
+    if not path.is_file() or path.read_bytes() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as tmp:
+            tmp.write_bytes(content)
+        repair.done.append(f"{path}: restored from its copy in {MANIFEST}")
+
+
+def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tuple[int, list[Lost]]:
+    """The newest whole version of the table, else the best of the others with its bad rows. Newer ones are dropped.
+
+    Work that was not finished counts only where all is well with what was. A version that does not open hides
+    those before it, and is set aside.
+    """
+    sealed = None if manifest is None else int(manifest["table_version"])
+    finished_is_whole = (
+        manifest is not None
+        and all((index / name).is_file() for name in manifest["files"])
+        and not any(True for _ in damaged_files(index, manifest, data=True))
+    )
+    best: tuple[int, list[Lost]] | None = None
+    aside: list[Path] = []
+    for version, path in reversed(versions_of(index).items()):
+        try:
+            store = _open(index, version)
+        except IndexFormatError:
+            aside.append(path.rename(path.with_suffix(SET_ASIDE)))
+            continue
+        if sealed is not None and version > sealed and not finished_is_whole:
+            continue
+        lost = [r for _, bad in _parts(store) for r in bad]
+        if best is None or not lost:
+            best = version, lost
+        if not lost or version == sealed:
+            best = version, lost
+            break
+    if best is None:
+        for path in aside:
+            path.rename(path.with_suffix(".manifest"))
+        raise CorruptIndexError(f"{index}: no version of its table can be opened; delete the folder and build it again")
+    newer = [path for version, path in versions_of(index).items() if version > best[0]]
+    for path in [*newer, *aside]:
+        path.unlink()
+    if newer or aside:
+        repair.done.append(
+            f"went back to version {best[0]}: {len(newer) + len(aside)} later ones of a build that did not finish are dropped"
+        )
+    return best
+
+
+def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Repair) -> None:
+    """A version whose rows are all right."""
+    store = ReferenceStore.open(index)
+    assert store is not None and store.version == version
+    finished = (index / MANIFEST).is_file() if manifest is None else manifest["table_version"] == version
+    if not finished:
+        repair.unfinished = True
+    elif manifest is None:
+        seal(index, store, [])
+        repair.done.append(
+            f"{index / MANIFEST}: written anew; which files could not be used is lost, and 'iconicity index build' finds out"
+        )
+    else:
+        problems = list(file_problems(index, manifest))
+        if problems:
+            seal(index, store, manifest["skipped"])
+            repair.done += [f"{p}: mended" for p in problems]
+
+
+def _doubled(store: ReferenceStore) -> list[Lost]:
+    """Rows whose ref_id stands in more than one: a deletion was forgotten, and which one is true the file must tell."""
+    held = [reference for start in range(0, store.count(), _PART) for reference, _ in store.references_at(start, _PART)]
+    n = Counter(r.ref_id for r in held)
+    return [Lost(r) for r in held if n[r.ref_id] > 1]
+
+
+def _open(index: Path, version: int) -> ReferenceStore:
+    store = ReferenceStore.open(index, version)
+    assert store is not None
+    return store
+
+
+def _parts(store: ReferenceStore) -> Iterator[tuple[list[Row], list[Lost]]]:
+    """Rows that are right, and those that are not, some hundred at once."""
+    for start in range(0, store.count(), _PART):
+        rows: list[Row] = []
+        lost: list[Lost] = []
+        _read(store, start, min(_PART, store.count() - start), rows, lost)
+        yield rows, lost
+
+
+def _read(store: ReferenceStore, start: int, n: int, rows: list[Row], lost: list[Lost]) -> None:
+    try:
+        found = store.rows_at(start, n)
+        if len(found) != n:
+            raise CorruptIndexError(f"{store.directory}: {len(found)} of {n} rows")
+    except CorruptIndexError:
+        if n > 1:
+            _read(store, start, n // 2, rows, lost)
+            _read(store, start + n // 2, n - n // 2, rows, lost)
+        else:
+            lost.append(_scalars(store, start))
+        return
+    for i, (row, right) in enumerate(found):
+        if right:
+            rows.append(row)
+        else:
+            lost.append(_scalars(store, start + i))
+
+
+def _scalars(store: ReferenceStore, position: int) -> Lost:
+    try:
+        found = store.references_at(position, 1)
+    except CorruptIndexError:
+        return Lost(None)
+    return Lost(found[0][0] if found and found[0][1] else None)
+
+
+def _as_indexed(row: Lost, repair: Repair) -> Reference | None:
+    """A bad row's reference if its file is as it was; else it is lost, and why is said."""
+    reference = row.reference
+    if reference is None:
+        repair.lost.append("a row whose name cannot be read")
+        return None
+    try:
+        if sha256_hex(read_bytes(Path(reference.path))) == reference.sha256:
+            return reference
+        repair.lost.append(f"{reference.ref_id}: {reference.path} has changed since it was indexed")
+    except ImageError as e:
+        repair.lost.append(f"{reference.ref_id}: {e}")
+    return None

@@ -1,0 +1,144 @@
+"""All fault trials, with a table of what came of them: ``python tests/faults/run.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.flips import KINDS, Flips, FlipTrials
+from faults.forks import call
+from faults.kills import WINDOWS, Kills, Tally
+from faults.others import Others, can_mount
+from faults.power import PowerCuts
+from faults.soak import soak
+from faults.together import Together
+from faults.world import World
+
+
+def table(head: list[str], rows: list[list[object]]) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *([str(c) for c in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+class Run:
+    """Trials until each kind has enough, within the time there is."""
+
+    def __init__(self, args: argparse.Namespace, root: Path) -> None:
+        self.args = args
+        self.root = root
+        self.world = World(root)
+        self.deadline = time.monotonic() + args.minutes * 60
+        self.failures: list[str] = []
+        self.rows: list[list[object]] = []
+
+    def repeat(self, what: str, n: int, trial: Callable[[Tally], object], inside: bool = False) -> Tally:
+        """Until n trials (with ``inside``: kills inside a window) are made; some find nothing to do."""
+        tally, started = Tally(), time.monotonic()
+        for _ in range(6 * n):
+            if (tally.inside if inside else tally.trials) >= n:
+                break
+            if time.monotonic() > self.deadline:
+                self.failures.append(f"{what}: out of time after {tally.trials} trials")
+                break
+            trial(tally)
+        self._add(what, tally, time.monotonic() - started)
+        return tally
+
+    def once(self, what: str, trial: Callable[[Tally], object]) -> None:
+        """A trial that makes several."""
+        tally, started = Tally(), time.monotonic()
+        trial(tally)
+        self._add(what, tally, time.monotonic() - started)
+
+    def _add(self, what: str, tally: Tally, seconds: float) -> None:
+        self.rows.append([what, tally.trials, tally.inside or "", tally.survived, tally.lost, tally.silent])
+        self.failures += [f"{what}: {f}" for f in tally.failures]
+        print(f"{what}: {tally.trials} trials, {tally.survived} survived, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+    def all(self) -> str:
+        """Everything; returns the tables."""
+        a = self.args
+        kills = Kills(self.world, a.seed)
+        for window in WINDOWS:
+            self.repeat(f"kill -9 in {window}", a.kills, partial(kills.trial, window), inside=True)
+        self.repeat("kill -9 anywhere", a.kills, partial(kills.trial, "anywhere"))
+        cuts = PowerCuts(self.world, a.seed)
+        for window in ("rows", "compaction", "manifest"):
+            self.repeat(f"power cut in {window}", a.cuts, partial(cuts.trial, window))
+        others = Others(self.world, a.seed)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self.repeat(signum.name, a.others, partial(others.stop, signum))
+        if can_mount(self.root):
+            self.repeat("disk full", a.others, others.full_disk)
+        else:
+            print("disk full: skipped, no file system can be mounted here", file=sys.stderr)
+        self.once("read-only, no rights", others.without_rights)
+        self.once("index moved or copied", others.moved_and_copied)
+        self.once("index deleted under a reader", others.deleted_under_a_reader)
+        self.once("clock moved back", others.clock_back)
+        self.once("two builders at once", others.two_builders)
+        together = Together(self.world)
+        self.once("4 scorers, one index and cache", partial(together.scorers, 4))
+        self.once("scorers into one folder", together.same_results)
+        self.once("scorers beside a builder", partial(together.beside_a_builder, a.additions))
+        text = table(["fault", "trials", "inside a window", "survived", "lost rows", "silent damage"], self.rows)
+        text += f"\nPower cuts: {cuts.repaired} needed 'index repair', {cuts.rebuilt} of a first build a new one. "
+        text += f"Slowest stop after a signal: {others.slowest_stop:.2f} s.\n\n"
+        return text + self.flips()
+
+    def flips(self) -> str:
+        """The table of flipped bytes."""
+        trials = FlipTrials(self.world, self.args.seed)
+        rows: list[list[object]] = []
+        for kind in KINDS:
+            tally = Flips()
+            for _ in range(self.args.flips):
+                if time.monotonic() > self.deadline:
+                    self.failures.append(f"{kind}: out of time after {tally.trials} flips")
+                    break
+                trials.trial(kind, tally)
+            rows.append([kind, tally.trials, tally.detected, tally.harmless, tally.refused, tally.silent])
+            self.failures += [f"{kind}: {f}" for f in tally.failures]
+            print(f"flips in {kind}: {tally.trials}", file=sys.stderr, flush=True)
+        return table(["flipped byte in", "trials", "detected", "harmless", "scoring refused", "silent damage"], rows)
+
+
+def main() -> int:
+    """Print the tables; exit code 1 where anything failed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=50, help="kills inside each kind of window")
+    parser.add_argument("--cuts", type=int, default=30, help="power cuts in each kind of window")
+    parser.add_argument("--flips", type=int, default=130, help="flipped bytes of each kind")
+    parser.add_argument("--others", type=int, default=20, help="signals, full disks")
+    parser.add_argument("--additions", type=int, default=6, help="additions beside scorers")
+    parser.add_argument("--minutes", type=float, default=60, help="stop after so long, as a failure")
+    parser.add_argument("--soak", type=float, help="only this: so many seconds of use")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    root = Path(tempfile.mkdtemp(prefix="iconicity-faults-"))
+    try:
+        if args.soak is not None:
+            facts = call(soak, root, args.soak, args.seed, timeout=args.soak + 600).get()
+            print(table(list(facts), [list(facts.values())]), end="")
+            return int(facts["memory_last"] > 1.2 * facts["memory_first"] or facts["bytes_to_need"] > 3)
+        run = Run(args, root)
+        print(run.all(), end="")
+        for failure in run.failures:
+            print(f"FAILED {failure}", file=sys.stderr)
+        return int(bool(run.failures))
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
