@@ -1,35 +1,20 @@
-"""Find image files in concept folders and read them, the same way on both sides."""
+"""Find image files in concept folders and read their bytes, the same way on both sides."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import stat
-import struct
 import unicodedata
-import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.tar import read_member, split
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
-
-# What Pillow's decoders raise on hostile files. Nothing else is swallowed.
-_DECODE_ERRORS: tuple[type[Exception], ...] = (
-    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError,
-    MemoryError, struct.error, zlib.error,
-)  # fmt: skip
-
 
 def concept_name(folder: str) -> str:
     """Concept of a folder name: stripped, spaces to ``_``, lower case, Unicode NFC.
@@ -175,36 +160,3 @@ def read_bytes(path: Path) -> bytes:
 
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def decode(data: bytes, path: Path | str, exif: bool = True) -> Image.Image:
-    """Image bytes to RGB, 8 bit: first frame, EXIF orientation applied, ``convert("RGB")``.
-
-    ``convert`` is what the published scripts call: alpha is dropped, not composited, and 16-bit grey is
-    clipped, not scaled. ``exif=False`` leaves the orientation as stored, as those scripts do.
-    Raises :class:`ImageError` with the reason.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bomb warnings below the limit, palette transparency, broken EXIF
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                image.load()
-                upright = _upright(image) if exif else image
-                return upright.convert("RGB")
-    except UnidentifiedImageError as e:
-        raise ImageError(path, "not an image of a known format") from e
-    except Image.DecompressionBombError as e:
-        raise ImageError(path, f"more pixels than the limit of {MAX_PIXELS}") from e
-    except _DECODE_ERRORS as e:
-        raise ImageError(path, f"cannot be decoded: {type(e).__name__}: {' '.join(str(e).split())[:120]}") from e
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """EXIF orientation applied; an EXIF block that cannot be parsed says nothing about orientation."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
-        return image
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not pass for a whole one

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from iconicity.data.demo import CONCEPTS, DONORS, photograph
+from iconicity.indexer.decode import decode
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import SUFFIXES, decode, read_bytes
+from iconicity.indexer.images import SUFFIXES, read_bytes
 
 
 def sources(folder: Path | None) -> list[Image.Image]:

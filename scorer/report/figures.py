@@ -9,7 +9,8 @@ import numpy as np
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import replacing
-from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.decoder import shared
+from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
 from iconicity.indexer.patches import cell_boxes
 from iconicity.scorer.findings.finding import Finding
@@ -154,7 +155,7 @@ def evidence(study: Study, index: Index, model: str, relpath: str, most: int = 6
     exif = bool(index.settings["exif"])
     reference = index.references([ref_id.split("/", 1)[0]])[ref_id]
     try:
-        pictures = [decode(read_bytes(Path(path)), path, exif) for path in (row["gen_path"], reference.path)]
+        pictures = [shared().decode(read_bytes(Path(path)), path, exif) for path in (row["gen_path"], reference.path)]
     except ImageError as e:
         raise InputError(f"{e}; restore the file, or score again") from e
     figure = Figure(figsize=(8.0, 4.4), layout="constrained")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from PIL import Image
 
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import replacing
-from iconicity.indexer.images import decode, read_bytes, sha256_hex
+from iconicity.indexer.decoder import Decoder, shared
+from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.progress import Progress, no_progress
 
 SIZE = 320  # longest side in pixels
@@ -41,28 +42,38 @@ def make_thumbnails(
     for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    for i, (sha, reason) in enumerate(_run([(p, site, exif) for p in missing], workers), 1):
+    for i, (sha, reason) in enumerate(_run(missing, site, exif, workers), 1):
         progress("thumbnails", i, len(missing))
         if reason is not None:
             failed[sha] = reason
     return failed
 
 
-def _run(jobs: list[tuple[Picture, Path, bool]], workers: int) -> Iterator[tuple[str, str | None]]:
-    if workers == 0 or len(jobs) < _PARALLEL:
-        yield from map(_make, jobs)
+def _run(pictures: list[Picture], site: Path, exif: bool, workers: int) -> Iterator[tuple[str, str | None]]:
+    if workers == 0 or len(pictures) < _PARALLEL:
+        for picture in pictures:
+            yield _make(picture, site, exif, shared())
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs, chunksize=16)
+    mine, decoders = threading.local(), [Decoder() for _ in range(workers)]
+    idle = iter(decoders)
+
+    def start() -> None:
+        mine.decoder = next(idle)
+
+    try:
+        with ThreadPoolExecutor(workers, "thumbnails", start) as threads:  # Pillow works without Python's lock
+            yield from threads.map(lambda picture: _make(picture, site, exif, mine.decoder), pictures)
+    finally:
+        for decoder in decoders:
+            decoder.close()
 
 
-def _make(job: tuple[Picture, Path, bool]) -> tuple[str, str | None]:
-    picture, site, exif = job
+def _make(picture: Picture, site: Path, exif: bool, decoder: Decoder) -> tuple[str, str | None]:
     try:
         data = read_bytes(Path(picture.path))
         if sha256_hex(data) != picture.sha256:
             return picture.sha256, "the file has changed since it was scored"
-        image = decode(data, picture.path, exif)
+        image = decoder.decode(data, picture.path, exif)
     except ImageError as e:
         return picture.sha256, e.reason
     image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
