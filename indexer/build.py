@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
 from iconicity.indexer.files import LOCK, lock
@@ -35,6 +36,7 @@ def build_index(
     vectors: str = "float32",
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
@@ -42,7 +44,8 @@ def build_index(
     ``concepts`` restricts it to some; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
     (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
-    function of the number of images). Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
+    function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded.
+    Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
     settings = _settings(encoders, grid, dedup_distance, exif, vectors)
@@ -62,7 +65,7 @@ def build_index(
             rows, cols = grid
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
-        builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, progress)
+        builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress)
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
             from iconicity.indexer.encoder_offline import WARNING
@@ -79,6 +82,7 @@ def add_references(
     concepts: Iterable[str] | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
@@ -95,7 +99,7 @@ def add_references(
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
         old = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in held.values()]
@@ -110,6 +114,7 @@ def remove_references(
     load: LoadEncoders | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Remove concepts or single references. Duplicates of what goes are revived and embedded.
@@ -125,7 +130,7 @@ def remove_references(
         if unknown:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         return builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
 

@@ -137,7 +137,7 @@ def index_build(
 @speed_options
 def index_add(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    **models: Any,
+    max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
@@ -150,7 +150,7 @@ def index_add(
     concepts = read_prompt_csv(prompt_csv, slug_col)
     report = add_references(
         refs, index, load=loader(models), concepts=concepts, progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers}),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
 
@@ -163,7 +163,7 @@ def index_add(
 @speed_options
 def index_remove(
     index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int | None, workers: int | None,
-    **models: Any,
+    max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
 
@@ -177,7 +177,7 @@ def index_remove(
         raise click.UsageError("name what to remove with --concept or --ref")
     report = remove_references(
         index, concepts=concepts, ref_ids=ref_ids, load=loader(models), progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers}),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
 

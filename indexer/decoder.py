@@ -63,9 +63,7 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def decode(
-        self, data: bytes, path: Path | str, exif: bool = True, max_pixels: int = MAX_PIXELS
-    ) -> Image.Image:
+    def decode(self, data: bytes, path: Path | str, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
         """What :func:`iconicity.indexer.decode.decode` does, there. Raises :class:`ImageError` also for a file that
         crashes the process or takes too long, :class:`IconicityError` when none can be started.
         """

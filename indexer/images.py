@@ -16,6 +16,7 @@ from iconicity.indexer.tar import read_member, split
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
+
 def concept_name(folder: str) -> str:
     """Concept of a folder name: stripped, spaces to ``_``, lower case, Unicode NFC.
 

@@ -43,6 +43,10 @@ class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return None if value in (None, "auto") else int(self._range.convert(value, param, ctx))
 
 
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(1), default=178_956_970, show_default=True,
+    help="Images with more are not decoded: a small file can claim any size.",
+)  # fmt: skip
 speed_options = options(
     click.option(
         "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
@@ -50,8 +54,9 @@ speed_options = options(
     ),
     click.option(
         "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
-        help="Processes that decode and preprocess; 0: none.",
+        help="Processes that decode and preprocess; 0: one small one that decodes.",
     ),
+    max_pixels_option,
 )  # fmt: skip
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 csv_options = options(
@@ -74,11 +79,11 @@ def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
 
 
 def speed(options: dict[str, int | None]) -> dict[str, Any]:
-    """--batch-size and --workers as the functions take them; auto workers depend on the number of images."""
+    """--batch-size, --workers and --max-pixels as the functions take them; auto workers depend on the number of images."""
     from iconicity.indexer.pipeline import default_workers
 
     workers = options["workers"]
-    return {"batch_size": options["batch_size"], "workers": default_workers if workers is None else workers}
+    return {**options, "workers": default_workers if workers is None else workers}
 
 
 def loader(models: dict[str, Any]) -> LoadEncoders:

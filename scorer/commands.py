@@ -15,6 +15,7 @@ from iconicity.indexer.options import (
     csv_options,
     index_option,
     loader,
+    max_pixels_option,
     model_options,
     progress_bar,
     read_prompt_csv,
@@ -95,7 +96,7 @@ def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, batch_size: int | None, workers: int | None, **models: Any,
+    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -134,7 +135,7 @@ def score_command(
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
-        device=models["device"], **speed({"batch_size": batch_size, "workers": workers}),
+        device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
 
@@ -144,8 +145,9 @@ def score_command(
 @index_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
 @click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
+@max_pixels_option
 @model_options
-def search_command(image: Path, index: Path, k: int, as_json: bool, **models: Any) -> int:
+def search_command(image: Path, index: Path, k: int, as_json: bool, max_pixels: int, **models: Any) -> int:
     """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
 
     \b
@@ -158,7 +160,7 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, **models: An
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
-    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory())
+    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory(), max_pixels)
     click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
     return 0
 

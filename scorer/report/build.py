@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 import plotly
 
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.images import read_concept_rows
@@ -47,6 +48,7 @@ def report(
     draws: int = 10_000,
     seed: int = 0,
     workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> Report:
     """Write a report of one results directory into a folder; nothing is embedded. ``out``/index.html opens it.
@@ -70,7 +72,7 @@ def report(
         for r in references.values():
             yield Picture(r.path, r.sha256)
 
-    done.problems = make_thumbnails(pictures(), out, bool(index.settings["exif"]), workers, progress)
+    done.problems = make_thumbnails(pictures(), out, bool(index.settings["exif"]), workers, max_pixels, progress)
     data = out / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, progress_bar
+from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, max_pixels_option, progress_bar
 from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
 
 
@@ -27,10 +27,12 @@ from iconicity.scorer.findings.commands import concept_col_option, results_argum
     type=click.IntRange(0),
     default=2,
     show_default=True,
-    help="Processes that make thumbnails of many images.",
+    help="Processes that decode for thumbnails of many images.",
 )
+@max_pixels_option
 def report_command(
-    results: Path, index: Path | None, out: Path, prompt_csv: Path | None, concept_col: str, vi_scope: str, seed: int, workers: int
+    results: Path, index: Path | None, out: Path, prompt_csv: Path | None, concept_col: str, vi_scope: str, seed: int, workers: int,
+    max_pixels: int,
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where; they open from a disk, without a network.
 
@@ -61,6 +63,7 @@ def report_command(
         vi_scope=vi_scope,
         seed=seed,
         workers=workers,
+        max_pixels=max_pixels,
         progress=progress_bar(),
     )
     for sha, reason in sorted(done.problems.items()):
@@ -92,8 +95,9 @@ def report_command(
 @click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
 @click.option("--index", type=DIRECTORY, help="Of evidence: the index directory.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
+@max_pixels_option
 def plot_command(
-    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, image: str | None, index: Path | None, seed: int
+    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, image: str | None, index: Path | None, seed: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Draw a figure for print: bars, recognition against independence, curves, a heat map, or an evidence plate.
 
@@ -112,7 +116,13 @@ def plot_command(
         model, _, relpath = (image or "").partition("/")
         if index is None or "/" not in relpath:
             raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
-        drawn = figures.evidence(open_study(list(results), figures.EVIDENCE_COLUMNS), open_index(index), model, relpath)
+        drawn = figures.evidence(
+            open_study(list(results), figures.EVIDENCE_COLUMNS),
+            open_index(index),
+            model,
+            relpath,
+            max_pixels=max_pixels,
+        )
     elif figure == "curves":
         drawn = figures.curves(sweep(open_study(list(results)), step=0.01, seed=seed), measure)
     else:

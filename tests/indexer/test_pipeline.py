@@ -137,7 +137,9 @@ def test_a_file_that_crashes_the_library_is_named_and_the_others_are_whole(
     ]
 
 
-def test_a_worker_that_cannot_start_is_an_error_that_says_so(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_start_is_an_error_that_says_so(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(workers, "_serve", os.abort)  # takes no arguments: the process ends at once
     with Loader(recipe, 1) as loader, pytest.raises(IconicityError, match="cannot be started"):
         list(loader.map([(0, Job(str(files[0])))]))
@@ -191,6 +193,6 @@ def alive(pid: int) -> bool:
 
 
 def test_few_images_are_not_worth_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, images, workers in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
+    for cores, images, expected in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
-        assert default_workers(images) == workers
+        assert default_workers(images) == expected
