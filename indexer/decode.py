@@ -25,7 +25,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
 MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
 CPU_SECONDS = 60.0  # of the processor, so that a busy machine refuses nothing
-_BYTES_A_PIXEL = 32  # decoder, file, upright and converted copies together
+_BYTES_A_PIXEL = 24  # decoder, file, upright and converted copies together
 _SPARE_BYTES = 512 << 20
 
 # What Pillow's decoders raise on hostile files. Nothing else is swallowed.
