@@ -153,10 +153,36 @@ def mutated(rng: Rng, files: dict[str, list[bytes]], kind: str) -> bytes:
     return mend_png(out) if out.startswith(_PNG) and rng.random() < 0.8 else out
 
 
+def chunk(name: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
+
+
+def png(width: int, height: int, data: bytes = b"", *before: bytes) -> bytes:
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(before) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def bmp_header() -> bytes:
+    data = bytearray(encoded(Image.new("RGB", (4, 4)), "BMP"))
+    data[18:26] = (100_000).to_bytes(4, "little") * 2
+    return bytes(data)
+
+
+def webp_header(width: int, height: int) -> bytes:
+    body = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + (width - 1).to_bytes(3, "little")
+    body += (height - 1).to_bytes(3, "little")
+    return b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body
+
+
+def lying_strip() -> bytes:
+    data = bytearray(encoded(Image.new("RGB", (16, 16)), "TIFF", compression="tiff_lzw"))
+    at = data.index((279).to_bytes(2, "little")) + 8
+    data[at : at + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    return bytes(data)
+
+
 def bombs() -> Iterator[tuple[str, str, bytes]]:
     """(format, what it is, bytes): small files that ask for much."""
-    from indexer.test_decoder import bmp_header, chunk, lying_strip, png, webp_header
-
     swelling = zlib.compress(b"a" * 100_000_000, 9)
     tiny = zlib.compress(bytes(72))
     for side in (20_000, 46_341, 65_536, 100_000):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fuzz.mutate import bmp_header, chunk, encoded, lying_strip, png, webp_header
 from PIL import Image
 from toys import draw, make_gen, make_refs, toy_encoders
 
@@ -17,21 +17,6 @@ from iconicity.indexer.decode import MAX_ASPECT, decode
 from iconicity.indexer.decoder import Decoder, shared
 from iconicity.indexer.errors import IconicityError, ImageError
 from iconicity.scorer.scoring import score
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big")
-
-
-def png(width: int, height: int, data: bytes = b"", *before: bytes) -> bytes:
-    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(before) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def blank(side: int) -> bytes:
@@ -72,18 +57,6 @@ def peak(decoder: Decoder) -> int:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) << 10
 
 
-def bmp_header() -> bytes:
-    data = bytearray(encoded(Image.new("RGB", (4, 4)), "BMP"))
-    data[18:26] = (100_000).to_bytes(4, "little") * 2
-    return bytes(data)
-
-
-def webp_header(width: int, height: int) -> bytes:
-    body = b"VP8X" + (10).to_bytes(4, "little") + bytes(4) + (width - 1).to_bytes(3, "little")
-    body += (height - 1).to_bytes(3, "little")
-    return b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body
-
-
 def test_text_chunks_that_swell_are_not_unpacked() -> None:
     swelling = zlib.compress(b"a" * 200_000_000, 9)
     data = png(8, 8, zlib.compress(bytes(72)), chunk(b"zTXt", b"k\0\0" + swelling))
@@ -119,13 +92,6 @@ def test_memory_is_bounded_by_what_the_pixels_can_need() -> None:
         decoder.decode(lying_strip(), "x")
     assert peak(decoder) < 1 << 30
     decoder.close()
-
-
-def lying_strip() -> bytes:
-    data = bytearray(encoded(Image.new("RGB", (16, 16)), "TIFF", compression="tiff_lzw"))
-    at = data.index((279).to_bytes(2, "little")) + 8
-    data[at : at + 4] = (0xFFFFFFF0).to_bytes(4, "little")
-    return bytes(data)
 
 
 def test_a_process_that_was_killed_from_outside_is_started_again() -> None:
