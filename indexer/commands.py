@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from iconicity.indexer.options import (
     DIRECTORY,
     csv_options,
     index_option,
+    links_option,
     loader,
     model_options,
     progress_bar,
@@ -22,6 +22,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
@@ -48,6 +49,7 @@ def index() -> None:
 )
 @index_option
 @csv_options
+@links_option
 @click.option(
     "--encoders",
     type=click.Choice(["paper", "offline"]),
@@ -100,7 +102,7 @@ def index_build(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None,
     dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
-    precision: str, vectors: str, **pace: int | None,
+    precision: str, vectors: str, follow_links: bool, **pace: int | None,
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -123,6 +125,7 @@ def index_build(
         dedup_distance=None if no_dedup else dedup_distance,
         exif=not no_exif,
         vectors=vectors,
+        follow_links=follow_links,
         progress=progress_bar(),
         **speed(pace),
     )
@@ -133,11 +136,12 @@ def index_build(
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="Folder with new files or concepts.")
 @index_option
 @csv_options
+@links_option
 @model_options
 @speed_options
 def index_add(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    max_pixels: int, **models: Any,
+    max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
@@ -149,7 +153,7 @@ def index_add(
 
     concepts = read_prompt_csv(prompt_csv, slug_col)
     report = add_references(
-        refs, index, load=loader(models), concepts=concepts, progress=progress_bar(),
+        refs, index, load=loader(models), concepts=concepts, follow_links=follow_links, progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
@@ -197,7 +201,7 @@ def index_info(index: Path, as_json: bool) -> int:
     facts = index_facts(index, concepts=False)
     if as_json or facts["counts"]["references"] <= LISTED:
         facts = index_facts(index)
-    click.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else info_text(facts))
+    echo(json_text(facts) if as_json else info_text(facts))
     return 0
 
 
@@ -214,24 +218,24 @@ def index_verify(index: Path) -> int:
 
     problems = verify_index(index, progress_bar())
     for problem in problems:
-        click.echo(problem, err=True)
+        echo_line(problem, err=True)
     if problems:
         raise IconicityError(
             f"{index}: {len(problems)} problems; restore it from a copy, or delete the folder and build it again"
         )
-    click.echo(f"{index}: whole")
+    echo_line(f"{index}: whole")
     return 0
 
 
 def _say_build(report: BuildReport, index: Path) -> int:
     code = say_skipped(report.skipped, report.notices)
     if not report.changed:
-        click.echo(f"{index}: nothing has changed, 0 images embedded")
+        echo_line(f"{index}: nothing has changed, 0 images embedded")
     else:
-        click.echo(
+        echo_line(
             f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.skipped)} skipped"
         )
-    click.echo(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
-    click.echo(f"index_id {report.index_id}")
+    echo_line(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
+    echo_line(f"index_id {report.index_id}")
     return code

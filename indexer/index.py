@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,9 +71,18 @@ def require_whole_versions(directory: Path, manifest: Mapping[str, Any]) -> None
             )
 
 
+def require_no_links(directory: Path) -> None:
+    """Raises :class:`IndexFormatError` for a link within an index: what is cleaned up there lies there."""
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
+                raise IndexFormatError(f"{folder}/{name}: a link; an index holds its files itself, copy them there")
+
+
 def open_index(path: Path | str) -> Index:
     """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
     directory = Path(path)
+    require_no_links(directory)
     manifest = read_manifest(directory)
     require_whole_versions(directory, manifest)
     store = ReferenceStore.open(directory, int(manifest["table_version"]))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from iconicity.indexer.say import echo_line, one_line
+
 if TYPE_CHECKING:
     from iconicity.indexer.builder import LoadEncoders, Skipped
     from iconicity.indexer.encoders import EncoderChoice
@@ -47,6 +49,9 @@ max_pixels_option = click.option(
     "--max-pixels", type=click.IntRange(1), default=178_956_970, show_default=True,
     help="Images with more are not decoded: a small file can claim any size.",
 )  # fmt: skip
+links_option = click.option(
+    "--follow-links", is_flag=True, help="Also read what links lead to outside of the folders named."
+)
 speed_options = options(
     click.option(
         "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
@@ -95,9 +100,9 @@ def loader(models: dict[str, Any]) -> LoadEncoders:
 
 def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
     for notice in notices:
-        click.echo(f"note: {notice}", err=True)
+        echo_line(f"note: {notice}", err=True)
     for s in skipped:
-        click.echo(f"skipped: {s.path}: {s.reason}", err=True)
+        echo_line(f"skipped: {s.path}: {s.reason}", err=True)
     return EXIT_SKIPPED if skipped else 0
 
 
@@ -109,7 +114,7 @@ def progress_bar() -> Progress:
 
     def update(what: str, done: int, total: int) -> None:
         if what not in bars:
-            bars[what] = tqdm(total=total, desc=what, unit="img", file=sys.stderr, disable=None)
+            bars[what] = tqdm(total=total, desc=one_line(what), unit="img", file=sys.stderr, disable=None)
         bars[what].update(done - bars[what].n)
         if done >= total:
             bars[what].close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from iconicity.indexer.options import (
     DIRECTORY,
     csv_options,
     index_option,
+    links_option,
     loader,
     max_pixels_option,
     model_options,
@@ -23,6 +23,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.scorer.scoring import ScoreReport
@@ -90,13 +91,14 @@ if TYPE_CHECKING:
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
 @click.option("--encoders", hidden=True)
 @csv_options
+@links_option
 @model_options
 @speed_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any,
+    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -117,7 +119,7 @@ def score_command(
         raise click.UsageError("--cache and --no-cache exclude each other")
     if scope == "concept" and (search != "exact" or settle):
         raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
-    generated = _generated(gen, gen_root, model)
+    generated = _generated(gen, gen_root, model, follow_links)
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.calibration import read_calibration
@@ -134,7 +136,7 @@ def score_command(
         search=search, settle=settle, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
-        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
+        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
         device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
@@ -161,7 +163,7 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, max_pixels: 
 
     opened = open_index(index)
     hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory(), max_pixels)
-    click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
+    echo(json_text(hits) if as_json else search_text(hits))
     return 0
 
 
@@ -193,7 +195,7 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
 
     held = VectorCache(directory or default_directory())
     facts = held.info()
-    click.echo(json.dumps(facts, indent=1) if as_json else cache_text(str(held.path), facts))
+    echo(json_text(facts) if as_json else cache_text(str(held.path), facts))
     return 0
 
 
@@ -210,12 +212,14 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
     from iconicity.scorer.cache import VectorCache, default_directory
 
     held = VectorCache(directory or default_directory())
-    click.echo(f"{held.path}: {held.clear(older_than)} vectors forgotten")
+    echo_line(f"{held.path}: {held.clear(older_than)} vectors forgotten")
     return 0
 
 
-def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> dict[str, Path]:
+def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Path]:
     """Model name -> folder, from --gen NAME=DIR, --gen DIR --model NAME, and --gen-root."""
+    from iconicity.indexer.images import LEADS_OUT, Inside, is_text, shown
+
     if not gen and gen_root is None:
         raise click.UsageError("name the generated images: --gen NAME=DIR, or --gen-root DIR")
     if model and (len(gen) != 1 or "=" in gen[0] or gen_root):
@@ -229,8 +233,12 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
     if gen_root is not None:
         if not gen_root.is_dir():
             raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")
-        pairs += [(p.name, p) for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    from iconicity.indexer.images import is_text
+        folders = [p for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        stays = Inside(gen_root, follow_links)
+        for p in folders:
+            if not stays(p.name):
+                raise IconicityError(f"{shown(p)}: {LEADS_OUT}")
+        pairs += [(p.name, p) for p in folders]
 
     names = [n for n, _ in pairs]
     for name in names:
@@ -243,8 +251,8 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
 
 def _say_score(report: ScoreReport) -> int:
     code = say_skipped(report.skipped, report.notices)
-    click.echo(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
-    click.echo(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
+    echo_line(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
+    echo_line(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
     for path in report.files:
-        click.echo(str(path))
+        echo_line(str(path))
     return code

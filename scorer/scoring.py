@@ -96,6 +96,7 @@ def score(
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
     device: str = "cpu",
     out_csv: Path | None = None,
     out_meta: Path | None = None,
@@ -110,7 +111,8 @@ def score(
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` restricts the run; rows of others
     stay. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
-    processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped. Raises :class:`SettingsError` when ``out`` or the index was
+    processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
+    named unless ``follow_links``. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
@@ -124,7 +126,9 @@ def score(
         report.notices.append(WARNING)
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
-    work = {m: choose(m, path, counts, only, scope == "all", k_gen) for m, path in sorted(generated.items())}
+    work = {
+        m: choose(m, path, counts, only, scope == "all", k_gen, follow_links) for m, path in sorted(generated.items())
+    }
     for chosen in work.values():
         report.skipped += chosen.skipped
         report.notices += chosen.notices

@@ -15,7 +15,7 @@ import plotly
 
 from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import write_atomically
+from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.images import read_concept_rows
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
@@ -82,8 +82,8 @@ def report(
         write_atomically(data / f"concept_{c}.js", _script(f"concept_{c}", part))
     site = resources.files("iconicity.scorer.report") / "site"
     for name in _ASSETS:
-        (out / name).write_bytes((site / name).read_bytes())
-    shutil.copyfile(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", out / "plotly.min.js")
+        _put(out / name, (site / name).read_bytes())
+    _put(out / "plotly.min.js", (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes())
     template = jinja2.Environment(autoescape=True).from_string((site / "index.html.j2").read_text(encoding="utf-8"))
     write_atomically(done.page, template.render(title=results.name or "results"))
     return done
@@ -100,6 +100,11 @@ def _claim(out: Path) -> None:
         raise InputError(f"{out}: holds something that is no report; name a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()
+
+
+def _put(path: Path, data: bytes) -> None:
+    with replacing(path) as tmp:  # a link that lies there is replaced, not followed
+        tmp.write_bytes(data)
 
 
 def _script(name: str, value: Any) -> str:

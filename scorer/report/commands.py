@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, max_pixels_option, progress_bar
+from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
 
 
@@ -67,9 +68,9 @@ def report_command(
         progress=progress_bar(),
     )
     for sha, reason in sorted(done.problems.items()):
-        click.echo(f"no picture: {sha[:12]}: {reason}", err=True)
-    click.echo(f"{done.images} images of {done.concepts} concepts")
-    click.echo(str(done.page))
+        echo_line(f"no picture: {sha[:12]}: {reason}", err=True)
+    echo_line(f"{done.images} images of {done.concepts} concepts")
+    echo_line(str(done.page))
     return EXIT_SKIPPED if done.problems else 0
 
 
@@ -130,5 +131,5 @@ def plot_command(
         draw = {"bars": figures.bars, "recognition": figures.recognition}
         drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
     for path in out:
-        click.echo(str(figures.save(drawn, path)))
+        echo_line(str(figures.save(drawn, path)))
     return 0
