@@ -119,7 +119,7 @@ def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bo
                 if entry.name.startswith("."):
                     continue
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                if suffix in SUFFIXES and not entry.is_dir():
+                if suffix in SUFFIXES and not _is_folder(entry):
                     if not stays(f"{folder.name}/{entry.name}"):
                         linked.append((concept, folder / entry.name))
                     elif is_text(entry.name):
@@ -131,6 +131,13 @@ def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bo
         folders.append(ConceptFolder(concept, folder, tuple(names)))
     folders.sort(key=lambda f: f.concept)
     return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed), tuple(linked))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle; reading it says so
+        return False
 
 
 def has_images(folder: Path) -> bool:
