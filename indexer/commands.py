@@ -99,8 +99,8 @@ def index() -> None:
 )
 @speed_options
 def index_build(
-    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None,
-    dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
+    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
+    dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
     precision: str, vectors: str, follow_links: bool, **pace: int | None,
 ) -> int:  # fmt: skip
@@ -114,7 +114,17 @@ def index_build(
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 
     choice = EncoderChoice(
-        encoders, clip_model, dino_model, dino_weights, dino_image_size, pool, device, patch_mode, precision
+        encoders,
+        clip_model,
+        dino_model,
+        dino_weights,
+        dino_image_size,
+        pool,
+        device,
+        patch_mode,
+        precision,
+        clip_revision,
+        dino_revision,
     )
     report = build_index(
         refs,

@@ -70,7 +70,11 @@ csv_options = options(
 )
 model_options = options(
     click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),
+    click.option(
+        "--clip-revision", help="Of the hub id: a commit, tag or branch.  [default: the index's, or the newest]"
+    ),
     click.option("--dino-model", help="Patch encoder: any timm model name."),
+    click.option("--dino-revision", help="Of its hub repository.  [default: the index's, or the newest]"),
     click.option("--dino-weights", help="Its weights: a local safetensors file."),
     click.option("--dino-image-size", type=click.IntRange(1), help="Its input size in pixels."),
     device_option,

@@ -127,7 +127,10 @@ def score_command(
 
     opened = open_index(index)
     load = loader(models)
-    if any(models[k] is not None for k in ("clip_model", "dino_model", "dino_weights", "dino_image_size")):
+    if any(
+        models[k] is not None
+        for k in ("clip_model", "clip_revision", "dino_model", "dino_revision", "dino_weights", "dino_image_size")
+    ):
         loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
         load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
