@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim bench-large bench-report screenshot clean
+.PHONY: setup demo test lint sim bench-large bench-report screenshot fuzz clean
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,10 @@ bench-report: setup
 # The README's picture, taken of the demo's report by Chromium.
 screenshot: demo
 	$(BIN)/python tests/scorer/report/screenshot.py iconicity-demo/report docs/report.png
+
+# 24 000 spoiled image files of every accepted format, at most 20 minutes; docs/security.md shows its table.
+fuzz: setup
+	PYTHONPATH=tests $(BIN)/python -m fuzz.fuzz
 
 clean:
 	rm -rf $(VENV) .typing build dist *.egg-info

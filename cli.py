@@ -13,6 +13,7 @@ import click
 from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar
+from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.bench.commands import bench
 from iconicity.scorer.commands import cache, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
@@ -44,7 +45,7 @@ def demo_command(out: Path) -> int:
     """
     from iconicity.data.demo import run_demo
 
-    click.echo(run_demo(out, progress_bar()))
+    echo(run_demo(out, progress_bar()))
     return 0
 
 
@@ -87,20 +88,21 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as e:
+        vars(e)["message"] = one_line(e.message)
         e.show()
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt, SystemExit) as e:
-        click.echo("stopped; run the same command again to go on", err=True)
+        echo_line("stopped; run the same command again to go on", err=True)
         code = e.code if isinstance(e, SystemExit) else 130
     except IconicityError as e:
-        click.echo(f"error: {e}", err=True)
+        echo_line(f"error: {e}", err=True)
         code = 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as e:
         name = e.filename if e.filename is not None else "a file"
-        click.echo(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
+        echo_line(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
         code = 1
     sys.exit(code)
 

@@ -7,11 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
-from iconicity.indexer.images import Discovery, concept_name, discover, has_images, read_bytes, sha256_hex, shown
-from iconicity.indexer.index import require_whole_files
+from iconicity.indexer.images import (
+    LEADS_OUT,
+    Discovery,
+    concept_name,
+    discover,
+    has_images,
+    read_bytes,
+    sha256_hex,
+    shown,
+)
+from iconicity.indexer.index import require_no_links, require_whole_files
 from iconicity.indexer.manifest import (
     MANIFEST,
     encoder_specs,
@@ -35,6 +45,8 @@ def build_index(
     vectors: str = "float32",
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
@@ -42,17 +54,21 @@ def build_index(
     ``concepts`` restricts it to some; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
     (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
-    function of the number of images). Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
+    function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
+    Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
     settings = _settings(encoders, grid, dedup_distance, exif, vectors)
-    found = discover(refs, concepts)
+    found = discover(refs, concepts, follow_links)
     candidates = _candidates(found)
     if not candidates:
+        if found.linked:
+            raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
         where = "images lie directly in it; name the folder above" if has_images(refs) else "no images in its folders"
         raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
     _require_room(index)
     with lock(index, "building this index"):
+        require_no_links(index)
         ReferenceStore.sweep(index)
         held = manifest_or_none(index)
         if held is not None:
@@ -63,13 +79,13 @@ def build_index(
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
         _require_whole_rows(store, held)
-        builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, progress)
+        builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress)
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
             from iconicity.indexer.encoder_offline import WARNING
 
             builder.report.notices.append(WARNING)
-        return builder.run(candidates, _unnamed(found))
+        return builder.run(candidates, _unusable(found))
 
 
 def add_references(
@@ -80,13 +96,15 @@ def add_references(
     concepts: Iterable[str] | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
 
     Raises :class:`InputError` when a file's name is in the index with other bytes.
     """
-    found = discover(refs, concepts)
+    found = discover(refs, concepts, follow_links)
     with lock(index, "building this index"):
         store, skipped = _open_for_change(index)
         held = store.references()
@@ -96,11 +114,11 @@ def add_references(
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
         old = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in held.values()]
-        return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *_unnamed(found)])
+        return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *_unusable(found)])
 
 
 def remove_references(
@@ -111,6 +129,7 @@ def remove_references(
     load: LoadEncoders | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Remove concepts or single references. Duplicates of what goes are revived and embedded.
@@ -128,7 +147,7 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         return builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
 
@@ -183,6 +202,7 @@ def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, A
 
 
 def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
+    require_no_links(index)
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
     ReferenceStore.sweep(index)
@@ -211,8 +231,8 @@ def _candidates(found: Discovery) -> list[Candidate]:
     ]
 
 
-def _unnamed(found: Discovery) -> list[Skipped]:
-    return [Skipped(shown(path), concept, "file name is not UTF-8; rename it") for concept, path in found.unnamed]
+def _unusable(found: Discovery) -> list[Skipped]:
+    return [Skipped(shown(path), concept, reason) for concept, path, reason in found.unusable()]
 
 
 def _notices(found: Discovery, concepts: Iterable[str] | None) -> list[str]:

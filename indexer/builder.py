@@ -89,6 +89,7 @@ class Builder:
         load: LoadEncoders,
         batch_size: int | None,
         workers: int | Callable[[int], int],
+        max_pixels: int,
         progress: Progress,
     ) -> None:
         self.report = BuildReport()
@@ -105,6 +106,7 @@ class Builder:
         self._load = load
         self._batch_size = batch_size
         self._workers = workers
+        self._max_pixels = max_pixels
         self._progress = progress
         self._encoders: Encoders | None = None
         self._wanted: dict[str, Reference] = {}
@@ -151,7 +153,7 @@ class Builder:
 
     def _recipe(self) -> Recipe:
         rows, cols = self._store.settings["grid"]
-        return Recipe.of(self._get_encoders(), (rows, cols), self._store.settings["exif"])
+        return Recipe.of(self._get_encoders(), (rows, cols), self._store.settings["exif"], self._max_pixels)
 
     def _jobs(self, ordered: Sequence[Candidate]) -> Iterator[tuple[tuple[Candidate, Seen], Job | None]]:
         """Files whose bytes the index knows need no job. A first build does not hash first: every file is new."""

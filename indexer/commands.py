@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from iconicity.indexer.options import (
     EXIT_SKIPPED,
     csv_options,
     index_option,
+    links_option,
     loader,
     model_options,
     progress_bar,
@@ -23,6 +23,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
@@ -49,6 +50,7 @@ def index() -> None:
 )
 @index_option
 @csv_options
+@links_option
 @click.option(
     "--encoders",
     type=click.Choice(["paper", "offline"]),
@@ -98,10 +100,10 @@ def index() -> None:
 )
 @speed_options
 def index_build(
-    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None,
-    dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
+    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
+    dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
-    precision: str, vectors: str, **pace: int | None,
+    precision: str, vectors: str, follow_links: bool, **pace: int | None,
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -113,7 +115,17 @@ def index_build(
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 
     choice = EncoderChoice(
-        encoders, clip_model, dino_model, dino_weights, dino_image_size, pool, device, patch_mode, precision
+        encoders,
+        clip_model,
+        dino_model,
+        dino_weights,
+        dino_image_size,
+        pool,
+        device,
+        patch_mode,
+        precision,
+        clip_revision,
+        dino_revision,
     )
     report = build_index(
         refs,
@@ -124,6 +136,7 @@ def index_build(
         dedup_distance=None if no_dedup else dedup_distance,
         exif=not no_exif,
         vectors=vectors,
+        follow_links=follow_links,
         progress=progress_bar(),
         **speed(pace),
     )
@@ -134,11 +147,12 @@ def index_build(
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="Folder with new files or concepts.")
 @index_option
 @csv_options
+@links_option
 @model_options
 @speed_options
 def index_add(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    **models: Any,
+    max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
@@ -150,8 +164,8 @@ def index_add(
 
     concepts = read_prompt_csv(prompt_csv, slug_col)
     report = add_references(
-        refs, index, load=loader(models), concepts=concepts, progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers}),
+        refs, index, load=loader(models), concepts=concepts, follow_links=follow_links, progress=progress_bar(),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
 
@@ -164,7 +178,7 @@ def index_add(
 @speed_options
 def index_remove(
     index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int | None, workers: int | None,
-    **models: Any,
+    max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
 
@@ -178,7 +192,7 @@ def index_remove(
         raise click.UsageError("name what to remove with --concept or --ref")
     report = remove_references(
         index, concepts=concepts, ref_ids=ref_ids, load=loader(models), progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers}),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
 
@@ -198,7 +212,7 @@ def index_info(index: Path, as_json: bool) -> int:
     facts = index_facts(index, concepts=False)
     if as_json or facts["counts"]["references"] <= LISTED:
         facts = index_facts(index)
-    click.echo(json.dumps(facts, indent=1, ensure_ascii=False) if as_json else info_text(facts))
+    echo(json_text(facts) if as_json else info_text(facts))
     return 0
 
 
@@ -216,10 +230,10 @@ def index_verify(index: Path, deep: bool) -> int:
 
     problems = verify_index(index, progress_bar(), deep=deep)
     for problem in problems:
-        click.echo(problem, err=True)
+        echo_line(problem, err=True)
     if problems:
         raise IconicityError(f"{index}: {len(problems)} problems; {mending(index)}")
-    click.echo(f"{index}: whole")
+    echo_line(f"{index}: whole")
     return 0
 
 
@@ -227,7 +241,9 @@ def index_verify(index: Path, deep: bool) -> int:
 @index_option
 @model_options
 @speed_options
-def index_repair(index: Path, batch_size: int | None, workers: int | None, **models: Any) -> int:
+def index_repair(
+    index: Path, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any
+) -> int:  # fmt: skip
     """Mend a damaged index: keep what is right, embed the rest again from its files, say what is lost.
 
     \b
@@ -237,34 +253,37 @@ def index_repair(index: Path, batch_size: int | None, workers: int | None, **mod
     from iconicity.indexer.repair import repair_index
 
     repair = repair_index(
-        index, loader(models), progress=progress_bar(), **speed({"batch_size": batch_size, "workers": workers})
+        index,
+        loader(models),
+        progress=progress_bar(),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )
     for line in repair.done:
-        click.echo(line)
+        echo_line(line)
     for line in repair.lost:
-        click.echo(f"lost: {line}", err=True)
+        echo_line(f"lost: {line}", err=True)
     if repair.unfinished:
-        click.echo(
+        echo_line(
             f"{index}: its build did not finish; run the same 'iconicity index build' again, what is written is kept"
         )
     elif repair.lost:
-        click.echo(
+        echo_line(
             f"{index}: {len(repair.lost)} lost; 'iconicity index build' brings back what the folder of references has"
         )
     else:
-        click.echo(f"{index}: whole")
+        echo_line(f"{index}: whole")
     return EXIT_SKIPPED if repair.lost else 0
 
 
 def _say_build(report: BuildReport, index: Path) -> int:
     code = say_skipped(report.skipped, report.notices)
     if not report.changed:
-        click.echo(f"{index}: nothing has changed, 0 images embedded")
+        echo_line(f"{index}: nothing has changed, 0 images embedded")
     else:
-        click.echo(
+        echo_line(
             f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.skipped)} skipped"
         )
-    click.echo(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
-    click.echo(f"index_id {report.index_id}")
+    echo_line(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
+    echo_line(f"index_id {report.index_id}")
     return code

@@ -16,7 +16,7 @@ from iconicity.indexer.encoders import (
     to_device,
     unit_rows,
 )
-from iconicity.indexer.errors import ModelUnavailableError
+from iconicity.indexer.errors import InputError, ModelUnavailableError
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,9 @@ class ClipPreprocess:
 class ClipEncoder:
     """``CLIPModel.get_image_features`` of an image, normalised."""
 
-    def __init__(self, model: Any, processor: Any, source: str, device: str, precision: str = "fp32") -> None:
+    def __init__(
+        self, model: Any, processor: Any, source: dict[str, Any], device: str, precision: str = "fp32"
+    ) -> None:
         import torch
 
         vision = model.config.vision_config
@@ -56,7 +58,7 @@ class ClipEncoder:
             pool="projection",
             dim=int(model.config.projection_dim),
             precision=precision,
-            source={"model": source},
+            source=source,
         )
         self.device = device
         self.preprocess = ClipPreprocess(processor)
@@ -90,13 +92,14 @@ def _preprocess_facts(processor: Any) -> dict[str, Any]:
     }
 
 
-def load(model: str, device: str = "cpu", precision: str = "fp32") -> ClipEncoder:
-    """Load a CLIP from a folder or a hub id.
+def load(model: str, device: str = "cpu", precision: str = "fp32", revision: str | None = None) -> ClipEncoder:
+    """Load a CLIP from a folder or a hub id, there at a ``revision`` (None: the default branch).
+
+    Nothing that comes with the weights is run: safetensors are preferred, and a pickle is read as tensors alone.
 
     A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
     :class:`ModelUnavailableError` naming the model, the cause and the ways on.
     """
-    from safetensors import SafetensorError
     from transformers import CLIPImageProcessor, CLIPModel
     from transformers.utils import logging
 
@@ -104,10 +107,12 @@ def load(model: str, device: str = "cpu", precision: str = "fp32") -> ClipEncode
     logging.disable_progress_bar()
     folder = Path(model).expanduser()
     local = folder.is_dir()
-    source = model
+    source: dict[str, Any] = {"model": model}
     if local:
+        if revision is not None:
+            raise InputError(f"--clip-revision {revision}: {model} is a folder; revisions are of hub ids")
         folder = folder.resolve()
-        source = str(folder)
+        source = {"model": str(folder)}
         if (folder / "0_CLIPModel" / "config.json").is_file():
             folder = folder / "0_CLIPModel"
         if not (folder / "config.json").is_file():
@@ -116,20 +121,26 @@ def load(model: str, device: str = "cpu", precision: str = "fp32") -> ClipEncode
         raise ModelUnavailableError(
             f"{model}: no such folder, and not a hub id like openai/clip-vit-base-patch16; {WAYS_ON}"
         )
-    elif not hub.is_cached(model, "config.json"):
-        hub.require_reachable(model, "config.json", WAYS_ON)
+    elif hub.cached_commit(model, "config.json", revision) is None:
+        hub.require_reachable(model, "config.json", revision, WAYS_ON)
     try:
         where = str(folder) if local else model
-        loaded, info = CLIPModel.from_pretrained(where, output_loading_info=True, dtype="float32")
-        processor = CLIPImageProcessor.from_pretrained(where)
-    except (OSError, ValueError, RuntimeError, KeyError, AttributeError, TypeError, SafetensorError) as e:
-        cause = " ".join(str(e).split())[:200]
-        raise ModelUnavailableError(f"{model}: cannot be loaded as a CLIP model ({cause}); {WAYS_ON}") from e
-    missing = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
-    if missing:
+        safe: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
+        loaded, info = CLIPModel.from_pretrained(
+            where, output_loading_info=True, dtype="float32", weights_only=True, ignore_mismatched_sizes=True,
+            attn_implementation="sdpa", **safe,
+        )  # fmt: skip
+        processor = CLIPImageProcessor.from_pretrained(where, **safe)
+    except Exception as e:  # a folder or a hub may hold anything, and then the library raises anything
         raise ModelUnavailableError(
-            f"{model}: the checkpoint lacks or misshapes {len(missing)} tensors of its model, first {missing[0]}"
-        )
+            f"{model}: cannot be loaded as a CLIP model ({hub.cause_of(e, 200)}); {WAYS_ON}"
+        ) from None
+    # position_ids: numbers 0, 1, 2 ... that older versions of the library stored
+    extra = [k for k in info["unexpected_keys"] if not k.endswith("position_ids")]
+    misshapen = [k if isinstance(k, str) else str(k[0]) for k in info["mismatched_keys"]]
+    hub.require_fit(model, set(info["missing_keys"]) - set(misshapen), extra, misshapen, WAYS_ON)
+    if not local:
+        source["revision"] = hub.cached_commit(model, "config.json", revision)
     if "torchvision" not in type(processor).__mro__[1].__name__.lower():
         raise ModelUnavailableError(
             f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"

@@ -20,6 +20,9 @@ WAYS_ON = (
 )
 
 
+_FILE = "model.safetensors"
+
+
 class TimmEncoder:
     """``forward_features`` of a timm model, its tokens averaged as ``pool`` says, normalised.
 
@@ -98,24 +101,37 @@ def token_map(features: torch.Tensor, prefix: int) -> torch.Tensor:
 
 
 def load(
-    name: str, weights: str | None, image_size: int | None, pool: str, device: str = "cpu", precision: str = "fp32"
+    name: str,
+    weights: str | None,
+    image_size: int | None,
+    pool: str,
+    device: str = "cpu",
+    precision: str = "fp32",
+    revision: str | None = None,
 ) -> TimmEncoder:
     """Load a timm model with hub weights, or with those of a local safetensors file.
 
-    ``image_size`` sets the model's and the transform's input size in pixels. Raises
+    ``image_size`` sets the model's and the transform's input size in pixels, ``revision`` the hub's (None: the
+    default branch). Raises
     :class:`ModelUnavailableError` naming the model, the cause and the ways on.
     """
     import timm
 
-    if weights is None:
-        _require_pretrained(name)
-    sized = {"img_size": image_size} if image_size else {}
+    if weights is not None and revision is not None:
+        raise InputError(f"--dino-revision {revision}: {weights} is a file; revisions are of a hub's models")
+    if not timm.is_model(name.split(".")[0]):
+        raise ModelUnavailableError(f"{name}: timm has no such model; list them with timm.list_models()")
+    repo = _require_pretrained(name, revision) if weights is None else None
+    options: dict[str, Any] = {"img_size": image_size} if image_size else {}
+    if repo is not None and revision is not None:
+        options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{repo}@{revision}"}
     try:
-        model = timm.create_model(name, pretrained=weights is None, num_classes=0, **sized)
-    except (RuntimeError, ValueError, TypeError, AssertionError, OSError) as e:
-        cause = " ".join(str(e).split())[:200]
-        raise ModelUnavailableError(f"{name}: cannot be made by timm ({cause}); {WAYS_ON}") from e
+        model = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
+    except Exception as e:  # a hub may hold anything, and then the library raises anything
+        raise ModelUnavailableError(f"{name}: cannot be made by timm ({hub.cause_of(e, 200)}); {WAYS_ON}") from None
     source: dict[str, Any] = {"model": name, "image_size": image_size, "weights": None}
+    if repo is not None:
+        source["revision"] = hub.cached_commit(repo, _FILE, revision)
     if weights is not None:
         path = Path(weights).expanduser().resolve()
         _load_weights(model, path)
@@ -123,19 +139,21 @@ def load(
     return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device, precision)
 
 
-def _require_pretrained(name: str) -> None:
+def _require_pretrained(name: str, revision: str | None) -> str | None:
+    """The hub repository timm takes a model from, None where it is another address. Raises :class:`ModelUnavailableError`."""
     import timm
 
-    if not timm.is_model(name.split(".")[0]):
-        raise ModelUnavailableError(f"{name}: timm has no such model; list them with timm.list_models()")
     config = timm.get_pretrained_cfg(name)
     repo = getattr(config, "hf_hub_id", None)
     if repo is None and not getattr(config, "url", None):
         raise ModelUnavailableError(
             f"{name}: timm has no weights for it; give a file with --dino-weights FILE.safetensors"
         )
-    if repo is not None and not hub.is_cached(repo, "model.safetensors"):
-        hub.require_reachable(repo, "model.safetensors", WAYS_ON)
+    if repo is None and revision is not None:
+        raise InputError(f"--dino-revision {revision}: timm takes {name} from an address without revisions")
+    if repo is not None and hub.cached_commit(repo, _FILE, revision) is None:
+        hub.require_reachable(repo, _FILE, revision, WAYS_ON)
+    return repo
 
 
 def _load_weights(model: Any, path: Path) -> None:
@@ -146,20 +164,37 @@ def _load_weights(model: Any, path: Path) -> None:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise ModelUnavailableError(
-            f"{path}: not a readable safetensors file ({e}); give one with --dino-weights"
-        ) from e
+            f"{path}: not a readable safetensors file ({_what_else(path) or hub.cause_of(e)}); give one with --dino-weights"
+        ) from None
     # timm's own filter renames keys and resamples the position grid to the input size.
     filter_fn = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     head = str((model.pretrained_cfg or {}).get("classifier") or "head")
-    try:
-        if filter_fn is not None:
+    if filter_fn is not None:
+        try:
             state = filter_fn(state, model)
-        state = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
-        result = model.load_state_dict(state, strict=False)
-    except (RuntimeError, KeyError, ValueError) as e:
-        raise ModelUnavailableError(f"{path}: tensors do not fit the model ({' '.join(str(e).split())[:200]})") from e
-    if result.missing_keys or result.unexpected_keys:
-        raise ModelUnavailableError(
-            f"{path}: does not fit the model: {len(result.missing_keys)} tensors missing {sorted(result.missing_keys)[:3]}, "
-            f"{len(result.unexpected_keys)} unknown {sorted(result.unexpected_keys)[:3]}; name its architecture with --dino-model"
-        )
+        except Exception as e:  # made for timm's own files, it raises anything
+            raise ModelUnavailableError(f"{path}: tensors do not fit the model ({hub.cause_of(e, 200)})") from None
+    state = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
+    own = model.state_dict()
+    misshapen = [
+        f"{k} {tuple(v.shape)}, not {tuple(own[k].shape)}"
+        for k, v in state.items()
+        if k in own and v.shape != own[k].shape
+    ]
+    hub.require_fit(
+        path, own.keys() - state.keys(), state.keys() - own.keys(), misshapen, "name its architecture with --dino-model"
+    )
+    model.load_state_dict(state)
+
+
+def _what_else(path: Path) -> str | None:
+    """What a file of weights is that may run code when it is loaded: such files are not loaded at all."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as f:
+        head = f.read(2)
+    kinds = {
+        b"PK": "a PyTorch or TorchScript archive, which can run code when it is loaded",
+        b"\x80": "a pickle, which can run code when it is loaded",
+    }
+    return kinds.get(head, kinds.get(head[:1]))

@@ -170,6 +170,8 @@ class EncoderChoice:
     device: str = "auto"
     patch_mode: str = "crop"
     precision: str = "fp32"
+    clip_revision: str | None = None  # of a hub's repository: a commit, tag or branch
+    dino_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,15 +198,22 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
     pool = "token" if choice.patch_mode == "token" else choice.pool
     if choice.encoders == "offline":
         given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
+        given += [choice.clip_revision, choice.dino_revision]
         if any(v is not None for v in given):
             raise InputError(
-                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-model and --dino-* out"
+                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* out"
             )
         both = encoder_offline.load(choice.pool, device, choice.precision)
         return Encoders(both, encoder_offline.load(pool, device, choice.precision) if pool == "token" else both)
-    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision)
+    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision, choice.clip_revision)
     dino = encoder_timm.load(
-        choice.dino_model or PAPER_DINO, choice.dino_weights, choice.dino_image_size, pool, device, choice.precision
+        choice.dino_model or PAPER_DINO,
+        choice.dino_weights,
+        choice.dino_image_size,
+        pool,
+        device,
+        choice.precision,
+        choice.dino_revision,
     )
     return Encoders(clip, dino)
 
@@ -231,6 +240,9 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
             override.device,
             mode,
             dino.precision,
+            override.clip_revision or (None if override.clip_model else clip.source.get("revision")),
+            override.dino_revision
+            or (None if override.dino_model or override.dino_weights else dino.source.get("revision")),
         )
     loaded = load_encoders(choice)
     for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):

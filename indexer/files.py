@@ -147,7 +147,7 @@ def lock(directory: Path, doing: str) -> Iterator[None]:
     if not directory.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
         fsync(directory.parent)
-    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # its target would be cut to nothing
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,34 +1,23 @@
-"""Find image files in concept folders and read them, the same way on both sides."""
+"""Find image files in concept folders and read their bytes, the same way on both sides."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import os
 import stat
-import struct
 import unicodedata
-import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-
+from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.tar import read_member, split
 
+LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
+MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
-
-# What Pillow's decoders raise on hostile files. Nothing else is swallowed.
-_DECODE_ERRORS: tuple[type[Exception], ...] = (
-    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError,
-    MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 def concept_name(folder: str) -> str:
@@ -57,15 +46,46 @@ class Discovery:
     folders: tuple[ConceptFolder, ...]
     ignored: tuple[Path, ...] = field(default=())  # other suffixes, nested folders
     unnamed: tuple[tuple[str, Path], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
+    linked: tuple[tuple[str, Path], ...] = field(default=())  # (concept, link that leads out of the root)
 
     def concept_set(self) -> set[str]:
         return {f.concept for f in self.folders}
 
+    def unusable(self) -> list[tuple[str, Path, str]]:
+        """(concept, path, reason) of what cannot be used by its name or place."""
+        return [
+            *((c, p, "file name is not UTF-8; rename it") for c, p in self.unnamed),
+            *((c, p, LEADS_OUT) for c, p in self.linked),
+        ]
 
-def discover(root: Path, concepts: Iterable[str] | None = None) -> Discovery:
+
+class Inside:
+    """Whether a path below a root leads to a place below it, links followed; each folder is looked at once."""
+
+    def __init__(self, root: Path, follow_links: bool = False) -> None:
+        self._base = f"{root}/"
+        self._real = os.path.realpath(root)
+        self._folders: dict[str, bool] = {}
+        self._follow_links = follow_links  # then every path does
+
+    def __call__(self, name: str) -> bool:
+        if self._follow_links:
+            return True
+        folder = name.rpartition("/")[0]
+        if folder not in self._folders:
+            self._folders[folder] = self._leads_inside(folder)
+        if not os.path.islink(self._base + name):  # noqa: PTH114
+            return self._folders[folder]
+        return self._leads_inside(name)
+
+    def _leads_inside(self, name: str) -> bool:
+        return Path(os.path.realpath(self._base + name)).is_relative_to(self._real)
+
+
+def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Discovery:
     """List ``root/<concept>/*`` with an image suffix; hidden files are ignored, nothing is opened.
 
-    Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
+    Links that lead out of ``root`` are listed apart, unless ``follow_links``. Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
     """
     if not is_text(str(root)):
         raise InputError(f"{shown(root)}: its name is not UTF-8, so that no result could name its files; rename it")
@@ -78,6 +98,8 @@ def discover(root: Path, concepts: Iterable[str] | None = None) -> Discovery:
     folders: list[ConceptFolder] = []
     ignored: list[Path] = []
     unnamed: list[tuple[str, Path]] = []
+    linked: list[tuple[str, Path]] = []
+    stays = Inside(root, follow_links)
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
         concept = concept_name(folder.name)
         if not is_text(folder.name) or not concept:
@@ -88,14 +110,19 @@ def discover(root: Path, concepts: Iterable[str] | None = None) -> Discovery:
         seen[concept] = folder
         if wanted is not None and concept not in wanted:
             continue
+        if not stays(folder.name):
+            linked.append((concept, folder))
+            continue
         names: list[str] = []
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda e: e.name):
                 if entry.name.startswith("."):
                     continue
                 suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                if suffix in SUFFIXES and not entry.is_dir():
-                    if is_text(entry.name):
+                if suffix in SUFFIXES and not _is_folder(entry):
+                    if not stays(f"{folder.name}/{entry.name}"):
+                        linked.append((concept, folder / entry.name))
+                    elif is_text(entry.name):
                         names.append(entry.name)
                     else:
                         unnamed.append((concept, folder / entry.name))
@@ -103,7 +130,14 @@ def discover(root: Path, concepts: Iterable[str] | None = None) -> Discovery:
                     ignored.append(folder / entry.name)
         folders.append(ConceptFolder(concept, folder, tuple(names)))
     folders.sort(key=lambda f: f.concept)
-    return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed))
+    return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed), tuple(linked))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle; reading it says so
+        return False
 
 
 def has_images(folder: Path) -> bool:
@@ -139,7 +173,8 @@ def read_concept_rows(path: Path, needed: Mapping[str, str]) -> list[tuple[str, 
                     columns = ", ".join(reader.fieldnames or []) or "none"
                     raise InputError(f"{path}: no column '{column}' (columns: {columns}); name one with {flag}")
             key = next(iter(needed))
-            named = [(concept_name(row[key] or ""), row) for row in reader]
+            rows = [{k: plain(v) if isinstance(v, str) else v for k, v in row.items()} for row in reader]
+            named = [(concept_name(row[key] or ""), row) for row in rows]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
     return [(concept, row) for concept, row in named if concept]
@@ -163,8 +198,11 @@ def read_bytes(path: Path) -> bytes:
         if inside is not None:
             data = read_member(*inside)
         else:
-            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would wait forever
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait forever
                 raise ImageError(path, "not a regular file")
+            if found.st_size > MAX_BYTES:
+                raise ImageError(path, f"a file of {found.st_size / 1e9:.1f} GB; an image has at most 2")
             data = path.read_bytes()
     except OSError as e:
         raise ImageError(path, f"cannot be read: {e.strerror or e}") from e
@@ -175,36 +213,3 @@ def read_bytes(path: Path) -> bytes:
 
 def sha256_hex(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def decode(data: bytes, path: Path | str, exif: bool = True) -> Image.Image:
-    """Image bytes to RGB, 8 bit: first frame, EXIF orientation applied, ``convert("RGB")``.
-
-    ``convert`` is what the published scripts call: alpha is dropped, not composited, and 16-bit grey is
-    clipped, not scaled. ``exif=False`` leaves the orientation as stored, as those scripts do.
-    Raises :class:`ImageError` with the reason.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # bomb warnings below the limit, palette transparency, broken EXIF
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                image.load()
-                upright = _upright(image) if exif else image
-                return upright.convert("RGB")
-    except UnidentifiedImageError as e:
-        raise ImageError(path, "not an image of a known format") from e
-    except Image.DecompressionBombError as e:
-        raise ImageError(path, f"more pixels than the limit of {MAX_PIXELS}") from e
-    except _DECODE_ERRORS as e:
-        raise ImageError(path, f"cannot be decoded: {type(e).__name__}: {' '.join(str(e).split())[:120]}") from e
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """EXIF orientation applied; an EXIF block that cannot be parsed says nothing about orientation."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
-        return image
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not pass for a whole one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,9 +106,18 @@ def require_whole_files(directory: Path, manifest: Mapping[str, Any], data: bool
         raise CorruptIndexError(f"{path}: bytes differ from what was written; {mending(directory)}")
 
 
+def require_no_links(directory: Path) -> None:
+    """Raises :class:`IndexFormatError` for a link within an index: what is cleaned up there lies there."""
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
+                raise IndexFormatError(f"{folder}/{name}: a link; an index holds its files itself, copy them there")
+
+
 def open_index(path: Path | str) -> Index:
     """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
     directory = Path(path)
+    require_no_links(directory)
     reading = Reading(directory) if (directory / MANIFEST).is_file() else None
     manifest = read_manifest(directory)
     require_whole_files(directory, manifest, data=False)

@@ -8,6 +8,7 @@ from typing import Any
 from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.files import LOCKS
 from iconicity.indexer.manifest import read_manifest
+from iconicity.indexer.say import one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
 
@@ -62,4 +63,4 @@ def info_text(facts: dict[str, Any]) -> str:
     for entry in facts.get("concepts", {}).values():
         lines += [f"dropped     {d['ref_id']}: distance {d['distance']} to {d['dup_of']}" for d in entry["dropped"]]
     lines += [f"skipped     {s['path']}: {s['reason']}" for s in facts["skipped"]]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

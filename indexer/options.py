@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from iconicity.indexer.say import echo_line, one_line
+
 if TYPE_CHECKING:
     from iconicity.indexer.builder import LoadEncoders, Skipped
     from iconicity.indexer.encoders import EncoderChoice
@@ -43,6 +45,13 @@ class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return None if value in (None, "auto") else int(self._range.convert(value, param, ctx))
 
 
+max_pixels_option = click.option(
+    "--max-pixels", type=click.IntRange(1), default=178_956_970, show_default=True,
+    help="Images with more are not decoded: a small file can claim any size.",
+)  # fmt: skip
+links_option = click.option(
+    "--follow-links", is_flag=True, help="Also read what links lead to outside of the folders named."
+)
 speed_options = options(
     click.option(
         "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
@@ -50,8 +59,9 @@ speed_options = options(
     ),
     click.option(
         "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
-        help="Processes that decode and preprocess; 0: none.",
+        help="Processes that decode and preprocess; 0: one small one that decodes.",
     ),
+    max_pixels_option,
 )  # fmt: skip
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 csv_options = options(
@@ -60,7 +70,11 @@ csv_options = options(
 )
 model_options = options(
     click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),
+    click.option(
+        "--clip-revision", help="Of the hub id: a commit, tag or branch.  [default: the index's, or the newest]"
+    ),
     click.option("--dino-model", help="Patch encoder: any timm model name."),
+    click.option("--dino-revision", help="Of its hub repository.  [default: the index's, or the newest]"),
     click.option("--dino-weights", help="Its weights: a local safetensors file."),
     click.option("--dino-image-size", type=click.IntRange(1), help="Its input size in pixels."),
     device_option,
@@ -74,11 +88,11 @@ def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
 
 
 def speed(options: dict[str, int | None]) -> dict[str, Any]:
-    """--batch-size and --workers as the functions take them; auto workers depend on the number of images."""
+    """--batch-size, --workers and --max-pixels as the functions take them; auto workers depend on the number of images."""
     from iconicity.indexer.pipeline import default_workers
 
     workers = options["workers"]
-    return {"batch_size": options["batch_size"], "workers": default_workers if workers is None else workers}
+    return {**options, "workers": default_workers if workers is None else workers}
 
 
 def loader(models: dict[str, Any]) -> LoadEncoders:
@@ -90,9 +104,9 @@ def loader(models: dict[str, Any]) -> LoadEncoders:
 
 def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
     for notice in notices:
-        click.echo(f"note: {notice}", err=True)
+        echo_line(f"note: {notice}", err=True)
     for s in skipped:
-        click.echo(f"skipped: {s.path}: {s.reason}", err=True)
+        echo_line(f"skipped: {s.path}: {s.reason}", err=True)
     return EXIT_SKIPPED if skipped else 0
 
 
@@ -104,7 +118,7 @@ def progress_bar() -> Progress:
 
     def update(what: str, done: int, total: int) -> None:
         if what not in bars:
-            bars[what] = tqdm(total=total, desc=what, unit="img", file=sys.stderr, disable=None)
+            bars[what] = tqdm(total=total, desc=one_line(what), unit="img", file=sys.stderr, disable=None)
         bars[what].update(done - bars[what].n)
         if done >= total:
             bars[what].close()

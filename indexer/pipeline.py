@@ -1,37 +1,35 @@
-"""Read, decode and preprocess images in worker processes, in order and a bounded number ahead.
+"""Read, decode and preprocess images, in order and a bounded number ahead: in worker processes, or here.
 
-The small tensor operations of preprocessing fight over threads with the forward pass, so that every worker has
-one torch, OpenMP and BLAS thread.
+Decoding never happens in this process: without workers the small decoder has it. A process that a file takes down is
+replaced, and the file is named.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from iconicity.indexer import decoder
+from iconicity.indexer.decode import MAX_PIXELS, require_shape
 from iconicity.indexer.dedup import phash
 from iconicity.indexer.encoders import Encoders, Preprocess
-from iconicity.indexer.errors import IconicityError, ImageError
-from iconicity.indexer.images import decode, read_bytes, sha256_hex
+from iconicity.indexer.errors import ImageError
+from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.patches import cells
+from iconicity.indexer.workers import WorkerPool
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
 K = TypeVar("K")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Decode = Callable[[bytes, "Path | str", bool, int], "Image.Image"]
 
 
 @dataclass(frozen=True)
@@ -56,21 +54,29 @@ class Recipe:
     cols: int
     token: bool
     exif: bool
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def of(cls, encoders: Encoders, grid: tuple[int, int], exif: bool) -> Recipe:
+    def of(cls, encoders: Encoders, grid: tuple[int, int], exif: bool, max_pixels: int = MAX_PIXELS) -> Recipe:
         rows, cols = grid
         token = encoders.patch_mode == "token"
-        return cls(encoders.clip.preprocess, encoders.dino.preprocess, rows, cols, token, exif)
+        return cls(encoders.clip.preprocess, encoders.dino.preprocess, rows, cols, token, exif, max_pixels)
 
-    def prepare(self, image: Image.Image, clip: bool = True, patches: bool = True) -> Prepared:
-        """Preprocess an image; its result depends on no other image."""
+    def prepare(
+        self, image: Image.Image, clip: bool = True, patches: bool = True, path: Path | str = "image"
+    ) -> Prepared:
+        """Preprocess an image; its result depends on no other image.
+
+        Raises :class:`ImageError` for one that is too narrow, or has a cell that is.
+        """
         import torch
 
+        parts = [image] if self.token else cells(image, self.rows, self.cols)
+        for part in (image, *parts):
+            require_shape(*part.size, path)
         whole = self.clip(image) if clip else None
         if not patches:
             return Prepared(image.size, whole)
-        parts = [image] if self.token else cells(image, self.rows, self.cols)
         return Prepared(image.size, whole, torch.stack([self.patches(part) for part in parts]))
 
 
@@ -95,35 +101,47 @@ class Loaded:
     reason: str | None = None
 
 
-def load(recipe: Recipe, job: Job) -> Loaded:
-    """Read, hash, decode and prepare one image."""
+@dataclass(frozen=True)
+class Opened:
+    """An image's pixels and the SHA-256 of its file."""
+
+    sha256: str
+    image: Image.Image
+
+
+def open_image(recipe: Recipe, job: Job, decode: Decode) -> Opened:
+    """Read, hash and decode one image. Raises :class:`ImageError`."""
     path = Path(job.path)
+    data = read_bytes(path)
+    sha = sha256_hex(data)
+    if job.sha256 not in (None, sha):
+        raise ImageError(path, "changed while it was read")
+    return Opened(sha, decode(data, path, recipe.exif, recipe.max_pixels))
+
+
+def load(recipe: Recipe, job: Job, opened: Callable[[], Opened]) -> Loaded:
+    """Prepare one image; an :class:`ImageError` becomes the reason why it cannot be used."""
     try:
-        data = read_bytes(path)
-        sha = sha256_hex(data)
-        if job.sha256 not in (None, sha):
-            raise ImageError(path, "changed while it was read")
-        image = decode(data, path, recipe.exif)
+        found = opened()
+        prepared = recipe.prepare(found.image, job.clip, job.patches, job.path)
     except ImageError as e:
         return Loaded(reason=e.reason)
-    return Loaded(sha, phash(image) if job.phash else "", recipe.prepare(image, job.clip, job.patches))
+    return Loaded(found.sha256, phash(found.image) if job.phash else "", prepared)
 
 
 class Loader:
-    """Runs jobs in ``workers`` processes (0: in this one). Processes start with the first job, not before."""
+    """Runs jobs in ``workers`` processes; 0: in this one, but for the decoding. They start with the first job."""
 
     def __init__(self, recipe: Callable[[], Recipe], workers: int = 0) -> None:
         self._recipe = recipe
         self._workers = workers
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: WorkerPool | None = None
+        self._opener: ThreadPoolExecutor | None = None
 
     def map(self, items: Iterable[tuple[K, Job | None]]) -> Iterator[tuple[K, Loaded | None]]:
-        """Each key with what became of its job, in order; a key without a job passes through.
-
-        Raises :class:`IconicityError` when a worker process dies.
-        """
-        ahead = 2 * self._workers
-        pending: deque[tuple[K, Future[Loaded] | None]] = deque()
+        """Each key with what became of its job, in order; a key without a job passes through."""
+        ahead = 2 * max(1, self._workers)
+        pending: deque[tuple[K, Callable[[], Loaded] | None]] = deque()
         for key, job in items:
             pending.append((key, None if job is None else self._submit(job)))
             while pending and (len(pending) > ahead or pending[0][1] is None):
@@ -132,31 +150,34 @@ class Loader:
             yield self._take(*pending.popleft())
 
     @staticmethod
-    def _take(key: K, future: Future[Loaded] | None) -> tuple[K, Loaded | None]:
-        try:
-            return key, None if future is None else future.result()
-        except BrokenProcessPool as e:
-            raise IconicityError(
-                "a worker process was killed, most likely for want of memory; run again with --workers 0"
-            ) from e
+    def _take(key: K, result: Callable[[], Loaded] | None) -> tuple[K, Loaded | None]:
+        return key, None if result is None else result()
 
     def load(self, job: Job) -> Loaded:
         """One job, in this process."""
-        return load(self._recipe(), job)
+        recipe = self._recipe()
+        return load(recipe, job, lambda: open_image(recipe, job, decoder.shared().decode))
 
-    def _submit(self, job: Job) -> Future[Loaded]:
-        if self._workers == 0:
-            done: Future[Loaded] = Future()
-            done.set_result(self.load(job))
-            return done
-        if self._pool is None:
-            self._pool = _start(self._recipe(), self._workers)
-        return self._pool.submit(_work, job)
+    def _submit(self, job: Job) -> Callable[[], Loaded]:
+        if self._workers:
+            if self._pool is None:
+                self._pool = WorkerPool(self._recipe(), self._workers)
+            return self._pool.submit(job).result
+        recipe = self._recipe()
+        if self._opener is None:  # decodes while this thread prepares and embeds
+            self._opener = ThreadPoolExecutor(1, "decode")
+        opened = self._opener.submit(open_image, recipe, job, decoder.shared().decode)
+        return lambda: load(recipe, job, opened.result)
 
     def close(self) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            self._pool.close()
             self._pool = None
+        if self._opener is not None:
+            self._opener.shutdown(wait=False, cancel_futures=True)
+            decoder.shared().abandon()
+            self._opener.shutdown()
+            self._opener = None
 
     def __enter__(self) -> Loader:
         return self
@@ -165,62 +186,6 @@ class Loader:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _start(recipe: Recipe, workers: int) -> ProcessPoolExecutor:
-    # spawn: a forked child would inherit the locks of threads it does not have (torch, LanceDB)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _initialise, (recipe,))
-    with _one_thread():  # libraries read these once, when they are loaded
-        for _ in range(workers):
-            pool.submit(worker_threads)
-    return pool
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-_worker_recipe: Recipe | None = None  # of this worker process
-
-
-def _initialise(recipe: Recipe) -> None:
-    import torch
-
-    global _worker_recipe
-    _worker_recipe = recipe
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed tells nobody; its workers must not live on."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def worker_threads() -> tuple[int, ...]:
-    """Threads of this process: torch's, then what the environment grants OpenMP and BLAS."""
-    import torch
-
-    return (torch.get_num_threads(), *(int(os.environ.get(name, 0)) for name in THREAD_VARIABLES))
-
-
-def _work(job: Job) -> Loaded:
-    assert _worker_recipe is not None
-    return load(_worker_recipe, job)
 
 
 def default_workers(images: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Builder, Candidate, LoadEncoders, Skipped, manifest_or_none, seal
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
 from iconicity.indexer.files import lock, replacing
 from iconicity.indexer.images import read_bytes, sha256_hex
@@ -46,6 +47,7 @@ def repair_index(
     *,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> Repair:
     """Make a damaged index whole, and say what could not be saved.
@@ -87,7 +89,7 @@ def repair_index(
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
         skipped = [Skipped(**s) for s in manifest["skipped"]] if manifest is not None else []
-        report = Builder(index, store, load, batch_size, workers, progress).run(candidates, skipped)
+        report = Builder(index, store, load, batch_size, workers, max_pixels, progress).run(candidates, skipped)
         repair.embedded = report.embedded
         repair.done.append(f"{report.embedded} images embedded again")
     return repair
@@ -97,6 +99,10 @@ def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> No
     """The manifest has a copy of the file on which its version hangs."""
     name, content = manifest["version_file"]["path"], base64.b64decode(manifest["version_file"]["base64"])
     path = index / name
+    if path.suffix != ".manifest" or not path.resolve().is_relative_to(index.resolve()):  # a stranger's index
+        raise CorruptIndexError(
+            f"{index / MANIFEST}: names a file of its version outside of the index; delete the folder"
+        )
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as tmp:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,9 @@ from iconicity.indexer.options import (
     DIRECTORY,
     csv_options,
     index_option,
+    links_option,
     loader,
+    max_pixels_option,
     model_options,
     progress_bar,
     read_prompt_csv,
@@ -22,6 +23,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.scorer.scoring import ScoreReport
@@ -89,13 +91,14 @@ if TYPE_CHECKING:
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
 @click.option("--encoders", hidden=True)
 @csv_options
+@links_option
 @model_options
 @speed_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, batch_size: int | None, workers: int | None, **models: Any,
+    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -116,7 +119,7 @@ def score_command(
         raise click.UsageError("--cache and --no-cache exclude each other")
     if scope == "concept" and (search != "exact" or settle):
         raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
-    generated = _generated(gen, gen_root, model)
+    generated = _generated(gen, gen_root, model, follow_links)
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.calibration import read_calibration
@@ -124,7 +127,10 @@ def score_command(
 
     opened = open_index(index)
     load = loader(models)
-    if any(models[k] is not None for k in ("clip_model", "dino_model", "dino_weights", "dino_image_size")):
+    if any(
+        models[k] is not None
+        for k in ("clip_model", "clip_revision", "dino_model", "dino_revision", "dino_weights", "dino_image_size")
+    ):
         loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
         load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
@@ -133,8 +139,8 @@ def score_command(
         search=search, settle=settle, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
-        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, progress=progress_bar(),
-        device=models["device"], **speed({"batch_size": batch_size, "workers": workers}),
+        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
+        device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
 
@@ -145,8 +151,11 @@ def score_command(
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
 @click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
 @click.option("--html", type=DIRECTORY, metavar="FILE", help="Write the hits as a page of pictures too.")
+@max_pixels_option
 @model_options
-def search_command(image: Path, index: Path, k: int, as_json: bool, html: Path | None, **models: Any) -> int:
+def search_command(
+    image: Path, index: Path, k: int, as_json: bool, html: Path | None, max_pixels: int, **models: Any
+) -> int:
     """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
 
     \b
@@ -159,13 +168,15 @@ def search_command(image: Path, index: Path, k: int, as_json: bool, html: Path |
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
-    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory())
-    click.echo(json.dumps(hits, indent=1, ensure_ascii=False) if as_json else search_text(hits))
+    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory(), max_pixels)
+    echo(json_text(hits) if as_json else search_text(hits))
     if html is not None:
         from iconicity.scorer.report.search_page import write_search_page
 
-        write_search_page(hits, image, html, grid=opened.grid, exif=bool(opened.settings["exif"]))
-        click.echo(str(html), err=True)
+        write_search_page(
+            hits, image, html, grid=opened.grid, exif=bool(opened.settings["exif"]), max_pixels=max_pixels
+        )
+        echo_line(html, err=True)
     return 0
 
 
@@ -211,7 +222,7 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
 
     held = VectorCache(directory or default_directory())
     facts = held.info()
-    click.echo(json.dumps(facts, indent=1) if as_json else cache_text(str(held.path), facts))
+    echo(json_text(facts) if as_json else cache_text(str(held.path), facts))
     return 0
 
 
@@ -243,21 +254,23 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
     from iconicity.scorer.cache import VectorCache, default_directory
 
     held = VectorCache(directory or default_directory())
-    click.echo(f"{held.path}: {held.clear(older_than)} vectors forgotten")
+    echo_line(f"{held.path}: {held.clear(older_than)} vectors forgotten")
     return 0
 
 
 def _say_problems(what: str, problems: Sequence[str]) -> int:
     for problem in problems:
-        click.echo(problem, err=True)
+        echo_line(problem, err=True)
     if problems:
         raise IconicityError(f"{what}: {len(problems)} problems")
-    click.echo(f"{what}: whole")
+    echo_line(f"{what}: whole")
     return 0
 
 
-def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> dict[str, Path]:
+def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Path]:
     """Model name -> folder, from --gen NAME=DIR, --gen DIR --model NAME, and --gen-root."""
+    from iconicity.indexer.images import LEADS_OUT, Inside, is_text, shown
+
     if not gen and gen_root is None:
         raise click.UsageError("name the generated images: --gen NAME=DIR, or --gen-root DIR")
     if model and (len(gen) != 1 or "=" in gen[0] or gen_root):
@@ -271,8 +284,12 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
     if gen_root is not None:
         if not gen_root.is_dir():
             raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")
-        pairs += [(p.name, p) for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
-    from iconicity.indexer.images import is_text
+        folders = [p for p in sorted(gen_root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        stays = Inside(gen_root, follow_links)
+        for p in folders:
+            if not stays(p.name):
+                raise IconicityError(f"{shown(p)}: {LEADS_OUT}")
+        pairs += [(p.name, p) for p in folders]
 
     names = [n for n, _ in pairs]
     for name in names:
@@ -285,8 +302,8 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None) -> 
 
 def _say_score(report: ScoreReport) -> int:
     code = say_skipped(report.skipped, report.notices)
-    click.echo(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
-    click.echo(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
+    echo_line(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
+    echo_line(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
     for path in report.files:
-        click.echo(str(path))
+        echo_line(str(path))
     return code

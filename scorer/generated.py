@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.errors import ImageError
@@ -94,11 +95,13 @@ class GeneratedEmbedder:
         rehash: bool = False,
         batch_size: int | None = None,
         workers: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self._load = load
         self._cache = cache
         self._rehash = rehash
         self._batch_size = batch_size
+        self._max_pixels = max_pixels
         self._grid = index.grid
         self._exif = bool(index.settings["exif"])
         self._dino_dim = index.specs[1].dim
@@ -256,4 +259,4 @@ class GeneratedEmbedder:
         return self._encoders
 
     def _recipe(self) -> Recipe:
-        return Recipe.of(self._get_encoders(), self._grid, self._exif)
+        return Recipe.of(self._get_encoders(), self._grid, self._exif, self._max_pixels)

@@ -42,12 +42,20 @@ def variant_of(label: str) -> str | None:
     return label.rpartition("@")[2] or None if "@" in label else None
 
 
-def choose(label: str, path: Path, counts: Counts, only: set[str] | None, everywhere: bool, k_gen: int) -> Chosen:
+def choose(
+    label: str,
+    path: Path,
+    counts: Counts,
+    only: set[str] | None,
+    everywhere: bool,
+    k_gen: int,
+    follow_links: bool = False,
+) -> Chosen:
     """The images at ``path`` that count: of indexed concepts (``everywhere``: of any), ``k_gen`` a concept and variant.
 
     ``only`` restricts the concepts. Raises :class:`InputError` when ``path`` cannot be understood.
     """
-    listing = list_images(path, counts, variant_of(label))
+    listing = list_images(path, counts, variant_of(label), follow_links)
     wanted = listing.concepts.keys() if only is None else only
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
     notices, concepts = list(listing.notices), []
@@ -79,12 +87,12 @@ def _first(images: Iterable[Listed], k: int) -> Iterable[Listed]:
             yield image
 
 
-def list_images(path: Path, counts: Counts, variant: str | None = None) -> Listing:
+def list_images(path: Path, counts: Counts, variant: str | None = None, follow_links: bool = False) -> Listing:
     """Every image at ``path``: a tar, a folder of tars, an imagefolder, GenEval's, or one folder a concept.
 
     Raises :class:`InputError` when it is none of these, or its metadata cannot be read.
     """
-    listing = Listing(path, counts, variant)
+    listing = Listing(path, counts, variant, follow_links)
     if path.name.lower().endswith(COMPRESSED):
         raise InputError(f"{path}: compressed, so that no image can be read by itself; uncompress it to a {SUFFIX}")
     if not is_text(str(path)) or not (path.is_dir() or (path.is_file() and path.suffix.lower() == SUFFIX)):
@@ -121,7 +129,7 @@ def _list_by_children(listing: Listing) -> None:
 
 def _list_concept_folders(listing: Listing) -> None:
     """One folder a concept, the plain layout."""
-    found = discover(listing.root)
+    found = discover(listing.root, follow_links=listing.follow_links)
     known = listing.known
     if not any(c in known for c in found.concept_set()):
         inner = next((f.path for f in found.folders if _holds_concepts(f.path, listing)), None)
@@ -130,8 +138,8 @@ def _list_concept_folders(listing: Listing) -> None:
                 f"{listing.root}: no folder here is a concept of the index, but {inner} holds some; "
                 f"use --gen-root {listing.root}"
             )
-    for concept, path in found.unnamed:
-        listing.skip(shown(path), concept, "file name is not UTF-8; rename it")
+    for concept, path, reason in found.unusable():
+        listing.skip(shown(path), concept, reason)
     if found.ignored:
         listing.notices.append(
             f"{listing.root}: {len(found.ignored)} files or folders are no images by name and were ignored, "

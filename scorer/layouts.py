@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from iconicity.indexer.images import SUFFIXES, is_text, shown
+from iconicity.indexer.images import LEADS_OUT, SUFFIXES, is_text, shown
 from iconicity.indexer.tar import TarIndex, read_member, tar_index
 from iconicity.scorer.listing import Listing, name_within
 from iconicity.scorer.metadata import FILE_NAME, Columns, Fields, Row, clean, parse_object, read_json_lines, read_rows
@@ -17,11 +17,11 @@ _SIDECAR_BYTES = 1 << 20  # a sidecar that is larger describes no image
 def list_imagefolder(listing: Listing, metadata: Path) -> None:
     """Hugging Face ``imagefolder``: the metadata file of a folder names the images below it, by ``file_name``.
 
-    A row never reaches a file outside of the folder, by ``..``, an absolute path or a link.
+    A row never reaches a file outside of the folder, by ``..`` or an absolute path, nor by a link unless links are followed.
     """
     root, columns = listing.root, Columns()
     base, source = (root / "x").as_posix()[:-1], str(metadata)  # a Path for each row would take half of the time
-    stays = _Inside(root)
+    stays = listing.stays
     on_disk = set(_image_files(root))
     listed: dict[str, int] = {}  # file -> line
     for line, row in read_rows(metadata):
@@ -45,7 +45,7 @@ def list_imagefolder(listing: Listing, metadata: Path) -> None:
         if concept is None:
             continue
         if name not in on_disk and not stays(name):
-            listing.skip(path, concept, "a link out of the folder; put the file itself there")
+            listing.skip(path, concept, LEADS_OUT)
             continue
         listing.add(concept, (name_within(concept, name), name), path, fields, where)
     listing.notices += columns.notices()
@@ -68,26 +68,6 @@ def _relative(name: object, on_disk: set[str]) -> str:
     if name.startswith("/") or ".." in parts or not parts:
         raise ValueError(f"{FILE_NAME} {name[:80]!r} leaves the folder; it must be a path below it")
     return "/".join(parts)
-
-
-class _Inside:
-    """Whether a path below a root leads to a place below it, links followed; each folder is looked at once."""
-
-    def __init__(self, root: Path) -> None:
-        self._base = f"{root}/"
-        self._real = os.path.realpath(root)
-        self._folders: dict[str, bool] = {}
-
-    def __call__(self, name: str) -> bool:
-        folder = name.rpartition("/")[0]
-        if folder not in self._folders:
-            self._folders[folder] = self._leads_inside(folder)
-        if not os.path.islink(self._base + name):  # noqa: PTH114
-            return self._folders[folder]
-        return self._leads_inside(name)
-
-    def _leads_inside(self, name: str) -> bool:
-        return Path(os.path.realpath(self._base + name)).is_relative_to(self._real)
 
 
 def _image_files(root: Path) -> Iterator[str]:
@@ -118,6 +98,9 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
             others.append(folder)
             continue
         metadata = folder / "metadata.jsonl"
+        if not all(map(listing.stays, (folder.name, f"{folder.name}/metadata.jsonl", f"{folder.name}/samples"))):
+            listing.skip(shown(folder), "", LEADS_OUT)
+            continue
         row = _first_object(metadata)
         if row is None or not is_text(str(folder)):
             listing.skip(shown(metadata), "", "holds no JSON object" if row is None else "its path is not UTF-8")
@@ -130,8 +113,8 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
             concept = listing.concept(common, None, shown(path))
             if concept is None:
                 continue
-            if not is_text(name):
-                listing.skip(shown(path), concept, "file name is not UTF-8; rename it")
+            if not is_text(name) or not listing.stays(f"{folder.name}/samples/{name}"):
+                listing.skip(shown(path), concept, LEADS_OUT if is_text(name) else "file name is not UTF-8; rename it")
                 continue
             number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else i
             seed = (seeds[number] if number < len(seeds) else None) if isinstance(seeds, list) else seeds
@@ -159,6 +142,9 @@ def list_webdataset(listing: Listing, tars: Sequence[Path]) -> None:
     """
     columns = Columns()
     for tar in tars:
+        if tar != listing.root and not listing.stays(tar.name):
+            listing.skip(shown(tar), "", LEADS_OUT)
+            continue
         try:
             index = tar_index(tar)
         except OSError as e:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import concept_name
+from iconicity.indexer.images import Inside, concept_name
 from iconicity.scorer.metadata import Fields
 
 _concept_name = lru_cache(1 << 14)(concept_name)
@@ -39,11 +39,13 @@ class Listing:
     """What was found at ``root``, to be filled by one of the layouts.
 
     ``known``: concepts of the index, against which prompts are matched. ``variant``: that of every image, from --gen.
+    ``follow_links``: also where they lead out of ``root``.
     """
 
     root: Path
     known: Container[str]
     variant: str | None = None
+    follow_links: bool = False
     concepts: dict[str, list[Listed]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # concept -> its folder, where it has one
     skipped: list[Skipped] = field(default_factory=list)
@@ -51,6 +53,9 @@ class Listing:
     _taken: dict[str, set[str]] = field(default_factory=dict)
     _unplaced: int = 0
     _first_unplaced: tuple[str, str | None] | None = None
+
+    def __post_init__(self) -> None:
+        self.stays = Inside(self.root, self.follow_links)
 
     def concept(self, fields: Fields, folder: str | None, path: str) -> str | None:
         """Concept an image belongs to: named, else its folder, else its prompt where the index has such a concept.

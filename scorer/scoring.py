@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Skipped
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import file_sha256, lock, sweep
@@ -94,6 +95,8 @@ def score(
     load: Callable[[], Encoders] | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
     device: str = "cpu",
     out_csv: Path | None = None,
     out_meta: Path | None = None,
@@ -108,7 +111,8 @@ def score(
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` restricts the run; rows of others
     stay. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
-    processes, or a function of the number of images. Raises :class:`SettingsError` when ``out`` or the index was
+    processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
+    named unless ``follow_links``. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
@@ -122,7 +126,9 @@ def score(
         report.notices.append(WARNING)
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
-    work = {m: choose(m, path, counts, only, scope == "all", k_gen) for m, path in sorted(generated.items())}
+    work = {
+        m: choose(m, path, counts, only, scope == "all", k_gen, follow_links) for m, path in sorted(generated.items())
+    }
     for chosen in work.values():
         report.skipped += chosen.skipped
         report.notices += chosen.notices
@@ -136,6 +142,7 @@ def score(
         rehash=rehash,
         batch_size=batch_size,
         workers=workers(total) if callable(workers) else workers,
+        max_pixels=max_pixels,
     )
     with lock(out, "writing these results"), closing(embedder):
         for folder, name in ((out, "*"), *((p.parent, p.name) for p in (out_csv, out_meta) if p is not None)):

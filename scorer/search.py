@@ -9,9 +9,11 @@ from typing import Any
 import faiss
 import numpy as np
 
+from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.decoder import shared
 from iconicity.indexer.embed import Embedder
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.pipeline import Recipe
 from iconicity.indexer.vectors import open_vectors
@@ -23,6 +25,7 @@ def search_image(
     k: int = 10,
     load: Callable[[], Encoders] | None = None,
     cache: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """The k nearest references by CLIP (``image``), and for each patch the k nearest cells (``patches``).
 
@@ -30,10 +33,10 @@ def search_image(
     index's vectors as a memory map. Raises :class:`ImageError` when the image cannot be read.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    picture = decode(read_bytes(image), image, bool(idx.settings["exif"]))
+    picture = shared().decode(read_bytes(image), image, bool(idx.settings["exif"]), max_pixels)
     encoders = load() if load else reproduce(*idx.specs, EncoderChoice())
     recipe = Recipe.of(encoders, idx.grid, bool(idx.settings["exif"]))
-    ((_, found),) = Embedder(encoders, idx.grid).map([(image, recipe.prepare(picture))])
+    ((_, found),) = Embedder(encoders, idx.grid).map([(image, recipe.prepare(picture, path=image))])
     assert found is not None and found.clip is not None and found.patches is not None
     held = open_vectors(idx, cache)
     n, cells, dim = held.patches.shape

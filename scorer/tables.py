@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from iconicity.indexer.cells import neutral
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.manifest import digest
@@ -96,7 +97,7 @@ def write_csv(path: Path, metric: str, results: Results, references: ReferencePa
                 continue
             for batch in results.batches(model, _COLUMNS[metric]):
                 derived = derive(metric, batch, results, references)
-                writer.writerows(zip(*(derived[name] for name in header), strict=True))
+                writer.writerows(zip(*(map(neutral, derived[name]) for name in header), strict=True))
 
 
 def is_scored(results: Results, model: str, metric: str) -> bool:

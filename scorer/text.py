@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from iconicity.indexer.say import one_line
+
 
 def number(value: float) -> str:
     return "nan" if math.isnan(value) else f"{value:.3f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned: the first to the left, the others to the right."""
+    """Columns aligned: the first to the left, the others to the right. A cell is one line, whatever is in it."""
+    header, rows = [one_line(c) for c in header], [[one_line(c) for c in r] for r in rows]
     widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:
@@ -25,7 +28,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def encoders_line(labels: Iterable[str]) -> str:
     """Which encoders gave the numbers; one that gave both is named once."""
-    return "encoders: " + "; ".join(dict.fromkeys(labels))
+    return one_line("encoders: " + "; ".join(dict.fromkeys(labels)))
 
 
 def search_text(hits: Mapping[str, Any]) -> str:
@@ -49,7 +52,7 @@ def cache_text(path: str, facts: Mapping[str, float]) -> str:
     """What the cache holds, a line each."""
     return "\n".join(
         [
-            f"cache    {path}",
+            one_line(f"cache    {path}"),
             f"vectors  {facts['vectors']:.0f}, {facts['vector_bytes'] / 1e6:.1f} MB, oldest {facts['oldest_days']:.1f} days",
             f"files    {facts['files']:.0f} known by size and time",
             f"derived  {facts['derived_bytes'] / 1e6:.1f} MB of memory maps of indexes",

@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 
 from iconicity.data.demo import CONCEPTS, DONORS
 from iconicity.data.demo import picture as picture_of
+from iconicity.indexer.decode import decode
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import SUFFIXES, decode, read_bytes
+from iconicity.indexer.images import SUFFIXES, read_bytes
 
 
 def sources(folder: Path | None) -> list[Image.Image]:

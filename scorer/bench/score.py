@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.decode import decode
 from iconicity.indexer.encoders import Encoders, FloatArray
-from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cell_averages, cells
 from iconicity.scorer.bench.images import sources, write_study

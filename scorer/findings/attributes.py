@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import concept_name
 from iconicity.scorer.findings.captions import UNIQUENESS, textual_uniqueness
@@ -165,7 +166,7 @@ def _read(path: Path, concept_col: str, needed: Mapping[str, str]) -> _Table:
     try:
         with path.open(newline="", encoding="utf-8-sig") as f:
             reader = csv.reader(f, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader if cells]
+            lines = [(reader.line_num, [plain(c) for c in cells]) for cells in reader if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
     header = [c.strip() for c in lines[0][1]] if lines else []

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
+from iconicity.indexer.say import echo, echo_line
 
 if TYPE_CHECKING:
     from iconicity.scorer.findings.finding import Finding
@@ -63,11 +64,11 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
 
     written = [p for path in out for p in write_finding(finding, path, table, hide)]
     if as_json:
-        click.echo(json_of(finding))
+        echo(json_of(finding))
         return 0
-    click.echo(as_text(finding, table, hide))
+    echo(as_text(finding, table, hide))
     for path in written:
-        click.echo(str(path), err=True)
+        echo_line(str(path), err=True)
     return 0
 
 
@@ -199,7 +200,7 @@ def calibrate_command(
     if apply is None:
         path = to or study.sources[0].path / "calibration.json"
         found.write(path)
-        click.echo(str(path), err=True)
+        echo_line(str(path), err=True)
     return say(thresholds_finding(found), table, out, as_json)
 
 
@@ -316,7 +317,7 @@ def export_command(
     if as_json:
         return say(found, table, out, as_json)
     for path in (p for file in out for p in write_finding(found, file, table)):
-        click.echo(str(path))
+        echo_line(str(path))
     return 0
 
 
@@ -387,7 +388,7 @@ def correlate_command(
     drawn = [] if plots is None else write_scatters(found, plots, log)
     done = say(found, table, out, as_json, SHORT)
     for path in drawn:
-        click.echo(str(path), err=True)
+        echo_line(str(path), err=True)
     return done
 
 

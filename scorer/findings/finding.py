@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iconicity.indexer.cells import neutral
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.manifest import versions
+from iconicity.indexer.say import json_text, one_line
 from iconicity.scorer.text import number, table
 
 _BESIDE = 2  # columns whose intervals still fit into the line
@@ -56,13 +58,13 @@ def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = ())
         if below and any(ends):
             rows.append(ends)
     lines = [table([_NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
-    return "\n".join([*lines, *(f"note: {n}" for n in finding.notes)])
+    return "\n".join([*lines, *(one_line(f"note: {n}") for n in finding.notes)])
 
 
 def as_json(finding: Finding) -> str:
     """Facts and scalars in one flat object; undefined numbers are null."""
     flat = {**finding.facts, **finding.scalars}
-    return json.dumps({k: _plain(v) for k, v in flat.items()}, indent=1, ensure_ascii=False)
+    return json_text({k: _plain(v) for k, v in flat.items()})
 
 
 def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = ()) -> str:
@@ -122,7 +124,7 @@ def write_finding(finding: Finding, path: Path, name: str | None = None, hide: S
             frame.to_parquet(tmp, index=False)
     elif path.suffix == ".csv":
         text = io.StringIO()
-        frame.to_csv(text, index=False, lineterminator="\n")
+        frame.map(neutral).rename(columns=neutral).to_csv(text, index=False, lineterminator="\n")
         write_atomically(path, text.getvalue())
     else:
         write_atomically(path, as_latex(finding, name, hide) if path.suffix == ".tex" else as_json(finding) + "\n")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.files import lock
 from iconicity.indexer.images import read_concept_rows, shown
 from iconicity.indexer.index import Index
@@ -43,6 +44,7 @@ def report(
     draws: int = 10_000,
     seed: int = 0,
     workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
 ) -> Report:
     """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or with ``single_file`` a file.
@@ -72,7 +74,7 @@ def report(
                 yield f"evidence_{c}_{block}", patches
 
     def thumbnails(folder: Path) -> dict[str, str]:
-        failed = make_thumbnails(pictures.values(), folder, exif, workers, progress)
+        failed = make_thumbnails(pictures.values(), folder, exif, workers, max_pixels, progress)
         done.problems = {sha: f"{shown(Path(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
         return failed
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, progress_bar
+from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, max_pixels_option, progress_bar
+from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ calibration_option = click.option(
     type=click.IntRange(0),
     default=2,
     show_default=True,
-    help="Processes that make thumbnails of many images.",
+    help="Processes that decode for thumbnails of many images.",
 )
+@max_pixels_option
 def report_command(
     results: Path, index: Path | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
-    calibration: Path | None, vi_scope: str, seed: int, workers: int,
+    calibration: Path | None, vi_scope: str, seed: int, workers: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where; they open from a disk, without a network.
 
@@ -74,17 +76,17 @@ def report_command(
         results, open_index(index), out or Path("report.html" if single_file else "report"), single_file=single_file,
         titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col),
         calibration=_calibration(results, calibration), vi_scope=vi_scope, seed=seed, workers=workers,
-        progress=progress_bar(),
+        max_pixels=max_pixels, progress=progress_bar(),
     )  # fmt: skip
     problems = sorted(done.problems.values())
     for problem in problems[:SHOWN]:
-        click.echo(f"no picture: {problem}", err=True)
+        echo_line(f"no picture: {problem}", err=True)
     if len(problems) > SHOWN:
-        click.echo(f"no picture: {len(problems) - SHOWN} more", err=True)
+        echo_line(f"no picture: {len(problems) - SHOWN} more", err=True)
     if problems and not Path(problems[0].split(": ", 1)[0]).is_absolute():
-        click.echo("note: these paths are relative; run this where the index and the scores were made", err=True)
-    click.echo(f"{done.images} images of {done.concepts} concepts")
-    click.echo(str(done.page))
+        echo_line("note: these paths are relative; run this where the index and the scores were made", err=True)
+    echo_line(f"{done.images} images of {done.concepts} concepts")
+    echo_line(str(done.page))
     return EXIT_SKIPPED if done.problems else 0
 
 
@@ -127,9 +129,10 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
 @click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
 @click.option("--index", type=DIRECTORY, help="Of evidence: the index directory.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
+@max_pixels_option
 def plot_command(
     figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, calibration: Path | None, attributes: Path | None,
-    concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Path | None, seed: int,
+    concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Path | None, seed: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Draw a figure for print: bars, recognition against independence, curves, a heat map, own similarities beside
     those of unrelated concepts (nulls), correlates, or an evidence plate.
@@ -151,7 +154,9 @@ def plot_command(
         name, _, relpath = (image or "").partition("/")
         if index is None or "/" not in relpath:
             raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
-        drawn = figures.evidence(open_study(paths, figures.EVIDENCE_COLUMNS), open_index(index), name, relpath)
+        drawn = figures.evidence(
+            open_study(paths, figures.EVIDENCE_COLUMNS), open_index(index), name, relpath, max_pixels=max_pixels
+        )
     elif figure == "correlates":
         drawn = _correlates(open_study(paths), attributes, concept_col, model, log, seed)
     elif figure == "nulls":
@@ -175,7 +180,7 @@ def plot_command(
         draw = {"bars": figures.bars, "recognition": figures.recognition}
         drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
     for path in out:
-        click.echo(str(figures.save(drawn, path)))
+        echo_line(str(figures.save(drawn, path)))
     return 0
 
 

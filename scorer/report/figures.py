@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.decoder import shared
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import replacing
-from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
 from iconicity.indexer.patches import cell_boxes
 from iconicity.scorer.findings.finding import Finding
@@ -171,7 +173,9 @@ def heatmap(summary: Finding, measure: str) -> Figure:
     return figure
 
 
-def evidence(study: Study, index: Index, model: str, relpath: str, most: int = 6) -> Figure:
+def evidence(
+    study: Study, index: Index, model: str, relpath: str, most: int = 6, max_pixels: int = MAX_PIXELS
+) -> Figure:
     """One generated image beside the reference that most of its reused patches match, lines between matching cells.
 
     Of the reused patches the ``most`` similar ones are drawn. ``study`` needs :data:`EVIDENCE_COLUMNS`. Raises
@@ -194,7 +198,10 @@ def evidence(study: Study, index: Index, model: str, relpath: str, most: int = 6
     exif = bool(index.settings["exif"])
     reference = index.references([ref_id.split("/", 1)[0]])[ref_id]
     try:
-        pictures = [decode(read_bytes(Path(path)), path, exif) for path in (row["gen_path"], reference.path)]
+        pictures = [
+            shared().decode(read_bytes(Path(path)), path, exif, max_pixels)
+            for path in (row["gen_path"], reference.path)
+        ]
     except ImageError as e:
         raise InputError(f"{e}; restore the file, or score again") from e
     figure = Figure(figsize=(8.0, 4.4), layout="constrained")

@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.decoder import shared
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import write_atomically
-from iconicity.indexer.images import decode, read_bytes
+from iconicity.indexer.images import read_bytes
 from iconicity.scorer.report.pages import render
 from iconicity.scorer.report.thumbnails import small
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def write_search_page(hits: Mapping[str, Any], image: Path, page: Path, *, grid: tuple[int, int], exif: bool) -> Path:
+def write_search_page(
+    hits: Mapping[str, Any], image: Path, page: Path, *, grid: tuple[int, int], exif: bool, max_pixels: int = MAX_PIXELS
+) -> Path:
     """Write what :func:`~iconicity.scorer.search.search_image` found for an image: its nearest references, and for each patch of
     the ``grid`` the nearest cell. A picture that can no longer be read is said in its place."""
     pictures: dict[str, str] = {}
@@ -28,7 +32,7 @@ def write_search_page(hits: Mapping[str, Any], image: Path, page: Path, *, grid:
             return
         try:
             data = io.BytesIO()
-            small(decode(read_bytes(Path(path)), path, exif)).save(data, "JPEG", quality=82)
+            small(shared().decode(read_bytes(Path(path)), path, exif, max_pixels)).save(data, "JPEG", quality=82)
             pictures[path] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
         except ImageError as e:
             problems[path] = e.reason

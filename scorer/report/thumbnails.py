@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
+from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.decoder import Decoder, shared
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import replacing
-from iconicity.indexer.images import decode, read_bytes, sha256_hex
+from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.progress import Progress, no_progress
 
 SIZE = 320  # longest side in pixels
@@ -33,7 +36,12 @@ def thumbnail_name(sha256: str) -> str:
 
 
 def make_thumbnails(
-    pictures: Iterable[Picture], site: Path, exif: bool, workers: int = 0, progress: Progress = no_progress
+    pictures: Iterable[Picture],
+    site: Path,
+    exif: bool,
+    workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = no_progress,
 ) -> dict[str, str]:
     """Make those that are missing. Returns SHA-256 -> why there is none (file gone, changed since, not decodable)."""
     wanted = {p.sha256: p for p in pictures}
@@ -41,28 +49,42 @@ def make_thumbnails(
     for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
-    for i, (sha, reason) in enumerate(_run([(p, site, exif) for p in missing], workers), 1):
+    for i, (sha, reason) in enumerate(
+        _run(missing, partial(_make, site=site, exif=exif, max_pixels=max_pixels), workers), 1
+    ):
         progress("thumbnails", i, len(missing))
         if reason is not None:
             failed[sha] = reason
     return failed
 
 
-def _run(jobs: list[tuple[Picture, Path, bool]], workers: int) -> Iterator[tuple[str, str | None]]:
-    if workers == 0 or len(jobs) < _PARALLEL:
-        yield from map(_make, jobs)
+def _run(
+    pictures: list[Picture], make: Callable[..., tuple[str, str | None]], workers: int
+) -> Iterator[tuple[str, str | None]]:
+    if workers == 0 or len(pictures) < _PARALLEL:
+        for picture in pictures:
+            yield make(picture, shared())
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(_make, jobs, chunksize=16)
+    mine, decoders = threading.local(), [Decoder() for _ in range(workers)]
+    idle = iter(decoders)
+
+    def start() -> None:
+        mine.decoder = next(idle)
+
+    try:
+        with ThreadPoolExecutor(workers, "thumbnails", start) as threads:  # Pillow works without Python's lock
+            yield from threads.map(lambda picture: make(picture, mine.decoder), pictures)
+    finally:
+        for decoder in decoders:
+            decoder.close()
 
 
-def _make(job: tuple[Picture, Path, bool]) -> tuple[str, str | None]:
-    picture, site, exif = job
+def _make(picture: Picture, decoder: Decoder, site: Path, exif: bool, max_pixels: int) -> tuple[str, str | None]:
     try:
         data = read_bytes(Path(picture.path))
         if sha256_hex(data) != picture.sha256:
             return picture.sha256, "the file has changed since it was scored"
-        image = decode(data, picture.path, exif)
+        image = decoder.decode(data, picture.path, exif, max_pixels)
     except ImageError as e:
         return picture.sha256, e.reason
     with replacing(site / thumbnail_name(picture.sha256)) as tmp:

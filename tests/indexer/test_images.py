@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from toys import draw, write
 
+from iconicity.indexer.decode import decode
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.images import concept_name, decode, discover, read_bytes, read_concepts, shown
+from iconicity.indexer.images import concept_name, discover, read_bytes, read_concepts, shown
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from toys import draw, toy_encoders, write
 
-from iconicity.indexer import pipeline
+from iconicity.indexer import decoder, workers
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.images import sha256_hex
-from iconicity.indexer.pipeline import Job, Loaded, Loader, Recipe, default_workers, worker_threads
+from iconicity.indexer.pipeline import Job, Loaded, Loader, Recipe, default_workers
+from iconicity.indexer.workers import Worker, WorkerPool
 
 
 def recipe() -> Recipe:
@@ -53,15 +58,16 @@ def test_workers_give_the_same_in_the_same_order(files: list[Path]) -> None:
         assert torch.equal(a.prepared.patches, b.prepared.patches) and a.prepared.patches.shape[0] == 4
 
 
-def test_each_worker_has_one_thread() -> None:
+def test_each_worker_has_one_thread(files: list[Path]) -> None:
     before = dict(os.environ)
-    pool = pipeline._start(recipe(), 2)
+    pool = WorkerPool(recipe(), 2)
     try:
         assert dict(os.environ) == before
-        assert {pool.submit(worker_threads).result() for _ in range(8)} == {(1, 1, 1, 1)}
-        assert len(pool._processes) == 2
+        for worker in pool.workers:
+            worker.load(Job(str(files[0])))
+            assert worker.threads == (1, 1, 1, 1)
     finally:
-        pool.shutdown()
+        pool.close()
 
 
 def test_bytes_that_change_are_told(files: list[Path]) -> None:
@@ -83,35 +89,102 @@ def test_jobs_run_a_bounded_number_ahead(files: list[Path]) -> None:
         assert taken <= 4
 
 
-def test_a_worker_that_is_killed_is_an_error(files: list[Path]) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(files: list[Path]) -> None:
     with Loader(recipe, 1) as loader:
-        stream = loader.map((i, Job(str(files[0]))) for i in range(100))
-        next(stream)
-        assert loader._pool is not None
-        for pid in list(loader._pool._processes):
-            os.kill(pid, 9)
-        with pytest.raises(IconicityError, match="--workers 0"):
-            list(stream)
+        stream = loader.map((i, Job(str(files[0]))) for i in range(20))
+        first = next(stream)[1]
+        assert loader._pool is not None and first is not None
+        loader._pool.workers[0].process.kill()
+        assert [(k, found.reason, found.sha256) for k, found in stream if found is not None] == [
+            (i, None, first.sha256) for i in range(1, 20)
+        ]
+
+
+@pytest.mark.parametrize("with_workers", [0, 1])
+def test_a_file_that_crashes_the_library_is_named_and_the_others_are_whole(
+    files: list[Path], with_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process gets the signal a crash would send, while it works on one file."""
+    files[2].write_bytes(files[0].read_bytes())
+    asked: list[str] = []
+
+    def while_asked(process: Callable[[], int | None], ask: Callable[..., Any]) -> Callable[..., Any]:
+        def crash(self: Any, request: Any) -> Any:
+            asked.append(str(request)[:200])
+            if len(asked) == 4:  # the third file, after the first was decoded once before
+                os.kill(process() or 0, signal.SIGSTOP)
+                threading.Timer(0.1, lambda: os.kill(process() or 0, signal.SIGSEGV)).start()
+                threading.Timer(0.2, lambda: os.kill(process() or 0, signal.SIGCONT)).start()
+            return ask(self, request)
+
+        return crash
+
+    with Loader(recipe, with_workers) as loader:
+        next(loader.map([(0, Job(str(files[0])))]))
+        if with_workers:
+            assert loader._pool is not None
+            pid = loader._pool.workers[0].process.pid
+            monkeypatch.setattr(Worker, "_ask", while_asked(lambda: pid, Worker._ask))
+        else:
+            pid = decoder.shared().pid
+            monkeypatch.setattr(decoder.Decoder, "_ask", while_asked(lambda: pid, decoder.Decoder._ask))
+        found = [f for _, f in loader.map((i, Job(str(p))) for i, p in enumerate(files)) if f is not None]
+    crashed = [i for i, f in enumerate(found) if f.reason is not None]
+    assert [found[i].reason for i in crashed] == ["decoding it crashes the image library (SIGSEGV)"]
+    alone = [Loader(recipe).load(Job(str(p))) for p in files]
+    assert [f.sha256 for i, f in enumerate(found) if i not in crashed] == [
+        f.sha256 for i, f in enumerate(alone) if i not in crashed
+    ]
+
+
+def test_a_worker_that_cannot_start_is_an_error_that_says_so(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_serve", os.abort)  # takes no arguments: the process ends at once
+    with Loader(recipe, 1) as loader, pytest.raises(IconicityError, match="cannot be started"):
+        list(loader.map([(0, Job(str(files[0])))]))
+
+
+def test_a_stop_does_not_wait_for_an_image(tmp_path: Path) -> None:
+    slow = write(tmp_path / "slow.png", Image.new("L", (12000, 12000)))
+    started = threading.Event()
+    loader = Loader(recipe)
+    decode = decoder.shared().decode
+
+    def seen(*args: Any) -> Any:
+        started.set()
+        return decode(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder.shared(), "decode", seen)
+        loader._submit(Job(str(slow)))
+    assert started.wait(60)
+    while not decoder.shared()._lock.locked():
+        time.sleep(0.001)
+    loader.close()
+    assert decoder.shared().pid is None  # given up, not waited for
 
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "s.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
-        "import os\nfrom toys import toy_encoders\nfrom iconicity.indexer import pipeline\n"
+        "import os\nfrom toys import toy_encoders\nfrom iconicity.indexer.decoder import shared\n"
+        "from iconicity.indexer.pipeline import Job, Recipe\nfrom iconicity.indexer.workers import WorkerPool\n"
         "if __name__ == '__main__':\n"
-        "    pool = pipeline._start(pipeline.Recipe.of(toy_encoders(), (2, 2), True), 1)\n"
-        "    pool.submit(pipeline.worker_threads).result()\n"
-        "    print(*pool._processes, flush=True)\n"
+        "    pool = WorkerPool(Recipe.of(toy_encoders(), (2, 2), True), 1)\n"
+        "    pool.submit(Job('none')).result()\n"
+        "    shared()._start()\n"
+        "    print(pool.workers[0].process.pid, shared().pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
-    pid = int(done.stdout)
+    pids = [int(pid) for pid in done.stdout.split()]
     for _ in range(100):
-        if not alive(pid):
+        if not any(map(alive, pids)):
             break
         time.sleep(0.1)
-    assert not alive(pid)
+    assert len(pids) == 2 and not any(map(alive, pids))
 
 
 def alive(pid: int) -> bool:
@@ -120,6 +193,6 @@ def alive(pid: int) -> bool:
 
 
 def test_few_images_are_not_worth_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, images, workers in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
+    for cores, images, expected in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
-        assert default_workers(images) == workers
+        assert default_workers(images) == expected

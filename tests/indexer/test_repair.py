@@ -16,7 +16,7 @@ from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST
+from iconicity.indexer.manifest import MANIFEST, read_manifest, write_manifest
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.store import HINT, ReferenceStore, Row, versions_of
 from iconicity.indexer.verify import verify_index
@@ -296,3 +296,13 @@ def test_a_copy_is_the_same_index(index: Path, refs: Path, tmp_path: Path) -> No
     copy = shutil.copytree(index, tmp_path / "copy")
     assert verify_index(copy) == [] and open_index(copy).index_id == open_index(index).index_id
     assert not build_index(refs, copy, toy_encoders()).changed
+
+
+def test_a_strangers_index_writes_nothing_outside(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    manifest = read_manifest(tmp_path / "i")
+    for name in ("../1.manifest", str(tmp_path / "1.manifest"), "references.lance/x"):
+        write_manifest(tmp_path / "i", {**manifest, "version_file": {**manifest["version_file"], "path": name}})
+        with pytest.raises(CorruptIndexError, match="outside of the index"):
+            repair_index(tmp_path / "i", lambda _clip, _dino: toy_encoders())
+    assert not list(tmp_path.glob("*.manifest"))

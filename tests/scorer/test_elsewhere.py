@@ -11,9 +11,9 @@ import pytest
 from toys import draw, forwards, make_gen, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.decode import decode
 from iconicity.indexer.encoders import encode
 from iconicity.indexer.errors import SettingsError
-from iconicity.indexer.images import decode
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cells
 from iconicity.scorer import nearest

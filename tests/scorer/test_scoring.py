@@ -14,9 +14,9 @@ import pytest
 from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.decode import decode
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError, InputError
-from iconicity.indexer.images import decode
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cells
 from iconicity.scorer.cache import VectorCache

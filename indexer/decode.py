@@ -1,0 +1,107 @@
+"""Image bytes to RGB pixels, by libraries written in C that were made for well-meaning files.
+
+:func:`decode` works in the process it is called in. Files of unknown origin are decoded in a process that may be lost:
+:mod:`iconicity.indexer.decoder` and :mod:`iconicity.indexer.pipeline` run it there, within :func:`limits`.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import signal
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from iconicity.indexer.errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
+MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
+CPU_SECONDS = 60.0  # of the processor, so that a busy machine refuses nothing
+_BYTES_A_PIXEL = 24  # decoder, file, upright and converted copies together
+_SPARE_BYTES = 512 << 20
+
+# What Pillow's decoders raise on hostile files. Nothing else is swallowed.
+_DECODE_ERRORS: tuple[type[Exception], ...] = (
+    OSError, ValueError, SyntaxError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError, RuntimeError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not pass for a whole one
+
+
+def decode(data: bytes, path: Path | str, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Image bytes to RGB, 8 bit: first frame, EXIF orientation applied, ``convert("RGB")``.
+
+    ``convert`` is what the published scripts call: alpha is dropped, not composited, and 16-bit grey is
+    clipped, not scaled. ``exif=False`` leaves the orientation as stored, as those scripts do. The size in the header
+    is looked at before anything is decoded. Raises :class:`ImageError` with the reason.
+    """
+    try:
+        with warnings.catch_warnings(), _pillow_limit(max_pixels):
+            warnings.simplefilter("ignore")  # bomb warnings below the limit, palette transparency, broken EXIF
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise Image.DecompressionBombError
+                image.load()
+                upright = _upright(image) if exif else image
+                return upright.convert("RGB")
+    except UnidentifiedImageError as e:
+        raise ImageError(path, "not an image of a known format") from e
+    except Image.DecompressionBombError as e:
+        raise ImageError(path, f"more pixels than the limit of {max_pixels} (--max-pixels)") from e
+    except _DECODE_ERRORS as e:
+        raise ImageError(path, f"cannot be decoded: {type(e).__name__}: {' '.join(str(e).split())[:120]}") from e
+
+
+def require_shape(width: int, height: int, path: Path | str) -> None:
+    """Raises :class:`ImageError` for an image or a cell so narrow that no encoder can take it."""
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise ImageError(path, f"{width} x {height} pixels: narrower than 1:{MAX_ASPECT}")
+
+
+@contextmanager
+def limits(max_pixels: int, cpu_seconds: float = CPU_SECONDS) -> Iterator[None]:
+    """Bound what this process may use within the block: the system kills it (SIGPROF) after so much processor time,
+    and refuses more memory than an image of ``max_pixels`` can need. For processes that may be lost.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if sys.platform == "linux":  # elsewhere the limit does not count what malloc maps
+        most = _data_bytes() + max_pixels * _BYTES_A_PIXEL + _SPARE_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    text = Path("/proc/self/status").read_bytes()
+    return int(text[text.index(b"VmData:") + 7 :].split(None, 1)[0]) << 10
+
+
+@contextmanager
+def _pillow_limit(max_pixels: int) -> Iterator[None]:
+    """Pillow's own check, which also looks at what a header cannot tell, such as a GIF frame larger than the image."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # it refuses twice as much
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """EXIF orientation applied; an EXIF block that cannot be parsed says nothing about orientation."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DECODE_ERRORS:
+        return image

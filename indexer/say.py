@@ -1,0 +1,38 @@
+"""What is printed: a name is text, and never moves the cursor, starts a line, or hides what stands beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+# Control characters (C0, DEL, C1), lone surrogates, line and paragraph separators, and what reorders or hides text:
+# letters of right-to-left scripts stay, the marks that turn other text around do not.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]")
+
+
+def one_line(text: str) -> str:
+    """Text with such characters as escapes.
+
+    >>> one_line("a\\x1b[2Jb\\nc")
+    'a\\\\x1b[2Jb\\\\nc'
+    """
+    return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def json_text(value: Any) -> str:
+    """JSON that is as safe to print; what is escaped in it is what JSON itself escapes."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return _UNSAFE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
+
+
+def echo(text: object, err: bool = False) -> None:
+    """Print text whose lines are ours."""
+    click.echo("\n".join(one_line(line) for line in str(text).split("\n")), err=err)
+
+
+def echo_line(text: object, err: bool = False) -> None:
+    """Print one line, in which names may stand."""
+    click.echo(one_line(str(text)), err=err)
