@@ -322,10 +322,11 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][10])
     assert page.locator(".link line").count() == 2
     page.keyboard.press("n")
-    until(page, "!location.hash.includes('1.png')")
+    until(page, "!document.querySelector('h1').textContent.endsWith('/1.png')")
     page.keyboard.press("?")
     page.wait_for_selector("dialog[open]")
     page.keyboard.press("Escape")
+    until(page, "!document.querySelector('dialog').open")
     page.keyboard.press("u")
     until(page, "location.hash.startsWith('#/concept/alpha')")
 
