@@ -31,7 +31,9 @@ def row(
     """A scores row of four patches, of which so many are reused."""
     p = None if reused is None else [0.9] * reused + [0.1] * (4 - reused)
     out = {**dict.fromkeys(SCHEMA.names), "model": model, "concept": concept, "cra_sim": s, "p": p, "status": status}
-    return out | {"gen_relpath": name and f"{concept}/{name}", "n_ref_kept": references} | others
+    return (
+        out | {"gen_relpath": name and f"{concept}/{name}", "gen_path": "gone.png", "n_ref_kept": references} | others
+    )
 
 
 def random_rows(seed: int, models: int, concepts: int, images: int, first: str = "m") -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def test_results_that_lie_are_refused(results: Path, columns: dict[str, list[Any
     rewrite(results, **columns)
     with pytest.raises(IconicityError, match=re.escape(said)):
         summarise(open_study(results, ["p_ref_cell", "gen_sha256"]), draws=100)
-    run("summary", results, "--draws", 100, code=0 if "cell" in said else 1)
+    run("summary", results, "--draws", 100, code=0 if "no cell" in said else 1)
 
 
 def test_lists_of_a_thousand_million_values_are_not_unpacked(results: Path) -> None:
@@ -250,6 +250,11 @@ CALIBRATION = {
     "halves": {"A": ["a"], "B": ["b"]}, "same_work": [["a", "b"]], "thresholds": [THRESHOLD], "notes": [],
 }  # fmt: skip
 
+LIES: list[dict[str, Any]] = [
+            {"alpha": 0.0}, {"alpha": "x"}, {"seed": 0.5}, {"pool": "a"}, {"halves": []}, {"same_work": [[1]]}, {"notes": "x"},
+            {"settings": {}}, {"thresholds": {}}, {"unknown": 1}, {"format": 2}, {"format": "1"},
+        ]  # fmt: skip
+
 
 def test_a_calibration_reads(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(CALIBRATION))
@@ -263,10 +268,7 @@ def test_a_calibration_reads(tmp_path: Path) -> None:
             {"tau": float("nan")}, {"tau": "0.5"}, {"tau": 1e308}, {"tau": None}, {"tau": [0.5]}, {"references": "1"},
             {"references": 0}, {"references": 10**30}, {"metric": "x"}, {"null": "x"}, {"status": 7},
         )),
-        *(json.dumps(CALIBRATION | lie) for lie in (
-            {"alpha": 0.0}, {"alpha": "x"}, {"seed": 0.5}, {"pool": "a"}, {"halves": []}, {"same_work": [[1]]}, {"notes": "x"},
-            {"settings": {}}, {"thresholds": {}}, {"unknown": 1}, {"format": 2}, {"format": "1"},
-        )),
+        *(json.dumps(CALIBRATION | lie) for lie in LIES),
         DEEP, "[]", "null", "{}", json.dumps(CALIBRATION)[:-5], json.dumps(CALIBRATION).replace("0.01", "Infinity"),
     ],
 )  # fmt: skip
@@ -338,11 +340,11 @@ def use(index, out):
 
 use(Path({index!r}), Path("warm"))  # libraries are imported and compiled
 seen = []
-WATCHED = ("pickle.find_class", "exec", "compile", "marshal.loads", "os.system", "os.exec", "os.posix_spawn", "ctypes.dlopen", "subprocess.Popen")
+WATCHED = ("pickle.find_class", "exec", "marshal.loads", "os.system", "os.exec", "os.posix_spawn", "ctypes.dlopen", "subprocess.Popen")
 sys.addaudithook(lambda event, args: seen.append((event, str(args)[:200])) if event in WATCHED else None)
 use(Path({index!r}), Path("warm"))
 use(Path({index!r}), Path("fresh"))
-seen = [s for s in seen if not (s[0] in ("exec", "compile") and "<template>" in s[1])]
+seen = [s for s in seen if not (s[0] == "exec" and "<template>" in s[1])]  # our own page
 print("SEEN", seen)
 """
 
