@@ -15,7 +15,7 @@ from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, score_command, search_command
+from iconicity.scorer.commands import cache, reproduce_command, score_command, search_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
 
@@ -49,7 +49,17 @@ def demo_command(out: Path) -> int:
     return 0
 
 
-for command in (index, score_command, *FINDINGS, report_command, plot_command, search_command, cache, bench):
+for command in (
+    index,
+    score_command,
+    *FINDINGS,
+    report_command,
+    plot_command,
+    search_command,
+    reproduce_command,
+    cache,
+    bench,
+):
     cli.add_command(command)
 
 
