@@ -15,7 +15,7 @@ from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, score_command, search_command, verify_command
+from iconicity.scorer.commands import cache, reproduce_command, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
 
@@ -57,6 +57,7 @@ for command in (
     plot_command,
     search_command,
     verify_command,
+    reproduce_command,
     cache,
     bench,
 ):

@@ -21,7 +21,7 @@ from iconicity.indexer.images import (
     sha256_hex,
     shown,
 )
-from iconicity.indexer.index import require_no_links, require_whole_files
+from iconicity.indexer.index import require_no_links, require_same_settings, require_whole_files
 from iconicity.indexer.manifest import (
     MANIFEST,
     encoder_specs,
@@ -209,6 +209,7 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
+    require_same_settings(index, manifest, store)
     _require_whole_rows(store, manifest)
     return store, [Skipped(**s) for s in manifest["skipped"]]
 

@@ -114,6 +114,14 @@ def require_no_links(directory: Path) -> None:
                 raise IndexFormatError(f"{folder}/{name}: a link; an index holds its files itself, copy them there")
 
 
+def require_same_settings(directory: Path, manifest: Mapping[str, Any], store: ReferenceStore) -> None:
+    """Raises :class:`CorruptIndexError` when the manifest and the table tell different settings."""
+    if manifest["settings"] != store.settings:
+        raise CorruptIndexError(
+            f"{directory}: its manifest and its table have different settings; restore it from a copy, or build it again"
+        )
+
+
 def open_index(path: Path | str) -> Index:
     """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
     directory = Path(path)
@@ -124,4 +132,5 @@ def open_index(path: Path | str) -> Index:
     store = ReferenceStore.open(directory, int(manifest["table_version"]))
     if store is None:
         raise IndexFormatError(f"{directory}: its table is gone; run 'iconicity index build' again")
+    require_same_settings(directory, manifest, store)
     return Index(directory, manifest, store, reading)

@@ -13,6 +13,7 @@ from typing import Any, cast
 from iconicity.indexer.encoders import EncoderSpec, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.files import write_atomically
+from iconicity.indexer.untrusted import ManifestShape, other_format, read_json, require_inside, require_shape
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -65,16 +66,23 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory}: no {MANIFEST}: not an index, or its build did not finish; run 'iconicity index build' again"
         )
     try:
-        manifest = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-        found = manifest.get("format")
+        manifest = cast(dict[str, Any], read_json(path))
+        found, by = manifest.get("format"), manifest.get("versions")
     except (OSError, ValueError, AttributeError) as e:
         raise CorruptIndexError(f"{path}: cannot be read ({e}); {mending(directory)}") from e
     if found != FORMAT and manifest.get("digest") != digest({**manifest, "format": FORMAT}):  # not this number alone
         raise IndexFormatError(
-            f"{path}: index format {found}, this version reads format {FORMAT}; build the index again"
+            f"{path}: index {other_format(found, FORMAT, by.get('iconicity') if isinstance(by, dict) else None)}; "
+            "or build the index again"
         )
     if manifest.get("digest") != digest(manifest):
         raise CorruptIndexError(f"{path}: does not match its own digest; {mending(directory)}")
+    try:
+        require_shape(manifest, ManifestShape)
+        require_inside(manifest["files"])
+        require_inside([manifest["version_file"]["path"]])
+    except ValueError as e:
+        raise IndexFormatError(f"{path}: not what iconicity writes ({e}); build the index again") from e
     return manifest
 
 

@@ -99,10 +99,6 @@ def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> No
     """The manifest has a copy of the file on which its version hangs."""
     name, content = manifest["version_file"]["path"], base64.b64decode(manifest["version_file"]["base64"])
     path = index / name
-    if path.suffix != ".manifest" or not path.resolve().is_relative_to(index.resolve()):  # a stranger's index
-        raise CorruptIndexError(
-            f"{index / MANIFEST}: names a file of its version outside of the index; delete the folder"
-        )
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as tmp:

@@ -8,7 +8,6 @@ writes are upserts, and files are synced here. Its native code may panic on dama
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ import pyarrow as pa
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.files import fsync, sweep
+from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
 TABLE = "references"
 _KEY = {"lance-schema:unenforced-primary-key:position": "1"}
@@ -132,7 +132,7 @@ class ReferenceStore:
         self.directory = directory
         self._table = table
         self._schema: pa.Schema = table.schema
-        self.settings: dict[str, Any] = json.loads((self._schema.metadata or {}).get(_SETTINGS, b"{}"))
+        self.settings: dict[str, Any] = parse_json((self._schema.metadata or {}).get(_SETTINGS, b"{}"))
         self.clip_dim = int(self._schema.field("clip").type.list_size)
         self.patches_len = int(self._schema.field("patches").type.list_size)
         half = pa.types.is_float16(self._schema.field("clip").type.value_type)
@@ -158,6 +158,7 @@ class ReferenceStore:
             return None
         try:
             table = lancedb.connect(directory).open_table(TABLE)
+            _require_own_schema(table.schema)
             if version is None:
                 return cls(directory, table)
             table.checkout(version)
@@ -207,10 +208,18 @@ class ReferenceStore:
         for where in filters:
             for stored in self._read(_TESTED_SCALARS, where).to_pylist():
                 checksum = stored.pop("reference_checksum")
-                rows.append(Reference(**stored))
+                rows.append(self._reference(stored))
                 if reference_checksum(rows[-1]) != checksum:
                     raise self._damaged(rows[-1])
         return {r.ref_id: r for r in sorted(rows, key=lambda r: r.ref_id)}
+
+    def _reference(self, row: Mapping[str, Any]) -> Reference:
+        reference = Reference(**row)
+        if not reference.ref_id.startswith(f"{reference.concept}/") or not is_sha256(reference.sha256):
+            raise CorruptIndexError(
+                f"{self.directory}: the row of {reference.ref_id} is none that iconicity writes; restore the index from a copy"
+            )
+        return reference
 
     def identities(self) -> list[tuple[str, str, str]]:
         """Sorted (ref_id, sha256, checksum) of every row."""
@@ -253,7 +262,7 @@ class ReferenceStore:
         clip = _vectors(table, "clip", self.clip_dim)
         patches = _vectors(table, "patches", self.patches_len)
         for i, (scalar, checksum) in enumerate(zip(scalars, table.column("checksum").to_pylist(), strict=True)):
-            yield Row(Reference(**scalar), clip(i), patches(i)), checksum
+            yield Row(self._reference(scalar), clip(i), patches(i)), checksum
 
     def block(self, concepts: Iterable[str], cells: int) -> VectorBlock:
         """Kept references of some concepts, tested against their checksums."""
@@ -382,6 +391,16 @@ def versions_of(directory: Path) -> dict[int, Path]:
     files = (directory / f"{TABLE}.lance" / "_versions").glob("*.manifest")
     found = {int(p.stem) if len(p.stem) < 20 else 2**64 - 1 - int(p.stem): p for p in files if p.stem.isdigit()}
     return dict(sorted(found.items()))
+
+
+def _require_own_schema(schema: pa.Schema) -> None:
+    """Raises ValueError for a table whose columns are not those its settings ask for."""
+    settings = parse_json((schema.metadata or {}).get(_SETTINGS, b"{}"))
+    require_shape(settings, SettingsShape)
+    rows, cols = settings["grid"]
+    expected = _schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
+    if schema.names != expected.names or schema.types != expected.types:
+        raise ValueError("its columns are not those of its settings")
 
 
 def is_table(directory: Path) -> bool:

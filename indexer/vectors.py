@@ -23,6 +23,7 @@ from iconicity.indexer.files import file_crc32, turn, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Row, StoredArray
+from iconicity.indexer.untrusted import read_json
 
 FORMAT = 1
 _DONE = "done.json"
@@ -129,7 +130,7 @@ def _chunks(index: Index, size: int = 256) -> Iterator[list[Row]]:
 def _open_derived(index: Index, folder: Path) -> AllVectors | None:
     """The derived files, or None when they are not whole or not this index's."""
     try:
-        facts = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+        facts = read_json(folder / _DONE)
         crc = {name: file_crc32(folder / name) for name in _FILES}
         kept = index.manifest["counts"]["kept"]
         if facts != {"format": FORMAT, "index_id": index.index_id, "rows": kept, "crc32": crc}:

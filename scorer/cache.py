@@ -47,6 +47,7 @@ class VectorCache:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=120)
+            self._db.execute("PRAGMA trusted_schema=OFF")  # a schema from somebody else calls no function
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as e:
@@ -74,8 +75,8 @@ class VectorCache:
         """A file just read, its stat taken before; written with the next ``put``."""
         self._files.append((_key(path), stat, sha256))
 
-    def get(self, sha256s: Sequence[str], key: str) -> dict[str, FloatArray]:
-        """Flat float32 vectors of those that are there; a row that fails its checksum counts as absent."""
+    def get(self, sha256s: Sequence[str], key: str, size: int) -> dict[str, FloatArray]:
+        """Flat vectors (size,) float32 of those that are there; a row that fails its checksum counts as absent."""
         found: dict[str, FloatArray] = {}
         for i in range(0, len(sha256s), _CHUNK):
             part = list(sha256s[i : i + _CHUNK])
@@ -87,7 +88,7 @@ class VectorCache:
             except sqlite3.Error as e:
                 raise self._unusable(e) from e
             for sha, data, checksum in rows:
-                if _matches(sha, key, data, checksum):
+                if isinstance(data, bytes) and len(data) == 4 * size and _matches(sha, key, data, checksum):
                     found[sha] = np.frombuffer(data, np.float32)
                 else:
                     self.damaged += 1

@@ -104,7 +104,7 @@ class GeneratedEmbedder:
         self._max_pixels = max_pixels
         self._grid = index.grid
         self._exif = bool(index.settings["exif"])
-        self._dino_dim = index.specs[1].dim
+        self._clip_dim, self._dino_dim = (spec.dim for spec in index.specs)
         self._clip_key, self._patch_key = cache_keys(index)
         self._loader = Loader(self._recipe, workers)
         self._encoders: Encoders | None = None
@@ -183,8 +183,8 @@ class GeneratedEmbedder:
         self._save()
         clip_shas = sorted({i.sha256 for i in items if i.wanted.clip and i.sha256})
         patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
-        clips = self._cache.get(clip_shas, self._clip_key)
-        blocks = self._cache.get(patch_shas, self._patch_key)
+        clips = self._cache.get(clip_shas, self._clip_key, self._clip_dim)
+        blocks = self._cache.get(patch_shas, self._patch_key, self._grid[0] * self._grid[1] * self._dino_dim)
         for item in items:
             if item.wanted.clip and item.sha256 in clips:
                 item.clip = clips[item.sha256]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.files import file_sha256, replacing, turn, write_atomically
+from iconicity.indexer.untrusted import read_json
 from iconicity.scorer.metrics import Float64, Ints
 
 Blocks = Callable[[], Iterable[tuple[int, FloatArray]]]  # (first position, unit rows), as often as asked
@@ -165,7 +166,7 @@ class Approximate:
 def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
     """Whether a file is there, of this kind, and as it was written."""
     try:
-        held = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        held = read_json(path.with_suffix(".json"))
         return bool(held == {**facts, "sha256": file_sha256(path)})
     except (OSError, ValueError):
         return False

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.files import replacing
+from iconicity.indexer.manifest import versions
+from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
+from iconicity.scorer.parquet import GROUP_ROWS, head_of, require_readable, require_rows
 from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 
 FORMAT = 3
-GROUP_ROWS = 1024
 _META = b"iconicity"
 Record = dict[str, Any]
 
@@ -73,17 +75,23 @@ class Results:
         return sorted(self.groups)
 
     @property
+    def cells(self) -> int:
+        """Cells of the grid: values of each list."""
+        rows, cols = self.settings["grid"]
+        return int(rows * cols)
+
+    @property
     def scores(self) -> Path:
         return scores_path(self.path, self.mode)
 
     def batches(self, model: str | None = None, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """Rows of a model (None: of all, by model), sorted by (concept, file), at most ``GROUP_ROWS`` at once."""
-        wanted = [g for m in (self.models if model is None else [model]) for g in self.groups.get(m, ())]
+        wanted = [(m, g) for m in (self.models if model is None else [model]) for g in self.groups.get(m, ())]
         try:
             with pq.ParquetFile(self.scores, page_checksum_verification=True) as f:
-                for g in wanted:
-                    yield f.read_row_group(g, columns)
-        except (OSError, pa.ArrowException) as e:
+                for m, g in wanted:
+                    yield require_rows(f.read_row_group(g, columns), self.cells, m)
+        except (OSError, ValueError, pa.ArrowException) as e:
             raise _unreadable(self.scores, e) from e
 
     def rows(self, model: str) -> list[Record]:
@@ -121,14 +129,16 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
     path = scores_path(directory, mode or found[0])
     try:
         with pq.ParquetFile(path) as f:
-            head = json.loads(f.schema_arrow.metadata[_META])
-            if head["format"] != FORMAT or f.schema_arrow.names != SCHEMA.names:
+            head = head_of(f)
+            if head["format"] != FORMAT:
                 raise IconicityError(
-                    f"{path}: written by another version (format {head['format']}, this one reads {FORMAT}); "
-                    "score again into a new folder"
+                    f"{path}: {other_format(head['format'], FORMAT, head.get('written_by'))}, or score again into a new folder"
                 )
             if not is_whole(path):
                 raise IconicityError(f"{path}: bytes differ from what was written; delete it and score again")
+            require_shape(head, ResultsShape)
+            grid = head["settings"]["grid"]
+            require_readable(f, SCHEMA, grid[0] * grid[1])
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
                 groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
@@ -151,6 +161,27 @@ def require_results(directory: Path | str, mode: str | None = None) -> Results:
             f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {directory}'"
         )
     return results
+
+
+def meta_of(results: Results) -> dict[str, Any]:
+    """The meta file of a results directory, as far as it can be read: one of its metrics'."""
+    for path in sorted(results.path.glob("results_*.meta.json")):
+        try:
+            meta = read_json(path)
+        except (OSError, ValueError):
+            continue
+        if isinstance(meta, dict):
+            return meta
+    return {}
+
+
+def index_of(results: Results) -> Path:
+    """The index that results were scored against, where their meta file says. Raises :class:`InputError`."""
+    named = meta_of(results).get("index")
+    path = named.get("path") if isinstance(named, dict) else None
+    if not isinstance(path, str) or "\0" in path or not Path(path).is_dir():
+        raise InputError(f"{results.path}: the index it was scored against is not where it was; name it with --index")
+    return Path(path)
 
 
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
@@ -206,7 +237,7 @@ def writing_scores(
 ) -> Iterator[ScoresWriter]:
     """A writer of a results directory's parquet file, which takes the old one's place when the block ends well."""
     head = {
-        "format": FORMAT, "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration
+        "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration
     }  # fmt: skip
     schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
     options = {"compression": "zstd", "write_page_checksum": True}

@@ -75,7 +75,7 @@ class Scoring:
 
 def score(
     index: Index | Path | str,
-    generated: Mapping[str, Path],
+    generated: Mapping[str, Path | Chosen] | Mapping[str, Path],
     out: Path,
     *,
     metrics: Sequence[str] = METRICS,
@@ -102,7 +102,7 @@ def score(
     out_meta: Path | None = None,
     progress: Progress = no_progress,
 ) -> ScoreReport:
-    """Score ``generated`` (model name -> a folder or tar of its images) and write a results directory.
+    """Score ``generated`` (model name -> a folder or tar of its images, or those listed already) and write a results directory.
 
     ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
     every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
@@ -127,14 +127,16 @@ def score(
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
     work = {
-        m: choose(m, path, counts, only, scope == "all", k_gen, follow_links) for m, path in sorted(generated.items())
+        m: given if isinstance(given, Chosen) else choose(m, given, counts, only, scope == "all", k_gen, follow_links)
+        for m, given in sorted(generated.items())
     }
     for chosen in work.values():
         report.skipped += chosen.skipped
         report.notices += chosen.notices
     total = sum(chosen.total for chosen in work.values())
     if total == 0 or not counts:
-        raise InputError(_nothing_to_score(idx, generated, counts, only, report))
+        given = [path for path in generated.values() if isinstance(path, Path)]
+        raise InputError(_nothing_to_score(idx, given, counts, only, report))
     embedder = GeneratedEmbedder(
         idx,
         load or (lambda: reproduce(*idx.specs, EncoderChoice(device=device))),
@@ -169,7 +171,7 @@ def score(
 
 def _nothing_to_score(
     idx: Index,
-    generated: Mapping[str, Path],
+    given: Sequence[Path],
     counts: Mapping[str, ConceptCount],
     only: set[str] | None,
     report: ScoreReport,
@@ -177,9 +179,9 @@ def _nothing_to_score(
     first = next(iter(counts), None)
     held = f"its concepts are named like '{first}'" if first else "it holds no concept"
     within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
-    folders = ", ".join(str(f) for f in generated.values())
-    if any(has_images(f) and find_metadata(f) is None for f in generated.values()):
-        above = next(iter(generated.values())).parent
+    folders = ", ".join(map(str, given))
+    if any(has_images(f) and find_metadata(f) is None for f in given):
+        above = given[0].parent
         return (
             f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
             f"for each model: try --gen NAME={above}"

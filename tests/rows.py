@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from iconicity.indexer.images import sha256_hex
 from iconicity.scorer.results import SCHEMA, writing_scores
 
 SETTINGS: dict[str, Any] = {
@@ -30,7 +31,9 @@ def row(
     """A scores row of four patches, of which so many are reused."""
     p = None if reused is None else [0.9] * reused + [0.1] * (4 - reused)
     out = {**dict.fromkeys(SCHEMA.names), "model": model, "concept": concept, "cra_sim": s, "p": p, "status": status}
-    return out | {"gen_relpath": name and f"{concept}/{name}", "n_ref_kept": references} | others
+    return (
+        out | {"gen_relpath": name and f"{concept}/{name}", "gen_path": "gone.png", "n_ref_kept": references} | others
+    )
 
 
 def random_rows(seed: int, models: int, concepts: int, images: int, first: str = "m") -> list[dict[str, Any]]:
@@ -55,7 +58,9 @@ def make_results(
     path.mkdir(parents=True, exist_ok=True)
     tau = tau or {"cra": 0.75, "vr": 0.6}
     numbered = [r | {"gen_relpath": r["gen_relpath"] or f"{r['concept']}/{i:04d}.png"} for i, r in enumerate(rows)]
-    numbered = [r | {"gen_sha256": r["gen_sha256"] or f"{r['model']}/{r['gen_relpath']}"} for r in numbered]
+    numbered = [
+        r | {"gen_sha256": r["gen_sha256"] or sha256_hex(f"{r['model']}/{r['gen_relpath']}".encode())} for r in numbered
+    ]
     with writing_scores(path, "dynamic", SETTINGS | dict(settings or {}), tau, notes) as writer:
         for r in sorted(numbered, key=lambda r: (r["model"], r["concept"], r["gen_relpath"])):
             writer.write(r)

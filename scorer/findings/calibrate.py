@@ -8,6 +8,7 @@ the pairs at once (Owen 2007, the pigeonhole bootstrap).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -147,7 +148,7 @@ class _Run:
         if not len(rows):
             return np.empty((0, *shape), np.float32)
         shas = self.study.table.column("gen_sha256").take(pa.array(rows)).to_pylist()
-        found = self.cache.get(sorted(set(shas)), key)
+        found = self.cache.get(sorted(set(shas)), key, math.prod(shape))
         lacking = [i for i, s in enumerate(shas) if s not in found]
         if lacking:
             first = self.study.relpaths[int(rows[lacking[0]])]

@@ -15,6 +15,7 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import write_atomically
+from iconicity.indexer.untrusted import CalibrationShape, other_format, read_json, require_shape
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64
@@ -108,19 +109,17 @@ class Calibration:
 def read_calibration(path: Path | str) -> Calibration:
     """Raises :class:`InputError` when the file is none of ours."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if content.pop("format") != FORMAT:
-            raise InputError(f"{path}: of another version; make it anew with 'iconicity calibrate'")
+        content = read_json(Path(path))
+        if (found := content.pop("format")) != FORMAT:
+            raise InputError(f"{path}: {other_format(found, FORMAT, None)}, or make it anew with 'iconicity calibrate'")
         digest = content.pop("digest")
+        require_shape(content, CalibrationShape)
         held = Calibration(**content)
         if held.digest != digest:
             raise ValueError("it does not match its own digest")
-        for metric in ("cra", "vr"):
-            if not all(-1.0 <= t <= 1.01 for t in held.taus(metric).values()):
-                raise ValueError("a threshold lies outside of -1 to 1")
-        held.settings["mode"]
-        if any(np.shape(n["reached"]) != (len(NULL_EDGES),) for n in held.nulls):
+        if any(len(n["reached"]) != len(NULL_EDGES) for n in held.nulls):
             raise ValueError("a null is of another length")
+        held.taus("cra"), held.taus("vr"), held.settings["mode"]
         return held
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise InputError(f"{path}: no calibration ({str(e)[:120]}); make one with 'iconicity calibrate'") from e

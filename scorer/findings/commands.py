@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
+from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, F, index_option, options, progress_bar
 from iconicity.indexer.say import echo, echo_line
 
 if TYPE_CHECKING:
@@ -321,6 +321,34 @@ def export_command(
     return 0
 
 
+@click.command("check")
+@results_argument
+@click.option(
+    "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
+    help="Like 'vr_specific > 0.5': a measure, one of > >= < <=, a number. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True, help="What is judged."
+)
+@tau_options
+@output_options("failures", "undefined")
+def check_command(
+    results: Sequence[Path], rules: Sequence[str], of: str, ic_tau: float | None, patch_tau: float | None, table: str,
+    out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """List what breaks a rule; exit code 1 if anything does, 3 if something could not be judged, else 0.
+
+    \b
+    Example:
+      iconicity check results/ --fail-if 'vr_specific > 0.5'
+    """
+    from iconicity.scorer.findings.check import check
+
+    found = check(_study(results, ic_tau, patch_tau), rules, of)
+    say(found, table, out, as_json)
+    return 1 if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
+
+
 @click.command("correlate")
 @results_argument
 @click.option("--attributes", type=DIRECTORY, help="CSV of concepts and their attributes: numbers, dates.")
@@ -394,5 +422,5 @@ def correlate_command(
 
 COMMANDS = (
     summary_command, sweep_command, calibrate_command, specific_command, attribute_command, compare_command,
-    correlate_command, export_command,
+    correlate_command, export_command, check_command,
 )  # fmt: skip

@@ -13,11 +13,8 @@ from iconicity.scorer.metrics import Float64, patch_statistics
 COLUMNS = ("seed", "prompt", "gen_path")  # of the scores, that a study needs here
 
 
-def export(study: Study, summary: Finding) -> Finding:
-    """Table ``long``: model, variant, concept, file, seed, prompt, metric, value; undefined values have no row.
-
-    The scalars are those of ``summary``. ``study`` needs :data:`COLUMNS`.
-    """
+def image_measures(study: Study) -> dict[str, Float64]:
+    """Measure -> (n,) value of each image, nan where undefined; ``vr_specific`` and ``excess`` where there is a null."""
     recognised, has_cra, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
     with np.errstate(invalid="ignore"):
         top, mean, p90 = patch_statistics(study.p)
@@ -28,6 +25,15 @@ def export(study: Study, summary: Finding) -> Finding:
     null = image_null(study)
     if null is not None:
         values |= null.measures(study.p, study.tau["vr"])
+    return values
+
+
+def export(study: Study, summary: Finding) -> Finding:
+    """Table ``long``: model, variant, concept, file, seed, prompt, metric, value; undefined values have no row.
+
+    The scalars are those of ``summary``. ``study`` needs :data:`COLUMNS`.
+    """
+    values = image_measures(study)
     labels = np.array(study.models, object)[study.model]
     keys = pd.DataFrame(
         {

@@ -22,7 +22,7 @@ from iconicity.indexer.files import replacing
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
-from iconicity.scorer.results import GROUP_ROWS
+from iconicity.scorer.parquet import GROUP_ROWS, head_of, require_readable, require_rows
 from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 from iconicity.scorer.tables import patch_matrix
 
@@ -111,11 +111,13 @@ def image_null(study: Study) -> ImageNull | None:
             if not is_whole(path):
                 raise ValueError("bytes differ from what was written")
             with pq.ParquetFile(path, page_checksum_verification=True) as f:
-                held = json.loads(f.schema_arrow.metadata[_META])
-                part = f.read()
+                held = head_of(f)
+                require_readable(f, _SCHEMA, source.cells)
+                part = require_rows(f.read(), source.cells)
+                same = held["index_id"] == source.settings["index_id"]
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
             raise InputError(f"{path}: cannot be read ({str(e)[:120]}); run 'iconicity calibrate' again") from e
-        if held["index_id"] == source.settings["index_id"]:
+        if same:
             if facts and held != facts:
                 raise SettingsError(
                     f"{path}: another null than that of {study.sources[0].path}; calibrate them together, or the second "

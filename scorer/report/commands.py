@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,19 +58,13 @@ def report_command(
     """
     from iconicity.indexer.index import open_index
     from iconicity.scorer.report.build import read_titles, report
-    from iconicity.scorer.results import require_results
+    from iconicity.scorer.results import index_of, require_results
 
     if single_file and out is not None and out.suffix != ".html":
         raise click.UsageError(f"--single-file writes a file: --out {out}.html")
     if index is None:
         held = require_results(results)
-        known = [
-            json.loads(p.read_text(encoding="utf-8")).get("index", {}).get("path")
-            for p in sorted(held.path.glob("results_*.meta.json"))
-        ]
-        if not known or not Path(known[0]).is_dir():
-            raise InputError(f"{results}: the index it was scored against is not where it was; name it with --index")
-        index = Path(known[0])
+        index = index_of(held)
     done = report(
         results, open_index(index), out or Path("report.html" if single_file else "report"), single_file=single_file,
         titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col),

@@ -196,7 +196,9 @@ def evidence(
     ref_id = max(sorted(set(matched)), key=matched.count)
     drawn = sorted((k for k in reused if row["p_ref_id"][k] == ref_id), key=lambda k: -p[k])[:most]
     exif = bool(index.settings["exif"])
-    reference = index.references([ref_id.split("/", 1)[0]])[ref_id]
+    reference = index.references([ref_id.split("/", 1)[0]]).get(ref_id)
+    if reference is None:
+        raise InputError(f"{index.path}: holds no {ref_id}, which these results name; score again")
     try:
         pictures = [
             shared().decode(read_bytes(Path(path)), path, exif, max_pixels)

@@ -17,6 +17,7 @@ from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.untrusted import is_sha256
 
 SIZE = 320  # longest side in pixels
 _PARALLEL = 256  # images from which on processes are worth starting
@@ -45,10 +46,11 @@ def make_thumbnails(
 ) -> dict[str, str]:
     """Make those that are missing. Returns SHA-256 -> why there is none (file gone, changed since, not decodable)."""
     wanted = {p.sha256: p for p in pictures}
+    failed = {sha: "its SHA-256 is none" for sha in wanted if not is_sha256(sha)}  # it would become a path
+    wanted = {sha: p for sha, p in wanted.items() if sha not in failed}
     missing = [p for p in wanted.values() if not (site / thumbnail_name(p.sha256)).is_file()]
     for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, str] = {}
     for i, (sha, reason) in enumerate(
         _run(missing, partial(_make, site=site, exif=exif, max_pixels=max_pixels), workers), 1
     ):

@@ -19,10 +19,10 @@ def test_what_was_put_is_there_for_this_key_alone(tmp_path: Path) -> None:
     cache = VectorCache(tmp_path)
     cache.put([("a", "k", V), ("b", "k", V + 1)])
     again = VectorCache(tmp_path)
-    found = again.get(["a", "b", "c"], "k")
+    found = again.get(["a", "b", "c"], "k", 6)
     assert sorted(found) == ["a", "b"]
     np.testing.assert_array_equal(found["b"], V + 1)
-    assert again.get(["a"], "other") == {}
+    assert again.get(["a"], "other", 6) == {}
 
 
 def test_a_damaged_row_counts_as_absent(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_damaged_row_counts_as_absent(tmp_path: Path) -> None:
     cache.put([("a", "k", V)])
     with sqlite3.connect(cache.path) as db:
         db.execute("UPDATE vectors SET data = ?", [(V + 1).tobytes()])
-    assert cache.get(["a"], "k") == {} and cache.damaged == 1
+    assert cache.get(["a"], "k", 6) == {} and cache.damaged == 1
 
 
 def test_damaged_rows_of_any_kind_are_found_and_not_used(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_damaged_rows_of_any_kind_are_found_and_not_used(tmp_path: Path) -> None
         db.execute("UPDATE known_files SET sha256 = 'shb'")
         db.execute("UPDATE vectors SET data = 'text' WHERE sha256 = 'a'")
         db.execute("UPDATE vectors SET data = 7 WHERE sha256 = 'b'")
-    assert cache.known_sha256(path) is None and cache.get(["a", "b"], "k") == {}
+    assert cache.known_sha256(path) is None and cache.get(["a", "b"], "k", V.size) == {}
     assert len(cache.problems()) == 3 and all(str(cache.path) in p for p in cache.problems())
 
 

@@ -78,8 +78,8 @@ class Loop:
         block = index.block(NAMES)
         keys = cache_keys(index)
         shas = self.study.table.column("gen_sha256").to_pylist()
-        self.clip = cache.get(shas, keys[0])
-        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1]).items()}
+        self.clip = cache.get(shas, keys[0], block.clip[0].size)
+        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1], block.patches[0].size).items()}
         self.refs: dict[str, list[tuple[str, Any, Any]]] = {}
         for r, c, p in zip(block.references, block.clip, block.patches, strict=True):
             self.refs.setdefault(r.concept, []).append((r.ref_id, c, p))
@@ -322,7 +322,7 @@ def test_static_mode_draws_the_first_reference(place: Path) -> None:
     assert study.references.tolist() == [1] * 10
     null = image_null(study)
     firsts = np.stack([index.block([n]).clip[0] for n in NAMES if n != "k00"]).astype(float)
-    own = cache.get([study.table.column("gen_sha256")[0].as_py()], cache_keys(index)[0])
+    own = cache.get([study.table.column("gen_sha256")[0].as_py()], cache_keys(index)[0], firsts.shape[1])
     (vector,) = own.values()
     assert null is not None and null.draws[0] == 13
     assert null.median[0] == pytest.approx(np.median(firsts @ vector), abs=1e-6)

@@ -1,0 +1,220 @@
+"""Files from somebody else, read as data: their size is bounded, their shape is checked, nothing in them is run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,  # pydantic asks for these below Python 3.12
+)
+
+from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+MAX_JSON = 64 << 20  # bytes of a manifest, a calibration or a meta file
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Side = Annotated[int, Field(ge=1, le=1024)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.01, allow_inf_nan=False)]  # 1.01: one that nothing reaches
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+_strict = with_config(ConfigDict(strict=True))
+
+
+@_strict
+class SpecShape(TypedDict):
+    """Of an encoder's spec."""
+
+    family: str
+    name: str
+    weights_sha256: str
+    preprocess: dict[str, Any]
+    pool: str
+    dim: Annotated[int, Field(ge=1, le=1 << 20)]
+    precision: str
+    source: dict[str, str | int | None]
+
+
+@_strict
+class SettingsShape(TypedDict):
+    """Of an index's settings."""
+
+    clip: SpecShape
+    dino: SpecShape
+    grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    patch_mode: Literal["crop", "token"]
+    vectors: Literal["float32", "float16"]
+    exif: bool
+    dedup_distance: Annotated[int, Field(ge=0, le=64)] | None
+
+
+@_strict
+class SkippedShape(TypedDict):
+    """Of a file that could not be used."""
+
+    path: str
+    concept: str
+    reason: str
+
+
+@_strict
+class VersionFileShape(TypedDict):
+    """Of the file a version of the table hangs on, and its bytes."""
+
+    path: Annotated[str, StringConstraints(pattern=r"\.manifest$")]
+    base64: str
+
+
+@_strict
+class ManifestShape(TypedDict):
+    """Of an index's manifest."""
+
+    index_id: Sha256  # names a folder in the cache
+    settings: SettingsShape
+    counts: dict[Literal["concepts", "references", "kept", "dropped"], Count]
+    skipped: list[SkippedShape]
+    concepts_digest: Sha256
+    table_version: Count
+    version_file: VersionFileShape
+    cleaned: bool
+    versions: dict[str, str]
+    created: str
+    files: dict[str, Sha256]
+
+
+Thresholds = dict[Literal["cra", "vr"], dict[Annotated[str, StringConstraints(pattern="^[0-9]{1,6}$")], Cosine]]
+
+
+@_strict
+class BriefShape(TypedDict):
+    """Of what a results directory keeps of a calibration."""
+
+    calibration_sha256: str
+    calibration_alpha: Share
+    calibration_seed: int
+    settings: dict[str, Any]
+    tau: Thresholds
+
+
+@_strict
+class ResultsSettingsShape(TypedDict):
+    """Of what the rows of a results directory were made with; more keys may stand there."""
+
+    index_id: str
+    scope: Literal["concept", "all"]
+    encoders: dict[Literal["clip", "dino"], str]
+    grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
+    mode: Literal["dynamic", "static"]
+
+
+@_strict
+class ResultsShape(TypedDict):
+    """Of a results directory's head."""
+
+    settings: ResultsSettingsShape
+    tau: dict[Literal["cra", "vr"], Cosine | None]
+    notes: list[str]
+    calibration: BriefShape | None
+
+
+@_strict
+class ThresholdShape(TypedDict):
+    """Of one calibrated threshold."""
+
+    null: Literal["unrelated", "related", "all"]
+    metric: Literal["cra", "vr"]
+    references: Annotated[int, Field(ge=1, lt=10**6)]
+    status: str
+    tau: Cosine | None
+    rate_check: NotRequired[Share | None]
+    rate_given: NotRequired[Share | None]
+
+
+@_strict
+class NullShape(TypedDict):
+    """Of what unrelated references reach."""
+
+    metric: Literal["cra", "vr"]
+    references: Annotated[int, Field(ge=1, lt=10**6)]
+    reached: list[Share]
+
+
+@_strict
+class CalibrationShape(TypedDict):
+    """Of a calibration."""
+
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: int
+    index_id: str
+    settings: dict[str, Any]
+    pool: list[str]
+    halves: dict[str, list[str]]
+    same_work: list[list[str]]
+    thresholds: list[ThresholdShape]
+    nulls: list[NullShape]
+    notes: list[str]
+
+
+@lru_cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def require_shape(value: Any, shape: Any) -> None:
+    """Raises ValueError saying where a value is not of a shape."""
+    try:
+        _adapter(shape).validate_python(value)
+    except (ValidationError, RecursionError) as e:
+        if isinstance(e, RecursionError):
+            raise ValueError("nested too deep") from None
+        first = e.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:80]
+        raise ValueError(f"{where}: {first['msg']}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def parse_json(data: bytes | str) -> Any:
+    """JSON without NaN or infinities. Raises ValueError, also for what is nested too deep."""
+    try:
+        return json.loads(data, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
+    """A JSON file of at most so many bytes. Raises OSError or ValueError."""
+    with path.open("rb") as f:
+        data = f.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"more than {most >> 20} MB")
+    return parse_json(data)
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 in hexadecimal, as names of files are made of."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def require_inside(names: Iterable[str]) -> None:
+    """Raises ValueError for a file name that leads out of its folder."""
+    for name in names:
+        if name.startswith("/") or "\0" in name or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"files: {name[:80]!r} leads out of the folder")
+
+
+def other_format(found: object, own: int, written_by: object) -> str:
+    """Why a format is not read, and what reads it."""
+    if isinstance(found, int) and found > own:
+        by = f"iconicity {written_by[:40]}" if isinstance(written_by, str) else "a later iconicity"
+        return f"format {found}, written by {by}; this version reads format {own}: use {by} or later"
+    return f"format {str(found)[:40]}, this version reads format {own}"

@@ -1,0 +1,122 @@
+"""Score a results directory's images once more, from the files it names, and say what comes out otherwise."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.encoders import Encoders
+from iconicity.indexer.errors import SettingsError
+from iconicity.indexer.index import Index
+from iconicity.indexer.manifest import versions
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.inputs import Chosen
+from iconicity.scorer.listing import ConceptImages, Listed
+from iconicity.scorer.metrics import passes
+from iconicity.scorer.results import Record, Results, meta_of, require_results
+from iconicity.scorer.scoring import METRICS, score
+from iconicity.scorer.tables import is_scored
+
+TOLERANCE = 1e-6  # README: no result moves by more between machines and library versions
+_SIMILARITIES = ("cra_sim", "p", "other_sim", "p_other")
+_FACTS = ("status", "reason", "n_ref_before", "n_ref_kept", "n_ref_dups_removed", "own_rank")
+
+
+def reproduce_results(
+    results: Results,
+    index: Index,
+    load: Callable[[], Encoders] | None = None,
+    *,
+    batch_size: int | None = None,
+    workers: int | Callable[[int], int] = 0,
+    max_pixels: int = MAX_PIXELS,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Finding:
+    """Read, embed and match every image of ``results`` again, with no cache, and compare row by row.
+
+    Tables ``models`` (rows that are bit for bit the same, that are within :data:`TOLERANCE`, that differ, and whose
+    file is gone or another) and ``differences`` (what differs). Raises :class:`SettingsError` for another index than
+    the one the results were scored against.
+    """
+    mine = str(results.settings["index_id"])
+    if index.index_id != mine:
+        raise SettingsError(
+            f"{results.path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; name that one with --index"
+        )
+    tables = []
+    differences: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for model in results.models:
+            held = {row["gen_relpath"]: row for row in results.rows(model)}
+            metrics = [m for m in METRICS if is_scored(results, model, m)]
+            score(
+                index, {model: _chosen(held)}, Path(folder) / "again", metrics=metrics or METRICS, mode=results.mode,
+                scope=results.settings["scope"], search=results.settings.get("search", "exact"),
+                tau_cra=results.tau["cra"], tau_vr=results.tau["vr"], k_gen=results.settings.get("k_gen", 50), load=load,
+                batch_size=batch_size, workers=workers, device=device, progress=progress,
+                max_pixels=max_pixels,
+            )  # fmt: skip
+            found = {r["gen_relpath"]: r for r in require_results(Path(folder) / "again").rows(model)}
+            counts = dict.fromkeys(("same", "within", "differ", "gone"), 0)
+            for relpath, row in held.items():
+                verdict, what = compare(row, found[relpath], results.tau)
+                counts[verdict] += 1
+                if verdict in ("differ", "gone"):
+                    differences.append({"model": model, "gen_relpath": relpath, "verdict": verdict, "what": what})
+            tables.append({"model": model, "images": len(held), **counts})
+    frame = pd.DataFrame(tables)
+    notes = [f"within: no similarity differs by more than {TOLERANCE:g}, and no decision at the thresholds does"]
+    before, now = meta_of(results).get("versions"), versions()
+    if isinstance(before, dict) and (
+        other := [f"{k} {before.get(k)} then, {v} now" for k, v in now.items() if before.get(k) != v]
+    ):
+        notes.append(f"other versions: {', '.join(other)}")
+    scalars = {f"{t['model']}/{k}": v for t in tables for k, v in t.items() if k != "model"}
+    columns = ["model", "gen_relpath", "verdict", "what"]
+    return Finding(
+        {"models": frame, "differences": pd.DataFrame(differences, columns=columns)}, notes,
+        {"index_id": mine, "results": str(results.path)}, scalars,
+    )  # fmt: skip
+
+
+def _chosen(rows: Mapping[str, Record]) -> Chosen:
+    """The images of some rows, where these say that they are."""
+    concepts: dict[str, list[Listed]] = {}
+    for relpath, row in sorted(rows.items()):
+        name = relpath.removeprefix(f"{row['concept']}/")
+        concepts.setdefault(row["concept"], []).append(
+            Listed(name, row["gen_path"], row["seed"], row["prompt"], row["variant"])
+        )
+    return Chosen([ConceptImages(c, images) for c, images in sorted(concepts.items())], [], [])
+
+
+def compare(row: Record, found: Record, tau: Mapping[str, float | None]) -> tuple[str, str]:
+    """What became of a row (same, within, differ or gone), and the first thing that differs."""
+    if row["status"] == "ok" and found["gen_sha256"] != row["gen_sha256"]:
+        return "gone", found["reason"] or "the file has other bytes now"
+    for name in _FACTS:
+        if row[name] != found[name]:
+            return "differ", f"{name} {row[name]}, now {found[name]}"
+    if all(row[name] == found[name] for name in row):
+        return "same", ""
+    for name in _SIMILARITIES:
+        if (row[name] is None) != (found[name] is None):
+            return "differ", f"{name} is there {'no more' if found[name] is None else 'now'}"
+        if row[name] is None:
+            continue
+        a, b = (np.atleast_1d(np.asarray(r[name], np.float32)) for r in (row, found))
+        apart = float(np.nan_to_num(np.abs(a.astype(np.float64) - b)).max())
+        threshold = tau["cra" if name in ("cra_sim", "other_sim") else "vr"]
+        if apart > TOLERANCE or (np.isnan(a) != np.isnan(b)).any():
+            return "differ", f"{name} by {apart:.2g}"
+        if threshold is not None and (passes(a, threshold) != passes(b, threshold)).any():
+            return "differ", f"{name}: a decision at {threshold}"
+    return "within", ""
