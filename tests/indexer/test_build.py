@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
+from toys import draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
+from iconicity.indexer.store import ReferenceStore
 from iconicity.indexer.verify import verify_index
 
 
@@ -256,87 +254,26 @@ def test_names_are_data_never_code(tmp_path: Path) -> None:
     assert len(open_index(tmp_path / "i").block(["it's"]).references) == 3
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from toys import toy_encoders
-from iconicity.indexer import build, builder, manifest, pipeline, store
+def test_a_resumed_build_embeds_only_what_is_missing(
+    refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iconicity.indexer.builder.COMMIT_IMAGES", 2)
+    upsert, left = ReferenceStore.upsert, [3]
 
-builder.COMMIT_IMAGES = 2
-left = [int(sys.argv[4])]
+    def fails(self: ReferenceStore, rows: Any) -> None:
+        if left[0] == 0:
+            raise OSError("cut off")
+        left[0] -= 1
+        upsert(self, rows)
 
-def dying(f):
-    def wrapped(*a, **k):
-        for moment in ("before", "after"):
-            if moment == "after":
-                result = f(*a, **k)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-        return result
-    return wrapped
-
-for name in ("create", "sweep"):
-    setattr(store.ReferenceStore, name, staticmethod(dying(getattr(store.ReferenceStore, name))))
-for name in ("upsert", "delete", "compact", "sync", "drop_old_versions"):
-    setattr(store.ReferenceStore, name, dying(getattr(store.ReferenceStore, name)))
-builder.write_manifest = dying(builder.write_manifest)
-manifest.write_atomically = dying(manifest.write_atomically)
-pipeline.load = dying(pipeline.load)
-build.build_index(Path(sys.argv[2]), Path(sys.argv[3]), toy_encoders())
-print("finished", left[0])
-"""
-
-
-def run_killed(refs: Path, index: Path, moment: int) -> bool:
-    """Build in a process that kills itself at the n-th moment; True when it was killed."""
-    args = [sys.executable, "-c", KILLED, str(ROOT / "tests"), str(refs), str(index), str(moment)]
-    done = subprocess.run(args, capture_output=True, text=True, timeout=120)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
-
-
-def test_killed_at_any_moment_nothing_is_lost_or_doubled(refs: Path, tmp_path: Path) -> None:
-    """First builds and changing builds, each killed at many moments, then run again."""
-    base = tmp_path / "base"
-    build_index(refs, base, toy_encoders())
-    changed = shutil.copytree(refs, tmp_path / "changed")
-    for change in (change_file, new_files, vanish):
-        change(changed)
-    kills = 0
-    for moment in range(0, 44, 4):
-        kills += run_killed(refs, tmp_path / "first.index", moment)
-        build_index(refs, tmp_path / "first.index", toy_encoders())
-        assert rows(tmp_path / "first.index") == rows(base)
-        assert verify_index(tmp_path / "first.index") == []
-        shutil.rmtree(tmp_path / "first.index")
-    work = tmp_path / "second.index"
-    fresh = tmp_path / "fresh"
-    # The path is a column: a fresh build of the changed files, and a base with the same paths.
-    build_index(changed, fresh, toy_encoders())
-    for moment in range(1, 31, 3):
-        shutil.copytree(base, work)
-        kills += run_killed(changed, work, moment)
-        open_index(work).references()  # readers still see one whole version
-        build_index(changed, work, toy_encoders())
-        assert rows(work) == rows(fresh)
-        assert verify_index(work) == []
-        shutil.rmtree(work)
-    assert kills >= 20
-
-
-def test_a_resumed_build_embeds_only_what_is_missing(refs: Path, tmp_path: Path) -> None:
-    for moment in range(30, 60):
-        if not run_killed(refs, tmp_path / "i", moment):
-            pytest.fail("was never killed late")
-        encoders = toy_encoders()
-        report = build_index(refs, tmp_path / "i", encoders)
-        if report.embedded < 9:
-            assert forwards(encoders) == report.embedded * 17
-            return
-        shutil.rmtree(tmp_path / "i")
-    pytest.fail("no killed build had kept a row")
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferenceStore, "upsert", fails)
+        with pytest.raises(OSError, match="cut off"):
+            build_index(refs, tmp_path / "i", toy_encoders())
+    encoders = toy_encoders()
+    report = build_index(refs, tmp_path / "i", encoders)
+    assert 0 < report.embedded <= 4 and report.unchanged >= 6 and forwards(encoders) == report.embedded * 17
+    assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
 def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
