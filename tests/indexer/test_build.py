@@ -17,6 +17,7 @@ from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputE
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
+from iconicity.indexer.info import log_text
 from iconicity.indexer.store import ReferenceStore
 from iconicity.indexer.verify import verify_index
 
@@ -346,6 +347,8 @@ def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
 def test_what_killed_builders_leave_goes_with_the_next_build(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     (tmp_path / "i" / ".manifest.json.4711.tmp").write_bytes(b"{")
+    (tmp_path / "i" / "references.lance" / "_versions" / "18446744073709551604.manifest#1").write_bytes(b"x")
+    (tmp_path / "i" / "references.lance" / "data" / ".tmpA1b2C3").write_bytes(b"x")
     build_index(refs, tmp_path / "i", toy_encoders())
     assert verify_index(tmp_path / "i") == []
 
@@ -366,6 +369,56 @@ def test_a_remove_cut_off_before_its_end_can_be_run_again(
     assert_fresh(tmp_path / "i", refs, tmp_path)
     with pytest.raises(InputError, match="holds no 'beta'"):
         remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+
+
+def test_the_log_says_what_was_done_and_from_which_files(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    build_index(refs, tmp_path / "i", toy_encoders())  # nothing has changed: no entry
+    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    new_files(refs)
+    add_references(refs, tmp_path / "i", load=lambda c, d: toy_encoders())
+    log = open_index(tmp_path / "i").manifest["log"]
+    assert [(e["command"], e["embedded"], e["removed"], e["references"]) for e in log] == [
+        ("build", 9, 0, 12), ("remove", 0, 4, 8), ("add", 5, 0, 14),
+    ]  # fmt: skip
+    build_index(refs, tmp_path / "fresh", toy_encoders())
+    fresh = open_index(tmp_path / "fresh").manifest["log"][-1]
+    assert all(log[-1][key] == fresh[key] for key in ("files_sha256", "index_id", "kept"))
+    assert log[0]["files_sha256"] != log[-1]["files_sha256"]
+    assert "remove   8 references" in log_text(log) and "4 removed" in log_text(log)
+
+
+def held_bytes(index: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in index.rglob("*") if p.is_file())
+
+
+def test_purged_references_leave_no_byte(refs: Path, tmp_path: Path) -> None:
+    """One row of many: the table marks it as deleted, and would keep its bytes."""
+    make_refs(refs, [f"c{i}" for i in range(5)])
+    write(refs / "beta" / "01.png", draw(4711))  # no other picture is the same
+    build_index(refs, tmp_path / "i", toy_encoders())
+    (row,) = open_index(tmp_path / "i").store.rows(["beta/01.png"])
+    assert row.patches is not None
+    needles = row.patches.tobytes(), row.reference.sha256.encode()
+    copy = shutil.copytree(tmp_path / "i", tmp_path / "copy")
+    remove_references(copy, ref_ids=["beta/01.png"], load=lambda c, d: toy_encoders())
+    assert all(needle in held_bytes(copy) for needle in needles)
+    remove_references(tmp_path / "i", ref_ids=["beta/01.png"], purge=True, load=lambda c, d: toy_encoders())
+    assert not any(needle in held_bytes(tmp_path / "i") for needle in needles)
+    (refs / "beta" / "01.png").unlink()
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_what_somebody_reads_cannot_be_purged_and_that_is_said(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    reader = open_index(tmp_path / "i")
+    with pytest.raises(LockedError, match="somebody reads"):
+        remove_references(tmp_path / "i", concepts=["beta"], purge=True, load=lambda c, d: toy_encoders())
+    assert len(reader.block(["beta"]).references) == 3
+    del reader
+    shutil.rmtree(refs / "beta")
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
 def test_pipes_and_names_that_are_not_text_are_skipped(refs: Path, tmp_path: Path) -> None:
