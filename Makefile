@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim bench-large bench-report screenshot fuzz clean
+.PHONY: setup demo test lint sim faults soak fuzz bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
@@ -28,6 +28,15 @@ lint: setup
 # Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
 sim: setup
 	$(BIN)/iconicity bench simulate --out simulation
+
+# Crashes, power cuts, full disks, flipped bytes, processes at once: at most an hour; docs/faults.md shows its tables.
+faults: setup
+	$(BIN)/python tests/faults/run.py
+
+# Build, add, remove, score and verify with random sizes: rows right, disk bounded, memory flat.
+SECONDS ?= 1200
+soak: setup
+	$(BIN)/python tests/faults/run.py --soak $(SECONDS)
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup

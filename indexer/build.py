@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none
+from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none, seal
 from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
-from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, SettingsError
+from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import (
     LEADS_OUT,
@@ -31,6 +32,7 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import ReferenceStore, is_table
 
 VECTORS = ("float32", "float16")
+_PURGED = 256  # rows written at once
 
 
 def build_index(
@@ -79,7 +81,9 @@ def build_index(
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
         _require_whole_rows(store, held)
-        builder = Builder(index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress)
+        builder = Builder(
+            index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress, "build"
+        )
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
             from iconicity.indexer.encoder_offline import WARNING
@@ -114,7 +118,7 @@ def add_references(
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "add")
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
         old = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in held.values()]
@@ -126,6 +130,7 @@ def remove_references(
     *,
     concepts: Sequence[str] = (),
     ref_ids: Sequence[str] = (),
+    purge: bool = False,
     load: LoadEncoders | None = None,
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
@@ -134,7 +139,9 @@ def remove_references(
 ) -> BuildReport:
     """Remove concepts or single references. Duplicates of what goes are revived and embedded.
 
-    Raises :class:`InputError` when something named is not in the index, or a revived file is gone.
+    A table marks rows as deleted and keeps their bytes until its files are next written as a whole; ``purge`` does
+    that now. Raises :class:`InputError` when something named is not in the index, or a revived file is gone,
+    :class:`LockedError` when older versions cannot be purged because somebody reads them.
     """
     with lock(index, "building this index"):
         store, skipped = _open_for_change(index)
@@ -147,9 +154,27 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress)
+        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "remove")
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
-        return builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
+        report = builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
+        if purge:
+            _purge(index)
+            report.purged = True
+        return report
+
+
+def _purge(index: Path) -> None:
+    """Write the rows that are there to new files, and delete all others."""
+    store = ReferenceStore.open(index)
+    assert store is not None
+    manifest = read_manifest(index)
+    rows = iter(store.tested_rows())
+    seal(index, store.rewrite(iter(lambda: list(islice(rows, _PURGED)), [])), manifest["skipped"], {"command": "purge"})
+    if not read_manifest(index)["cleaned"]:
+        raise LockedError(
+            f"{index}: removed, but somebody reads a version that still has it; stop that, and run 'iconicity index "
+            "build' or 'add' to have its bytes deleted"
+        )
 
 
 def _require_room(index: Path) -> None:

@@ -21,6 +21,7 @@ from iconicity.indexer.manifest import (
     MANIFEST,
     counts_digest,
     encoder_specs,
+    files_digest,
     index_id,
     read_manifest,
     versions,
@@ -61,6 +62,7 @@ class BuildReport:
     kept: int = 0
     removed: int = 0
     concepts: int = 0
+    purged: bool = False
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     changed: bool = False
@@ -91,8 +93,10 @@ class Builder:
         workers: int | Callable[[int], int],
         max_pixels: int,
         progress: Progress,
+        command: str,
     ) -> None:
         self.report = BuildReport()
+        self._command = command
         self._index = index
         self._store = store
         base = ReferenceStore.open(index, store.version)  # as found: what may be copied from, whatever we write
@@ -272,7 +276,11 @@ class Builder:
             if same and manifest["cleaned"]:
                 return str(manifest["index_id"])
         report.changed = True
-        return seal(self._index, self._store, skipped)
+        event = {
+            "command": self._command,
+            **{k: getattr(report, k) for k in ("embedded", "copied", "unchanged", "removed")},
+        }
+        return seal(self._index, self._store, skipped, event)
 
 
 def manifest_or_none(index: Path) -> dict[str, Any] | None:
@@ -287,17 +295,24 @@ def manifest_or_none(index: Path) -> dict[str, Any] | None:
         return None
 
 
-def seal(index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]]) -> str:
+def seal(
+    index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]], event: Mapping[str, str | int]
+) -> str:
     """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
 
+    ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
+    digests of what the index then holds.
     While somebody reads an older version nothing is dropped: the next build does it.
     """
     store.compact()
     store.sync()
-    identity = index_id(store.identities(), [s.fingerprint for s in encoder_specs(store.settings)])
+    identities = store.identities()
+    identity = index_id(identities, [s.fingerprint for s in encoder_specs(store.settings)])
     concepts = store.concepts()
     total, kept = sum(c.total for c in concepts.values()), sum(c.kept for c in concepts.values())
     version_file = store.version_file()
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    made_by = versions()
     manifest = {
         "index_id": identity,
         "settings": store.settings,
@@ -309,9 +324,15 @@ def seal(index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]
             "path": version_file.relative_to(index).as_posix(),
             "base64": base64.b64encode(version_file.read_bytes()).decode(),
         },
-        "versions": versions(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": made_by,
+        "created": now,
     }
+    held = manifest_or_none(index)
+    entry = {
+        "when": now, **event, "references": total, "kept": kept, "index_id": identity,
+        "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),
+    }  # fmt: skip
+    manifest["log"] = [*(held["log"] if held is not None else []), entry]
 
     digests: dict[Path, str] = {}  # of data files, which are never rewritten: a large index is read once
 

@@ -174,10 +174,11 @@ def index_add(
 @index_option
 @click.option("--concept", "concepts", multiple=True, help="A concept to remove. May be repeated.")
 @click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
+@click.option("--purge", is_flag=True, help="Write the index's files anew, so that no byte of what goes is left.")
 @model_options
 @speed_options
 def index_remove(
-    index: Path, concepts: Sequence[str], ref_ids: Sequence[str], batch_size: int | None, workers: int | None,
+    index: Path, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, batch_size: int | None, workers: int | None,
     max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
@@ -191,7 +192,7 @@ def index_remove(
     if not concepts and not ref_ids:
         raise click.UsageError("name what to remove with --concept or --ref")
     report = remove_references(
-        index, concepts=concepts, ref_ids=ref_ids, load=loader(models), progress=progress_bar(),
+        index, concepts=concepts, ref_ids=ref_ids, purge=purge, load=loader(models), progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
@@ -213,6 +214,24 @@ def index_info(index: Path, as_json: bool) -> int:
     if as_json or facts["counts"]["references"] <= LISTED:
         facts = index_facts(index)
     echo(json_text(facts) if as_json else info_text(facts))
+    return 0
+
+
+@index.command("log")
+@index_option
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+def index_log(index: Path, as_json: bool) -> int:
+    """Say what was done to an index: when, what, by which version, from which files.
+
+    \b
+    Example:
+      iconicity index log --index paintings.index
+    """
+    from iconicity.indexer.info import log_text
+    from iconicity.indexer.manifest import read_manifest
+
+    log = read_manifest(index)["log"]
+    echo(json_text(log) if as_json else log_text(log))
     return 0
 
 

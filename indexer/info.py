@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,18 @@ def _concepts(path: Path) -> dict[str, dict[str, list[Any]]]:
         else:
             entry["dropped"].append({"ref_id": r.ref_id, "dup_of": r.dup_of, "distance": r.dup_distance})
     return concepts
+
+
+def log_text(log: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each change of an index."""
+    lines = []
+    for e in log:
+        work = ", ".join(f"{e[k]} {k}" for k in ("embedded", "copied", "removed") if e.get(k))
+        lines.append(
+            f"{e['when']}  {e['command']:<8} {e['references']} references ({e['kept']} kept){': ' + work if work else ''}; "
+            f"files {e['files_sha256'][:12]}, index_id {e['index_id'][:12]}, iconicity {e['iconicity']}"
+        )
+    return "\n".join(lines)
 
 
 def info_text(facts: dict[str, Any]) -> str:

@@ -35,6 +35,11 @@ def counts_digest(counts: Mapping[str, Sequence[int]]) -> str:
     return hashlib.sha256(canonical_json({c: list(n) for c, n in counts.items()}).encode()).hexdigest()
 
 
+def files_digest(identities: Sequence[tuple[str, str, str]]) -> str:
+    """SHA-256 over the sorted (ref_id, SHA-256 of the file): which files an index was made from."""
+    return hashlib.sha256(canonical_json(sorted([i[0], i[1]] for i in identities)).encode()).hexdigest()
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape the numbers."""
     found = {"python": platform.python_version()}

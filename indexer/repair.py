@@ -89,7 +89,9 @@ def repair_index(
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
         skipped = [Skipped(**s) for s in manifest["skipped"]] if manifest is not None else []
-        report = Builder(index, store, load, batch_size, workers, max_pixels, progress).run(candidates, skipped)
+        report = Builder(index, store, load, batch_size, workers, max_pixels, progress, "repair").run(
+            candidates, skipped
+        )
         repair.embedded = report.embedded
         repair.done.append(f"{report.embedded} images embedded again")
     return repair
@@ -156,14 +158,14 @@ def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Rep
     if not finished:
         repair.unfinished = True
     elif manifest is None:
-        seal(index, store, [])
+        seal(index, store, [], {"command": "repair"})
         repair.done.append(
             f"{index / MANIFEST}: written anew; which files could not be used is lost, and 'iconicity index build' finds out"
         )
     else:
         problems = list(file_problems(index, manifest))
         if problems:
-            seal(index, store, manifest["skipped"])
+            seal(index, store, manifest["skipped"], {"command": "repair"})
             repair.done += [f"{p}: mended" for p in problems]
 
 

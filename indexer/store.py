@@ -228,7 +228,11 @@ class ReferenceStore:
 
     def rows(self, ref_ids: Sequence[str] | None = None) -> list[Row]:
         """Rows with their vectors, each tested against its checksum. Raises :class:`CorruptIndexError`."""
-        return list(self._tested(self.rows_with_checksums(ref_ids)))
+        return list(self.tested_rows(ref_ids))
+
+    def tested_rows(self, ref_ids: Sequence[str] | None = None) -> Iterator[Row]:
+        """As :meth:`rows`, a batch in memory at a time."""
+        return self._tested(self.rows_with_checksums(ref_ids))
 
     def concepts(self) -> dict[str, ConceptCount]:
         """Each concept's number of references, by name; read by column."""
@@ -380,7 +384,8 @@ class ReferenceStore:
         """Remove what killed writers and repairs leave, and a table directory without a first version."""
         sweep(directory)
         root = directory / f"{TABLE}.lance"
-        for path in [*root.glob("**/.tmp*"), *root.glob(f"_versions/*{SET_ASIDE}")]:
+        left = ("**/.tmp*", "**/*#*", f"_versions/*{SET_ASIDE}")  # Lance writes NAME#1, then renames it
+        for path in chain.from_iterable(root.glob(pattern) for pattern in left):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         if root.is_dir() and not any((root / "_versions").glob("*.manifest")):
             shutil.rmtree(root)

@@ -73,6 +73,19 @@ class VersionFileShape(TypedDict):
 
 
 @_strict
+class LogEntryShape(TypedDict):
+    """Of one change of an index; counts of what was done may stand there too."""
+
+    when: str
+    command: str
+    references: Count
+    kept: Count
+    index_id: Sha256
+    files_sha256: Sha256
+    iconicity: str | None
+
+
+@_strict
 class ManifestShape(TypedDict):
     """Of an index's manifest."""
 
@@ -86,6 +99,7 @@ class ManifestShape(TypedDict):
     cleaned: bool
     versions: dict[str, str]
     created: str
+    log: list[LogEntryShape]
     files: dict[str, Sha256]
 
 

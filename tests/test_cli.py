@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMMANDS = [
-    (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"), ("index", "repair"), ("verify",), ("cache", "verify"),
+    (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"), ("index", "repair"), ("index", "log"), ("verify",), ("cache", "verify"),
     ("score",), ("summary",), ("sweep",), ("calibrate",), ("specific",), ("attribute",), ("compare",), ("correlate",), ("export",), ("report",), ("plot",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
     ("bench",), ("bench", "encode"), ("bench", "score"), ("bench", "search"), ("bench", "scale"),
     ("bench", "simulate"),

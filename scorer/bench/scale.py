@@ -179,5 +179,5 @@ def write_index(path: Path, vectors: StoredArray, concepts: int, references: int
         if len(rows) >= 2000 or c == concepts - 1:
             store.upsert(rows)
             rows = []
-    seal(path, store, [])
+    seal(path, store, [], {"command": "bench scale"})
     assert read_manifest(path)["counts"]["kept"] == concepts * references

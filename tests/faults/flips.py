@@ -71,6 +71,7 @@ class FlipTrials:
         self.rng = random.Random(seed)
         self.whole = world.root / "whole"
         self.folder = world.root / "trial"
+        shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(world.root / "base", self.folder / "i")
         for args in (
             ("index", "remove", "--index", self.folder / "i", "--ref", "beta/03_dup.png", "--workers", 0),

@@ -127,8 +127,12 @@ class Kills:
             return  # it was done before the signal came
         tally.trials += 1
         tally.inside += inside
-        ended = call(scenario.rerun, self.folder)
         what = f"{scenario.name}, killed in {window} {nth} after {delay:.4f} s"
+        seen = call(scenario.seen_by_readers, self.folder)
+        if seen.value not in (scenario.before, (expected["index"]["index_id"], expected["index"]["rows"])):
+            tally.silent += 1
+            tally.failures.append(f"{what}: readers see {seen}")
+        ended = call(scenario.rerun, self.folder)
         if ended.error or ended.signal is not None:
             tally.failures.append(f"{what}: {ended.error or f'signal {ended.signal}'}")
             return

@@ -190,14 +190,13 @@ class Others:
             tally.trials += 1
             scenario = self.world.scenarios["rebuild" if name == "repair" else name]
             scenario.start(self.folder)
-            first = Child(_slow, scenario.args(self.folder))
-            said = Said(0, "", "")
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline and not (self.folder / "i" / ".lock").is_file():
+            first = Child(_halfway, self.folder, scenario.args(self.folder))
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not (self.folder / "halfway").is_file():
                 time.sleep(0.005)
-            time.sleep(0.3)
             args = ("index", "repair", "--index", self.folder / "i") if name == "repair" else scenario.args(self.folder)
             said = call(command, *args).get()
+            (self.folder / "go").touch()
             code = first.wait().get().code
             if one_line(said) and f"process {first.pid} on {os.uname().nodename}" in said.stderr and code == 0:
                 judge(call(scenario.state, self.folder).get(), scenario.undisturbed(), tally, f"two builders, {name}")
@@ -205,16 +204,19 @@ class Others:
                 tally.failures.append(f"two builders, {name}: {code}, {said}")
 
 
-def _slow(args: tuple[object, ...]) -> Said:
+def _halfway(folder: Path, args: tuple[object, ...]) -> Said:
+    """A build that waits in its middle."""
     from iconicity.indexer.store import ReferenceStore
 
     sync = ReferenceStore.sync
 
-    def slow(self: ReferenceStore) -> None:
-        time.sleep(2)
+    def waits(self: ReferenceStore) -> None:
+        (folder / "halfway").touch()
+        while not (folder / "go").is_file():
+            time.sleep(0.005)
         sync(self)
 
-    ReferenceStore.sync = slow  # type: ignore[method-assign]
+    ReferenceStore.sync = waits  # type: ignore[method-assign]
     return command(*args)
 
 

@@ -83,13 +83,17 @@ def index_state(index: Path) -> dict[str, Any]:
     )
     return {
         "ids": [r[0] for r in rows(index)],
-        "rows": hashlib.sha256(repr(rows(index)).encode()).hexdigest(),
+        "rows": _digest(index),
         "index_id": manifest["index_id"],
         "counts": manifest["counts"],
         "skipped": manifest["skipped"],
         "files": dict(files),
         "problems": verify_index(index),
     }
+
+
+def _digest(index: Path) -> str:
+    return hashlib.sha256(repr(rows(index)).encode()).hexdigest()
 
 
 def results_state(out: Path) -> dict[str, Any]:
@@ -180,6 +184,7 @@ class Scenario:
         self.world, self.name, self.args = world, name, args
         self._index, self._results = index, results
         self.expected: Any = None
+        self.before: tuple[str, str] | None = None  # as readers see it
 
     def start(self, folder: Path) -> Path:
         """A fresh starting point."""
@@ -202,6 +207,12 @@ class Scenario:
             state["report"] = tree_state(folder / "r")
         return state
 
+    def seen_by_readers(self, folder: Path) -> tuple[str, str] | None:
+        """Identity and rows of the index as a reader finds them, None where there is no finished one."""
+        if self._index is None:
+            return None
+        return open_index(folder / "i").index_id, _digest(folder / "i")
+
     def rerun(self, folder: Path) -> tuple[Said, Any]:
         """The plain command, then the state; both in this process."""
         said = command(*self.args(folder))
@@ -211,7 +222,9 @@ class Scenario:
         """The state a run leaves that nothing disturbs."""
         if self.expected is None:
             # results name the folder they lie in: trials of a scenario share one path
-            said, self.expected = call(self.rerun, self.start(self.world.root / "trial")).get()
+            folder = self.start(self.world.root / "trial")
+            self.before = call(self.seen_by_readers, folder).get()
+            said, self.expected = call(self.rerun, folder).get()
             assert said.code == 0, said
             assert self.expected["index"]["problems"] == [], self.expected["index"]["problems"]
         return self.expected

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import ROOT, draw, forwards, make_refs, toy_encoders, write
+from toys import draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
+from iconicity.indexer.info import log_text
+from iconicity.indexer.store import ReferenceStore
 from iconicity.indexer.verify import verify_index
 
 
@@ -256,87 +255,26 @@ def test_names_are_data_never_code(tmp_path: Path) -> None:
     assert len(open_index(tmp_path / "i").block(["it's"]).references) == 3
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from toys import toy_encoders
-from iconicity.indexer import build, builder, manifest, pipeline, store
+def test_a_resumed_build_embeds_only_what_is_missing(
+    refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iconicity.indexer.builder.COMMIT_IMAGES", 2)
+    upsert, left = ReferenceStore.upsert, [3]
 
-builder.COMMIT_IMAGES = 2
-left = [int(sys.argv[4])]
+    def fails(self: ReferenceStore, rows: Any) -> None:
+        if left[0] == 0:
+            raise OSError("cut off")
+        left[0] -= 1
+        upsert(self, rows)
 
-def dying(f):
-    def wrapped(*a, **k):
-        for moment in ("before", "after"):
-            if moment == "after":
-                result = f(*a, **k)
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-        return result
-    return wrapped
-
-for name in ("create", "sweep"):
-    setattr(store.ReferenceStore, name, staticmethod(dying(getattr(store.ReferenceStore, name))))
-for name in ("upsert", "delete", "compact", "sync", "drop_old_versions"):
-    setattr(store.ReferenceStore, name, dying(getattr(store.ReferenceStore, name)))
-builder.write_manifest = dying(builder.write_manifest)
-manifest.write_atomically = dying(manifest.write_atomically)
-pipeline.load = dying(pipeline.load)
-build.build_index(Path(sys.argv[2]), Path(sys.argv[3]), toy_encoders())
-print("finished", left[0])
-"""
-
-
-def run_killed(refs: Path, index: Path, moment: int) -> bool:
-    """Build in a process that kills itself at the n-th moment; True when it was killed."""
-    args = [sys.executable, "-c", KILLED, str(ROOT / "tests"), str(refs), str(index), str(moment)]
-    done = subprocess.run(args, capture_output=True, text=True, timeout=120)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
-
-
-def test_killed_at_any_moment_nothing_is_lost_or_doubled(refs: Path, tmp_path: Path) -> None:
-    """First builds and changing builds, each killed at many moments, then run again."""
-    base = tmp_path / "base"
-    build_index(refs, base, toy_encoders())
-    changed = shutil.copytree(refs, tmp_path / "changed")
-    for change in (change_file, new_files, vanish):
-        change(changed)
-    kills = 0
-    for moment in range(0, 44, 4):
-        kills += run_killed(refs, tmp_path / "first.index", moment)
-        build_index(refs, tmp_path / "first.index", toy_encoders())
-        assert rows(tmp_path / "first.index") == rows(base)
-        assert verify_index(tmp_path / "first.index") == []
-        shutil.rmtree(tmp_path / "first.index")
-    work = tmp_path / "second.index"
-    fresh = tmp_path / "fresh"
-    # The path is a column: a fresh build of the changed files, and a base with the same paths.
-    build_index(changed, fresh, toy_encoders())
-    for moment in range(1, 31, 3):
-        shutil.copytree(base, work)
-        kills += run_killed(changed, work, moment)
-        open_index(work).references()  # readers still see one whole version
-        build_index(changed, work, toy_encoders())
-        assert rows(work) == rows(fresh)
-        assert verify_index(work) == []
-        shutil.rmtree(work)
-    assert kills >= 20
-
-
-def test_a_resumed_build_embeds_only_what_is_missing(refs: Path, tmp_path: Path) -> None:
-    for moment in range(30, 60):
-        if not run_killed(refs, tmp_path / "i", moment):
-            pytest.fail("was never killed late")
-        encoders = toy_encoders()
-        report = build_index(refs, tmp_path / "i", encoders)
-        if report.embedded < 9:
-            assert forwards(encoders) == report.embedded * 17
-            return
-        shutil.rmtree(tmp_path / "i")
-    pytest.fail("no killed build had kept a row")
+    with monkeypatch.context() as patch:
+        patch.setattr(ReferenceStore, "upsert", fails)
+        with pytest.raises(OSError, match="cut off"):
+            build_index(refs, tmp_path / "i", toy_encoders())
+    encoders = toy_encoders()
+    report = build_index(refs, tmp_path / "i", encoders)
+    assert 0 < report.embedded <= 4 and report.unchanged >= 6 and forwards(encoders) == report.embedded * 17
+    assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
 def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,6 +347,8 @@ def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
 def test_what_killed_builders_leave_goes_with_the_next_build(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     (tmp_path / "i" / ".manifest.json.4711.tmp").write_bytes(b"{")
+    (tmp_path / "i" / "references.lance" / "_versions" / "18446744073709551604.manifest#1").write_bytes(b"x")
+    (tmp_path / "i" / "references.lance" / "data" / ".tmpA1b2C3").write_bytes(b"x")
     build_index(refs, tmp_path / "i", toy_encoders())
     assert verify_index(tmp_path / "i") == []
 
@@ -429,6 +369,56 @@ def test_a_remove_cut_off_before_its_end_can_be_run_again(
     assert_fresh(tmp_path / "i", refs, tmp_path)
     with pytest.raises(InputError, match="holds no 'beta'"):
         remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+
+
+def test_the_log_says_what_was_done_and_from_which_files(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    build_index(refs, tmp_path / "i", toy_encoders())  # nothing has changed: no entry
+    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    new_files(refs)
+    add_references(refs, tmp_path / "i", load=lambda c, d: toy_encoders())
+    log = open_index(tmp_path / "i").manifest["log"]
+    assert [(e["command"], e["embedded"], e["removed"], e["references"]) for e in log] == [
+        ("build", 9, 0, 12), ("remove", 0, 4, 8), ("add", 5, 0, 14),
+    ]  # fmt: skip
+    build_index(refs, tmp_path / "fresh", toy_encoders())
+    fresh = open_index(tmp_path / "fresh").manifest["log"][-1]
+    assert all(log[-1][key] == fresh[key] for key in ("files_sha256", "index_id", "kept"))
+    assert log[0]["files_sha256"] != log[-1]["files_sha256"]
+    assert "remove   8 references" in log_text(log) and "4 removed" in log_text(log)
+
+
+def held_bytes(index: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in index.rglob("*") if p.is_file())
+
+
+def test_purged_references_leave_no_byte(refs: Path, tmp_path: Path) -> None:
+    """One row of many: the table marks it as deleted, and would keep its bytes."""
+    make_refs(refs, [f"c{i}" for i in range(5)])
+    write(refs / "beta" / "01.png", draw(4711))  # no other picture is the same
+    build_index(refs, tmp_path / "i", toy_encoders())
+    (row,) = open_index(tmp_path / "i").store.rows(["beta/01.png"])
+    assert row.patches is not None
+    needles = row.patches.tobytes(), row.reference.sha256.encode()
+    copy = shutil.copytree(tmp_path / "i", tmp_path / "copy")
+    remove_references(copy, ref_ids=["beta/01.png"], load=lambda c, d: toy_encoders())
+    assert all(needle in held_bytes(copy) for needle in needles)
+    remove_references(tmp_path / "i", ref_ids=["beta/01.png"], purge=True, load=lambda c, d: toy_encoders())
+    assert not any(needle in held_bytes(tmp_path / "i") for needle in needles)
+    (refs / "beta" / "01.png").unlink()
+    assert_fresh(tmp_path / "i", refs, tmp_path)
+
+
+def test_what_somebody_reads_cannot_be_purged_and_that_is_said(refs: Path, tmp_path: Path) -> None:
+    build_index(refs, tmp_path / "i", toy_encoders())
+    reader = open_index(tmp_path / "i")
+    with pytest.raises(LockedError, match="somebody reads"):
+        remove_references(tmp_path / "i", concepts=["beta"], purge=True, load=lambda c, d: toy_encoders())
+    assert len(reader.block(["beta"]).references) == 3
+    del reader
+    shutil.rmtree(refs / "beta")
+    build_index(refs, tmp_path / "i", toy_encoders())
+    assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
 def test_pipes_and_names_that_are_not_text_are_skipped(refs: Path, tmp_path: Path) -> None:
