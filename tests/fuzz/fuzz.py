@@ -44,6 +44,10 @@ class Tally:
         return [name, *map(str, counts), f"{self.slowest:.2f}", f"{self.largest / 1e6:.0f}"]
 
 
+def _kind(reason: str) -> str:
+    return "narrower than 1:500" if "narrower" in reason else reason.partition(":")[0]
+
+
 class Fuzz:
     """Loads files one by one and keeps count."""
 
@@ -80,7 +84,7 @@ class Fuzz:
         if found.prepared is not None:
             tally.decoded += 1
         elif found.reason:
-            tally.refused[found.reason.partition(":")[0]] += 1
+            tally.refused[_kind(found.reason)] += 1
         else:
             self.failures.append(f"{kind} {what}: refused without a reason")
 
