@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -27,18 +28,19 @@ from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.build import read_titles, report
 
 HOSTILE = "<script>alert(1)</script>"
-ODD = "../x\"'&=1+1\u202e" + "n" * 60
+ODD = "../x\"'&=1+1\u202e" + "n" * 300
+BETA = "beta_<b_onclick=alert(1)>\"'&%2f=;\u202e"  # a concept: a folder's name
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models' images of alpha and beta; a model and a file with hostile names; a file that is gone."""
     root = tmp_path_factory.mktemp("report")
-    make_refs(root / "refs", ["alpha", "beta"], each=2)
+    make_refs(root / "refs", ["alpha", BETA], each=2)
     build_index(root / "refs", root / "i", toy_encoders())
     for name in ("m1", "m2"):
         write(root / "gen" / name / "alpha" / "0.png", draw(0))
-        write(root / "gen" / name / "beta" / "0.png", draw(100 if name == "m1" else 60_000))
+        write(root / "gen" / name / BETA / "0.png", draw(100 if name == "m1" else 60_000))
     mixed = draw(0)
     mixed.paste(draw(70_000).crop((0, 0, 32, 48)), (0, 0))  # the left half is new
     write(root / "gen" / "m1" / "alpha" / "1.png", mixed)
@@ -68,7 +70,7 @@ def calibration(root: Path) -> Calibration:
     reached = np.round(1.0 / (1.0 + np.exp(9.0 * (NULL_EDGES - 0.3))), 6).tolist()
     nulls = [{"metric": m, "references": 2, "reached": reached} for m in ("cra", "vr")]
     settings = {k: study.settings[k] for k in SETTINGS}
-    return Calibration(0.01, 0, study.settings["index_id"], settings, ["alpha", "beta"], {}, [], thresholds, nulls, [])
+    return Calibration(0.01, 0, study.settings["index_id"], settings, ["alpha", BETA], {}, [], thresholds, nulls, [])
 
 
 def data(place: Path, name: str) -> Any:
@@ -236,7 +238,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(params=["folder", "single file"])
-def page(browser: Any, place: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+def page(browser: Any, place: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A page that may load nothing but the report's own files, and say nothing."""
     address = (place / ("site/index.html" if request.param == "folder" else "one.html")).as_uri()
     own = (place / "site").as_uri() if request.param == "folder" else address
@@ -249,6 +251,7 @@ def page(browser: Any, place: Path, request: pytest.FixtureRequest) -> Iterator[
     opened.goto(address)
     opened.wait_for_selector("table")
     yield opened
+    opened.screenshot(path=tmp_path / "page.png")  # pytest keeps it a while, for whoever wants to look
     opened.close()
     assert said == []
 
@@ -362,7 +365,8 @@ def test_lists_filters_links_and_hostile_names(page: Any, place: Path) -> None:
 
 
 def test_labels_are_kept_and_downloads_hold_no_formula(page: Any) -> None:
-    visit(page, "#/concept/beta", ".card select")
+    visit(page, f"#/concept/{quote(BETA, safe='')}", ".card select")
+    assert page.locator("h1").inner_text().startswith("beta_<b_onclick")
     page.locator("#rater").fill("=1+1")
     page.locator("#rater").press("Tab")
     until(page, "document.querySelectorAll('.card select').length === 3")
