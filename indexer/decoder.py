@@ -105,10 +105,16 @@ class Decoder:
         with there:
             command = [sys.executable, "-P", "-c", _BOOT, str(there.fileno()), json.dumps(sys.path)]
             # a group of its own: Ctrl-C is the parent's to handle. What libraries print is for nobody.
-            self._process = subprocess.Popen(
-                command, pass_fds=[there.fileno()], process_group=0, stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            try:
+                self._process = subprocess.Popen(
+                    command, pass_fds=[there.fileno()], process_group=0, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+            except OSError as e:
+                here.close()
+                raise IconicityError(
+                    f"{sys.executable}: the process that decodes images cannot be started ({e.strerror}); install again"
+                ) from e
         self._connection = Connection(here.detach())
         try:
             if self._connection.recv_bytes() == _READY:

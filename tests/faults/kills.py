@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ from faults.world import Scenario, World, command
 import iconicity.indexer.builder as builder
 import iconicity.indexer.files as files
 import iconicity.scorer.report.build as report
+import iconicity.scorer.report.pages as pages
 import iconicity.scorer.results as results
 import iconicity.scorer.scoring as scoring
 from iconicity.indexer.store import ReferenceStore
@@ -32,7 +32,7 @@ WINDOWS: dict[str, list[tuple[Any, str]]] = {
     "manifest": [(ReferenceStore, "sync"), (builder, "write_manifest")],
     "results": [(results, "sign"), (scoring, "write_csv"), (scoring, "write_meta"), (files, "fsync")],
     "cache": [(VectorCache, "put")],
-    "report": [(report, "write_atomically"), (report, "make_thumbnails"), (shutil, "copyfile")],
+    "report": [(pages, "write_atomically"), (report, "make_thumbnails"), (report, "drop_other_thumbnails")],
 }
 SCENARIOS = {
     "rows": ["build", "rebuild", "add", "remove"],

@@ -110,6 +110,9 @@ def test_a_process_that_cannot_be_started_is_an_error(monkeypatch: pytest.Monkey
     monkeypatch.setattr("iconicity.indexer.decoder._BOOT", "raise SystemExit(1)")
     with pytest.raises(IconicityError, match="cannot be started"):
         Decoder().decode(encoded(draw(1), "PNG"), "x")
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with pytest.raises(IconicityError, match=r"/nowhere/python: .* cannot be started \(No such file"):
+        Decoder().decode(encoded(draw(1), "PNG"), "x")
 
 
 def test_the_decoder_sees_no_module_of_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
