@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST
+from iconicity.indexer.manifest import MANIFEST, digest
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.store import HINT, ReferenceStore, Row, versions_of
 from iconicity.indexer.verify import verify_index
@@ -199,9 +200,23 @@ def test_rows_that_a_build_left_without_their_bytes_are_not_sealed(index: Path, 
     (index / MANIFEST).unlink()
     with pytest.raises(CorruptIndexError, match="beta/01"):
         build_index(refs, index, toy_encoders())
-    repair_index(index, Load())
-    build_index(refs, index, toy_encoders())
+    repair = repair_index(index, Load())
+    assert repair.unfinished and repair.embedded == 0
+    with pytest.raises(IndexFormatError, match="did not finish"):  # nobody takes it for whole
+        open_index(index)
+    assert build_index(refs, index, toy_encoders()).embedded == 1
     assert verify_index(index) == []
+
+
+def test_a_manifest_writes_no_file_outside_of_its_index(index: Path) -> None:
+    manifest = json.loads((index / MANIFEST).read_text())
+    for name in ("../../evil.manifest", "evil", "..", "/tmp/evil.manifest"):
+        manifest["version_file"]["name"] = name
+        manifest["digest"] = digest(manifest)
+        (index / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(CorruptIndexError, match="no name of a version's file"):
+            repair_index(index, Load())
+    assert not list(index.parent.glob("**/evil*"))
 
 
 def test_a_forgotten_deletion_is_seen(index: Path, refs: Path) -> None:
