@@ -271,9 +271,10 @@ class ReferenceStore:
         """Write rows by key in one commit: all of them or none."""
         if not rows:
             return
+        batch = self._to_arrow(rows)
         merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
         with self._writing():
-            merge.execute(self._to_arrow(rows), on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+            merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
 
     def _to_arrow(self, rows: Sequence[Row]) -> pa.Table:
         now = datetime.now(UTC)
@@ -286,7 +287,7 @@ class ReferenceStore:
         columns["indexed_at"] = [now] * len(rows)
         arrays = [
             fixed_size_list(columns[f.name], f.type)
-            if pa.types.isfixed_size_list(f.type)
+            if pa.types.is_fixed_size_list(f.type)
             else pa.array(columns[f.name], f.type)
             for f in self._schema
         ]
