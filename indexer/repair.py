@@ -149,7 +149,19 @@ def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tup
         repair.done.append(
             f"went back to version {best[0]}: {len(newer) + len(aside)} later ones of a build that did not finish are dropped"
         )
+    for version, path in versions_of(index).items():  # an earlier one that does not open would stop every cleaning
+        if version not in (best[0], sealed) and not _opens(index, version):
+            path.unlink()
+            repair.done.append(f"{path}: an earlier version that does not open, dropped")
     return best
+
+
+def _opens(index: Path, version: int) -> bool:
+    try:
+        _open(index, version)
+    except IndexFormatError:
+        return False
+    return True
 
 
 def _is_finished(index: Path, version: int, manifest: Manifest | None) -> bool:

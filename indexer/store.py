@@ -299,8 +299,8 @@ class ReferenceStore:
             yield
         except Exception as e:  # see above
             raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); free space or allow writing, then run the same "
-                "command again: what is written is kept"
+                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
+                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
             ) from e
 
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:

@@ -180,6 +180,22 @@ def test_a_build_cut_off_goes_back_to_its_last_whole_version(index: Path, refs: 
     build_index(refs, index, toy_encoders())
 
 
+def test_an_earlier_version_that_does_not_open_is_dropped(index: Path, refs: Path) -> None:
+    """The newest is whole, and cleaning would fail on the one before it."""
+    store = ReferenceStore.open(index)
+    assert store is not None
+    row = store.rows(["alpha/00.png"])[0]
+    store.upsert([row])
+    earlier = versions_of(index)[store.version]
+    store.upsert([row])
+    earlier.write_bytes(bytes(earlier.stat().st_size))
+    with pytest.raises(IconicityError, match=r"does not match|cannot be written|cannot be opened"):
+        remove_references(index, concepts=["beta"], load=Load())
+    repair_index(index, Load())
+    build_index(refs, index, toy_encoders())
+    assert verify_index(index) == [] and len(rows(index)) == 12
+
+
 def test_a_first_build_cut_off_is_run_again(refs: Path, tmp_path: Path, index: Path) -> None:
     (index / MANIFEST).unlink()
     repair = repair_index(index, Load())
