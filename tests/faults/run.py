@@ -48,9 +48,10 @@ class Run:
             if (tally.inside if inside else tally.trials) >= n:
                 break
             if time.monotonic() > self.deadline:
-                self.failures.append(f"{what}: out of time after {tally.trials} trials")
                 break
             trial(tally)
+        if tally.trials < n:
+            tally.failures.append(f"only {tally.trials} of {n} trials came about")
         self._add(what, tally, time.monotonic() - started)
         return tally
 
