@@ -44,7 +44,7 @@ class Run:
     def repeat(self, what: str, n: int, trial: Callable[[Tally], object], inside: bool = False) -> Tally:
         """Until n trials (with ``inside``: kills inside a window) are made; some find nothing to do."""
         tally, started = Tally(), time.monotonic()
-        for _ in range(6 * n):
+        for _ in range(20 * n):
             if (tally.inside if inside else tally.trials) >= n:
                 break
             if time.monotonic() > self.deadline:

@@ -109,3 +109,12 @@ def test_every_byte_of_a_null_counts(tmp_path: Path) -> None:
     for at in range(0, len(good), 5):
         path.write_bytes(good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :])
         assert not is_whole(path), at
+
+
+def test_log_and_purge_from_the_command_line(study: Study) -> None:
+    done = run("index", "log", "--index", study.index)
+    assert "build" in done.stdout and "12 references (9 kept)" in done.stdout
+    run("index", "remove", "--purge", "--index", study.index, "--concept", "beta")
+    assert [e["command"] for e in json.loads(run("index", "log", "--json", "--index", study.index).stdout)] == [
+        "build", "remove", "purge",
+    ]  # fmt: skip
