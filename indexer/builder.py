@@ -321,7 +321,7 @@ def seal(
         "skipped": list(skipped),
         "table_version": store.version,
         "version_file": {  # small, and all else hangs on it
-            "path": version_file.relative_to(index).as_posix(),
+            "name": version_file.name,
             "base64": base64.b64encode(version_file.read_bytes()).decode(),
         },
         "versions": made_by,

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import os
 import socket
+import time
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from iconicity.indexer.errors import LockedError
 
 LOCK = ".lock"  # held by the one builder
 READERS = ".readers"  # shared by all readers
+_PATIENCE = 0.2  # seconds: who asks whether a lock is held holds it for a moment
 LOCKS = frozenset({LOCK, READERS})
 
 
@@ -149,10 +151,11 @@ def lock(directory: Path, doing: str) -> Iterator[None]:
         fsync(directory.parent)
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # its target would be cut to nothing
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise LockedError(f"{directory}: {_owner(fd)} is {doing}; wait for it or stop it") from e
+        deadline = time.monotonic() + _PATIENCE
+        while not _try_lock(fd):
+            if time.monotonic() > deadline:
+                raise LockedError(f"{directory}: {_owner(fd)} is {doing}; wait for it or stop it")
+            time.sleep(0.01)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

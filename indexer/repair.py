@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import damaged_files
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_of
+from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
@@ -85,6 +86,9 @@ def repair_index(
         bad = {r.reference.ref_id for r in lost if r.reference is not None}
         store = old.rewrite([row for row in rows if row.reference.ref_id not in bad] for rows, _ in _parts(old))
         repair.done.append(f"{store.count()} rows are right and were kept, {len(lost)} were not")
+        if not _is_finished(index, version, manifest):
+            repair.unfinished = True  # the build embeds them again
+            return repair
         candidates = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in store.references().values()]
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
@@ -99,8 +103,10 @@ def repair_index(
 
 def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> None:
     """The manifest has a copy of the file on which its version hangs."""
-    name, content = manifest["version_file"]["path"], base64.b64decode(manifest["version_file"]["base64"])
-    path = index / name
+    name, content = manifest["version_file"]["name"], base64.b64decode(manifest["version_file"]["base64"])
+    if not re.fullmatch(r"\d+\.manifest", name):
+        raise CorruptIndexError(f"{index / MANIFEST}: {name!r} is no name of a version's file; restore it from a copy")
+    path = versions_folder(index) / name
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as tmp:
@@ -147,15 +153,31 @@ def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tup
         repair.done.append(
             f"went back to version {best[0]}: {len(newer) + len(aside)} later ones of a build that did not finish are dropped"
         )
+    for version, path in versions_of(index).items():  # an earlier one that does not open would stop every cleaning
+        if version not in (best[0], sealed) and not _opens(index, version):
+            path.unlink()
+            repair.done.append(f"{path}: an earlier version that does not open, dropped")
     return best
+
+
+def _opens(index: Path, version: int) -> bool:
+    try:
+        _open(index, version)
+    except IndexFormatError:
+        return False
+    return True
+
+
+def _is_finished(index: Path, version: int, manifest: Manifest | None) -> bool:
+    """Whether a version is what a build left at its end; where the manifest is damaged that cannot be told, and is taken so."""
+    return (index / MANIFEST).is_file() if manifest is None else bool(manifest["table_version"] == version)
 
 
 def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Repair) -> None:
     """A version whose rows are all right."""
     store = ReferenceStore.open(index)
     assert store is not None and store.version == version
-    finished = (index / MANIFEST).is_file() if manifest is None else manifest["table_version"] == version
-    if not finished:
+    if not _is_finished(index, version, manifest):
         repair.unfinished = True
     elif manifest is None:
         seal(index, store, [], {"command": "repair"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -20,19 +20,17 @@ from typing import Any
 
 import lancedb
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, schema, vectors
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.files import fsync, sweep
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
 TABLE = "references"
-_KEY = {"lance-schema:unenforced-primary-key:position": "1"}
 HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
 SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
-_SETTINGS = b"iconicity"
 _CHUNK = 1000  # keys in one filter expression
 _BATCH_ROWS = 1024  # rows read at once
 
@@ -53,7 +51,6 @@ class Reference:
     dup_distance: int | None
 
 
-StoredArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 SCALARS = tuple(f.name for f in fields(Reference))
 _TESTED_SCALARS = (*SCALARS, "reference_checksum")
 _TESTED_ROW = (*SCALARS, "clip", "patches", "checksum")
@@ -101,30 +98,6 @@ def reference_checksum(reference: Reference) -> str:
     return hashlib.sha256(canonical_json(asdict(reference)).encode()).hexdigest()
 
 
-def _schema(clip_dim: int, patches_len: int, settings: Mapping[str, Any]) -> pa.Schema:
-    number = pa.float16() if settings.get("vectors") == "float16" else pa.float32()
-    return pa.schema(
-        [
-            pa.field("ref_id", pa.string(), nullable=False, metadata=_KEY),
-            pa.field("concept", pa.string(), nullable=False),
-            pa.field("path", pa.string(), nullable=False),
-            pa.field("sha256", pa.string(), nullable=False),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("phash", pa.string(), nullable=False),
-            pa.field("kept", pa.bool_(), nullable=False),
-            pa.field("dup_of", pa.string()),
-            pa.field("dup_distance", pa.int32()),
-            pa.field("clip", pa.list_(number, clip_dim)),
-            pa.field("patches", pa.list_(number, patches_len)),
-            pa.field("checksum", pa.string(), nullable=False),
-            pa.field("reference_checksum", pa.string(), nullable=False),
-            pa.field("indexed_at", pa.timestamp("us", tz="UTC"), nullable=False),
-        ],
-        metadata={_SETTINGS: canonical_json(settings).encode()},
-    )
-
-
 class ReferenceStore:
     """The table of one index directory. Writers hold the builder's lock; readers pin a version."""
 
@@ -132,7 +105,7 @@ class ReferenceStore:
         self.directory = directory
         self._table = table
         self._schema: pa.Schema = table.schema
-        self.settings: dict[str, Any] = parse_json((self._schema.metadata or {}).get(_SETTINGS, b"{}"))
+        self.settings: dict[str, Any] = parse_json((self._schema.metadata or {}).get(SETTINGS, b"{}"))
         self.clip_dim = int(self._schema.field("clip").type.list_size)
         self.patches_len = int(self._schema.field("patches").type.list_size)
         half = pa.types.is_float16(self._schema.field("clip").type.value_type)
@@ -143,7 +116,7 @@ class ReferenceStore:
     def create(cls, directory: Path, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
         """Make an empty table; its schema carries the settings that never change."""
         try:
-            table = lancedb.connect(directory).create_table(TABLE, schema=_schema(clip_dim, patches_len, settings))
+            table = lancedb.connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
         except (RuntimeError, OSError) as e:
             raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
         return cls(directory, table)
@@ -154,7 +127,7 @@ class ReferenceStore:
 
         Raises :class:`IndexFormatError` when it cannot be opened.
         """
-        if not (directory / f"{TABLE}.lance" / "_versions").is_dir():
+        if not versions_folder(directory).is_dir():
             return None
         try:
             table = lancedb.connect(directory).open_table(TABLE)
@@ -263,8 +236,8 @@ class ReferenceStore:
 
     def _rows(self, table: pa.Table) -> Iterator[tuple[Row, str]]:
         scalars = table.select(list(SCALARS)).to_pylist()
-        clip = _vectors(table, "clip", self.clip_dim)
-        patches = _vectors(table, "patches", self.patches_len)
+        clip = vectors(table, "clip", self.clip_dim)
+        patches = vectors(table, "patches", self.patches_len)
         for i, (scalar, checksum) in enumerate(zip(scalars, table.column("checksum").to_pylist(), strict=True)):
             yield Row(self._reference(scalar), clip(i), patches(i)), checksum
 
@@ -307,21 +280,22 @@ class ReferenceStore:
         """Write rows by key in one commit: all of them or none."""
         if not rows:
             return
+        batch = self._to_arrow(rows)
         merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
         with self._writing():
-            merge.execute(self._to_arrow(rows), on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
+            merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
 
     def _to_arrow(self, rows: Sequence[Row]) -> pa.Table:
         now = datetime.now(UTC)
         columns: dict[str, list[Any]] = {name: [getattr(r.reference, name) for r in rows] for name in SCALARS}
         columns["clip"] = [None if r.clip is None else r.clip.astype(self.dtype) for r in rows]
         columns["patches"] = [None if r.patches is None else r.patches.reshape(-1).astype(self.dtype) for r in rows]
-        vectors = zip(rows, columns["clip"], columns["patches"], strict=True)
-        columns["checksum"] = [row_checksum(r.reference, clip, patches) for r, clip, patches in vectors]
+        stored = zip(rows, columns["clip"], columns["patches"], strict=True)
+        columns["checksum"] = [row_checksum(r.reference, clip, patches) for r, clip, patches in stored]
         columns["reference_checksum"] = [reference_checksum(r.reference) for r in rows]
         columns["indexed_at"] = [now] * len(rows)
         arrays = [
-            _fixed_size_list(columns[f.name], f.type)
+            fixed_size_list(columns[f.name], f.type)
             if pa.types.is_fixed_size_list(f.type)
             else pa.array(columns[f.name], f.type)
             for f in self._schema
@@ -334,8 +308,8 @@ class ReferenceStore:
             yield
         except Exception as e:  # see above
             raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); free space or allow writing, then run the same "
-                "command again: what is written is kept"
+                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
+                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
             ) from e
 
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
@@ -391,20 +365,25 @@ class ReferenceStore:
             shutil.rmtree(root)
 
 
+def versions_folder(directory: Path) -> Path:
+    """Where the table's versions are listed."""
+    return directory / f"{TABLE}.lance" / "_versions"
+
+
 def versions_of(directory: Path) -> dict[int, Path]:
     """Version number -> its file, oldest first. Lance counts down in 20 digits, so that the newest is listed first."""
-    files = (directory / f"{TABLE}.lance" / "_versions").glob("*.manifest")
+    files = versions_folder(directory).glob("*.manifest")
     found = {int(p.stem) if len(p.stem) < 20 else 2**64 - 1 - int(p.stem): p for p in files if p.stem.isdigit()}
     return dict(sorted(found.items()))
 
 
-def _require_own_schema(schema: pa.Schema) -> None:
+def _require_own_schema(held: pa.Schema) -> None:
     """Raises ValueError for a table whose columns are not those its settings ask for."""
-    settings = parse_json((schema.metadata or {}).get(_SETTINGS, b"{}"))
+    settings = parse_json((held.metadata or {}).get(SETTINGS, b"{}"))
     require_shape(settings, SettingsShape)
     rows, cols = settings["grid"]
-    expected = _schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
-    if schema.names != expected.names or schema.types != expected.types:
+    expected = schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
+    if held.names != expected.names or held.types != expected.types:
         raise ValueError("its columns are not those of its settings")
 
 
@@ -422,22 +401,3 @@ def _filters(column: str, values: Sequence[str]) -> Iterator[str]:
     for start in range(0, len(values), _CHUNK):
         quoted = ", ".join("'" + v.replace("'", "''") + "'" for v in values[start : start + _CHUNK])
         yield f"{column} IN ({quoted})"
-
-
-def _vectors(table: pa.Table, column: str, dim: int) -> Callable[[int], StoredArray | None]:
-    """Row number to its vector or None. ``flatten`` leaves null rows out, so positions are counted."""
-    array = table.column(column).combine_chunks()
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    matrix = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
-    position = np.cumsum(valid) - 1
-    return lambda i: matrix[position[i]] if valid[i] else None
-
-
-def _fixed_size_list(vectors: Sequence[StoredArray | None], kind: pa.DataType) -> pa.Array:
-    dim = kind.list_size
-    flat = np.zeros((len(vectors), dim), kind.value_type.to_pandas_dtype())
-    mask = np.array([v is None for v in vectors], dtype=bool)
-    for i, v in enumerate(vectors):
-        if v is not None:
-            flat[i] = v
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), dim, mask=pa.array(mask))

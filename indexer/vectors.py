@@ -18,11 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iconicity.indexer.columns import StoredArray
 from iconicity.indexer.errors import CorruptIndexError, mending
 from iconicity.indexer.files import file_crc32, turn, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import Row, StoredArray
+from iconicity.indexer.store import Row
 from iconicity.indexer.untrusted import read_json
 
 FORMAT = 1

@@ -36,7 +36,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 25
+    assert len(commands) == 29
     for i, line in enumerate(commands):
         args = shlex.split(line)
         if i:  # in this process: starting the program each time would take most of the test

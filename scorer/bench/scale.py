@@ -17,9 +17,10 @@ from PIL import Image
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import seal
+from iconicity.indexer.columns import StoredArray
 from iconicity.indexer.encoders import Encoders, EncoderSpec, FloatArray, unit_rows
 from iconicity.indexer.manifest import read_manifest
-from iconicity.indexer.store import Reference, ReferenceStore, Row, StoredArray
+from iconicity.indexer.store import Reference, ReferenceStore, Row
 from iconicity.scorer.bench.report import Figure
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.scoring import score

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from iconicity.indexer.columns import StoredArray
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.index import open_index
-from iconicity.indexer.store import StoredArray
 from iconicity.scorer.bench.images import augmented, sources
 from iconicity.scorer.bench.report import Figure
 from iconicity.scorer.metrics import Bools, Float32, Ints

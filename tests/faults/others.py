@@ -32,6 +32,7 @@ def one_line(said: Said) -> bool:
 
 
 def _interrupted(*args: object) -> Said:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have background processes ignore it
     said = command(*args)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -104,6 +104,7 @@ def soak(root: Path, seconds: float, seed: int) -> dict[str, Any]:
                 k: state[k] for k in ("rows", "index_id", "counts")
             }
         memory.append(_resident())
+        files = sorted(refs.rglob("*.png"))
         if len(files) > 150:
             for path in files[:80]:
                 if path.name != "000000.png":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST, read_manifest, write_manifest
+from iconicity.indexer.manifest import MANIFEST, digest, read_manifest, write_manifest
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.store import HINT, ReferenceStore, Row, versions_of
 from iconicity.indexer.verify import verify_index
@@ -179,6 +180,22 @@ def test_a_build_cut_off_goes_back_to_its_last_whole_version(index: Path, refs: 
     build_index(refs, index, toy_encoders())
 
 
+def test_an_earlier_version_that_does_not_open_is_dropped(index: Path, refs: Path) -> None:
+    """The newest is whole, and cleaning would fail on the one before it."""
+    store = ReferenceStore.open(index)
+    assert store is not None
+    row = store.rows(["alpha/00.png"])[0]
+    store.upsert([row])
+    earlier = versions_of(index)[store.version]
+    store.upsert([row])
+    earlier.write_bytes(bytes(earlier.stat().st_size))
+    with pytest.raises(IconicityError, match=r"does not match|cannot be written|cannot be opened"):
+        remove_references(index, concepts=["beta"], load=Load())
+    repair_index(index, Load())
+    build_index(refs, index, toy_encoders())
+    assert verify_index(index) == [] and len(rows(index)) == 12
+
+
 def test_a_first_build_cut_off_is_run_again(refs: Path, tmp_path: Path, index: Path) -> None:
     (index / MANIFEST).unlink()
     repair = repair_index(index, Load())
@@ -199,9 +216,23 @@ def test_rows_that_a_build_left_without_their_bytes_are_not_sealed(index: Path, 
     (index / MANIFEST).unlink()
     with pytest.raises(CorruptIndexError, match="beta/01"):
         build_index(refs, index, toy_encoders())
-    repair_index(index, Load())
-    build_index(refs, index, toy_encoders())
+    repair = repair_index(index, Load())
+    assert repair.unfinished and repair.embedded == 0
+    with pytest.raises(IndexFormatError, match="did not finish"):  # nobody takes it for whole
+        open_index(index)
+    assert build_index(refs, index, toy_encoders()).embedded == 1
     assert verify_index(index) == []
+
+
+def test_a_manifest_writes_no_file_outside_of_its_index(index: Path) -> None:
+    manifest = json.loads((index / MANIFEST).read_text())
+    for name in ("../../evil.manifest", "evil", "..", "/tmp/evil.manifest"):
+        manifest["version_file"]["name"] = name
+        manifest["digest"] = digest(manifest)
+        (index / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(CorruptIndexError, match="no name of a version's file"):
+            repair_index(index, Load())
+    assert not list(index.parent.glob("**/evil*"))
 
 
 def test_a_forgotten_deletion_is_seen(index: Path, refs: Path) -> None:

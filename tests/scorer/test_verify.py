@@ -12,7 +12,10 @@ from run import run
 from toys import Study, make_gen
 
 from iconicity.indexer.errors import IconicityError, InputError
+from iconicity.scorer.findings.calibration import Calibration, read_calibration
+from iconicity.scorer.findings.specific import write_null
 from iconicity.scorer.results import open_results
+from iconicity.scorer.signed import is_whole
 from iconicity.scorer.verify import verify_results
 
 
@@ -74,3 +77,46 @@ def test_from_the_command_line(study: Study, tmp_path: Path) -> None:
     assert "manifest.json: written anew" in done.stdout and "whole" in done.stdout
     (study.index / "manifest.json").unlink()
     assert "did not finish" in run("index", "repair", "--index", study.index).stdout
+
+
+def test_every_byte_of_a_calibration_counts(tmp_path: Path) -> None:
+    row = {"metric": "cra", "null": "unrelated", "references": 1, "tau": 0.75, "status": "ok"}
+    held = Calibration(
+        0.01, 0, "x", {"mode": "dynamic"}, ["a", "b"], {"A": ["a"], "B": ["b"]}, [], [row], [], ["a note"]
+    )
+    path = tmp_path / "calibration.json"
+    held.write(path)
+    assert read_calibration(path) == held
+    good, rng = path.read_bytes(), random.Random(3)
+    for at in range(0, len(good), 3):
+        path.write_bytes(good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :])
+        try:
+            assert read_calibration(path) == held, at  # blank for blank
+        except InputError as e:
+            assert str(path) in str(e)
+
+
+def test_every_byte_of_a_null_counts(tmp_path: Path) -> None:
+    row = {
+        "model": "m",
+        "gen_relpath": "a/0.png",
+        "gen_sha256": "s",
+        "draws": 3,
+        "p_reached": [0.5],
+        "p_median": [0.25],
+    }
+    path = write_null(tmp_path, "dynamic", [row] * 20, {"index_id": "x", "seed": 0})
+    assert is_whole(path)
+    good, rng = path.read_bytes(), random.Random(4)
+    for at in range(0, len(good), 5):
+        path.write_bytes(good[:at] + bytes([good[at] ^ rng.randrange(1, 256)]) + good[at + 1 :])
+        assert not is_whole(path), at
+
+
+def test_log_and_purge_from_the_command_line(study: Study) -> None:
+    done = run("index", "log", "--index", study.index)
+    assert "build" in done.stdout and "12 references (9 kept)" in done.stdout
+    run("index", "remove", "--purge", "--index", study.index, "--concept", "beta")
+    assert [e["command"] for e in json.loads(run("index", "log", "--json", "--index", study.index).stdout)] == [
+        "build", "remove", "purge",
+    ]  # fmt: skip
