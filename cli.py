@@ -14,8 +14,9 @@ from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.indexer.say import echo, echo_line, one_line
+from iconicity.scorer.audit_commands import check_command, reproduce_command
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, reproduce_command, score_command, search_command, verify_command
+from iconicity.scorer.commands import cache, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
 
@@ -50,17 +51,9 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    index,
-    score_command,
-    *FINDINGS,
-    report_command,
-    plot_command,
-    search_command,
-    verify_command,
-    reproduce_command,
-    cache,
-    bench,
-):
+    index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
+    verify_command, cache, bench,
+):  # fmt: skip
     cli.add_command(command)
 
 

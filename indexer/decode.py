@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import io
-import resource
 import signal
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from pathlib import Path
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError
+from iconicity.indexer.limits import memory_limit
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
@@ -71,21 +70,12 @@ def limits(max_pixels: int, cpu_seconds: float = CPU_SECONDS) -> Iterator[None]:
     """Bound what this process may use within the block: the system kills it (SIGPROF) after so much processor time,
     and refuses more memory than an image of ``max_pixels`` can need. For processes that may be lost.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if sys.platform == "linux":  # elsewhere the limit does not count what malloc maps
-        most = _data_bytes() + max_pixels * _BYTES_A_PIXEL + _SPARE_BYTES
-        resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _data_bytes() -> int:
-    text = Path("/proc/self/status").read_bytes()
-    return int(text[text.index(b"VmData:") + 7 :].split(None, 1)[0]) << 10
+    with memory_limit(max_pixels * _BYTES_A_PIXEL + _SPARE_BYTES):
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 @contextmanager

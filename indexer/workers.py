@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have (torch, LanceDB)
 _starting = threading.Lock()
+_END_SECONDS = 30.0  # for a process whose connection is closed to end
 
 
 class Worker:
@@ -66,23 +67,27 @@ class Worker:
             return Loaded(reason=str(e))
 
     def _ask(self, job: Job) -> Loaded:
+        answer: Loaded | Exception | None = None
+        ended = None
         try:
             if not self.threads:
                 self.threads = self._connection.recv()
             self._connection.send(job)
             if self._connection.poll(WALL_SECONDS):
-                answer: Loaded | Exception = self._connection.recv()
-                if isinstance(answer, Exception):
-                    raise answer
-                return answer
-            ended = None
-        except (EOFError, ConnectionError):
-            self.process.join()
+                answer = self._connection.recv()
+        except (EOFError, OSError, RuntimeError):  # torch's own, where tensors were on their way
+            self.process.join(_END_SECONDS)
             ended = self.process.exitcode
+            if ended is None:
+                raise  # it lives: this process is what is wrong
             if not (self.threads or self._stopped):
                 raise IconicityError(
                     f"a worker process cannot be started (exit code {ended}); run again with --workers 0"
                 ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is not None:
+            return answer
         if not self._stopped:
             self.close()
             self._start()

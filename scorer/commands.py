@@ -11,7 +11,6 @@ import click
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import (
     DIRECTORY,
-    EXIT_SKIPPED,
     csv_options,
     index_option,
     links_option,
@@ -25,7 +24,6 @@ from iconicity.indexer.options import (
     speed_options,
 )
 from iconicity.indexer.say import echo, echo_line, json_text
-from iconicity.scorer.findings.commands import output_options, say
 
 if TYPE_CHECKING:
     from iconicity.scorer.scoring import ScoreReport
@@ -145,42 +143,6 @@ def score_command(
         device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
-
-
-@click.command("reproduce")
-@click.argument("results", type=DIRECTORY)
-@click.option(
-    "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
-)
-@output_options("models", "differences")
-@model_options
-@speed_options
-def reproduce_command(
-    results: Path, index: Path | None, table: str, out: Sequence[Path], as_json: bool, batch_size: int | None,
-    workers: int | None, max_pixels: int, **models: Any,
-) -> int:  # fmt: skip
-    """Score the images of RESULTS once more, from the files, and compare; exit code 1 if a row differs.
-
-    Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3.
-
-    \b
-    Example:
-      iconicity reproduce results/
-    """
-    from iconicity.indexer.index import open_index
-    from iconicity.scorer.reproduce import reproduce_results
-    from iconicity.scorer.results import index_of, require_results
-
-    held = require_results(results)
-    opened = open_index(index or index_of(held))
-    load = loader(models)
-    found = reproduce_results(
-        held, opened, lambda: load(*opened.specs), device=models["device"], progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
-    )  # fmt: skip
-    say(found, table, out, as_json)
-    counts = found.table("models")
-    return 1 if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() else 0
 
 
 @click.command("search")

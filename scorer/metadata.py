@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ CONCEPT = ("concept", "label_clean", "slug", "label")
 PROMPT = ("prompt", "text", "caption")
 SEED, VARIANT = "seed", "variant"
 _KNOWN = {FILE_NAME, SEED, VARIANT, *CONCEPT, *PROMPT}
+_LINE_BYTES = 4 << 20  # of one image's metadata
 _WHOLE = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")  # pandas writes 7.0 where a column has gaps
 Row = Mapping[str, Any]
 
@@ -74,8 +76,15 @@ def _csv(path: Path) -> Iterator[tuple[int, Row | str]]:
 def read_json_lines(path: Path) -> Iterator[tuple[int, Row | str]]:
     """(line, object) of a JSON lines file, or (line, what is wrong with it)."""
     with path.open("rb") as f:
-        for line, raw in enumerate(f, 1):
-            if not raw.isspace():
+        for line in count(1):
+            raw = f.readline(_LINE_BYTES)
+            if not raw:
+                return
+            if len(raw) == _LINE_BYTES and not raw.endswith(b"\n"):
+                while (rest := f.readline(_LINE_BYTES)) and not rest.endswith(b"\n"):
+                    pass
+                yield line, f"a line of more than {_LINE_BYTES >> 20} MB"
+            elif not raw.isspace():
                 row = parse_object(raw)
                 yield line, "not a JSON object" if row is None else row
 
@@ -85,7 +94,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row | str]]:
         names = f.schema_arrow.names
         _require_file_name(path, names)
         line = 0
-        for batch in f.iter_batches(columns=[n for n in names if n in _KNOWN]):
+        for batch in f.iter_batches(1024, columns=[n for n in names if n in _KNOWN]):
             for row in batch.to_pylist():
                 line += 1
                 yield line, row

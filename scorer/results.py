@@ -19,7 +19,7 @@ from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
-from iconicity.scorer.parquet import GROUP_ROWS, head_of, require_readable, require_rows
+from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 
 FORMAT = 3
@@ -90,7 +90,7 @@ class Results:
         try:
             with pq.ParquetFile(self.scores, page_checksum_verification=True) as f:
                 for m, g in wanted:
-                    yield require_rows(f.read_row_group(g, columns), self.cells, m)
+                    yield require_rows(read_group(f, g, columns), self.cells, m)
         except (OSError, ValueError, pa.ArrowException) as e:
             raise _unreadable(self.scores, e) from e
 
@@ -137,11 +137,11 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
             if not is_whole(path):
                 raise IconicityError(f"{path}: bytes differ from what was written; delete it and score again")
             require_shape(head, ResultsShape)
-            grid = head["settings"]["grid"]
-            require_readable(f, SCHEMA, grid[0] * grid[1])
+            require_readable(f, SCHEMA)
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
-                groups.setdefault(f.metadata.row_group(i).column(0).statistics.min, []).append(i)
+                for model in require_rows(read_group(f, i, ["model"]), 0)["model"].slice(0, 1).to_pylist():
+                    groups.setdefault(model, []).append(i)
             return Results(
                 directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"]
             )

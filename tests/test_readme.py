@@ -83,6 +83,7 @@ def test_options_and_columns_the_readme_names_are_real() -> None:
         "indexer/options.py",
         "indexer/commands.py",
         "scorer/commands.py",
+        "scorer/audit_commands.py",
         "scorer/bench/commands.py",
         "scorer/findings/commands.py",
         "scorer/report/commands.py",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, F, index_option, options, progress_bar
+from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
 from iconicity.indexer.say import echo, echo_line
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
     return 0
 
 
-def _study(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
+def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
+    """Results directories as a study, at thresholds of their own or given ones."""
     from iconicity.scorer.findings.study import open_study
 
     return open_study(list(results), columns, tau_cra=ic_tau, tau_vr=patch_tau)
@@ -104,7 +105,7 @@ def summary_command(
     from iconicity.scorer.findings.calibration import read_calibration
     from iconicity.scorer.findings.summary import SHORT, summarise
 
-    study = _study(results, ic_tau, patch_tau)
+    study = study_of(results, ic_tau, patch_tau)
     held = None if calibration is None else read_calibration(calibration)
     found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=held, draws=draws, seed=seed,
                       concepts=table == "concepts")  # fmt: skip
@@ -130,7 +131,7 @@ def sweep_command(
     """
     from iconicity.scorer.findings.sweep import sweep
 
-    found = sweep(_study(results, ic_tau, patch_tau), step=step, vi_scope=vi_scope, draws=draws, seed=seed)
+    found = sweep(study_of(results, ic_tau, patch_tau), step=step, vi_scope=vi_scope, draws=draws, seed=seed)
     return say(found, table, out, as_json)
 
 
@@ -190,7 +191,7 @@ def calibrate_command(
         ]
         if fixed:
             raise click.UsageError(f"--apply takes a calibration as it is; leave out {', '.join(fixed)}")
-    study = _study(results, None, None)
+    study = study_of(results, None, None)
     found = calibrate(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
         works=None if same_work is None else read_column(same_work, "work", concept_col),
@@ -227,7 +228,7 @@ def specific_command(
     from iconicity.scorer.findings.specific import specific
     from iconicity.scorer.findings.summary import summarise
 
-    study = _study(results, None, patch_tau, "p_ref_id", "p_ref_cell")
+    study = study_of(results, None, patch_tau, "p_ref_id", "p_ref_cell")
     return say(specific(study, summarise(study, draws=draws, seed=seed)), table, out, as_json)
 
 
@@ -259,7 +260,7 @@ def attribute_command(
     from iconicity.scorer.findings.attribute import COLUMNS as NEEDED
     from iconicity.scorer.findings.attribute import attribute
 
-    study = _study(results, ic_tau, None, *NEEDED)
+    study = study_of(results, ic_tau, None, *NEEDED)
     return say(attribute(study, open_index(index), draws=draws, seed=seed), table, out, as_json)
 
 
@@ -285,7 +286,7 @@ def compare_command(
     """
     from iconicity.scorer.findings.compare import compare
 
-    study = _study(results, ic_tau, patch_tau)
+    study = study_of(results, ic_tau, patch_tau)
     found = compare(study, names, vi_scope=vi_scope, draws=draws, seed=seed, concepts=table == "concepts")
     return say(found, table, out, as_json)
 
@@ -312,41 +313,13 @@ def export_command(
 
     if not out and not as_json:
         raise click.UsageError("name a file with --out, or take the scalars with --json")
-    study = _study(results, ic_tau, patch_tau, *NEEDED)
+    study = study_of(results, ic_tau, patch_tau, *NEEDED)
     found = export(study, summarise(study, draws=draws, seed=seed, concepts=False))
     if as_json:
         return say(found, table, out, as_json)
     for path in (p for file in out for p in write_finding(found, file, table)):
         echo_line(str(path))
     return 0
-
-
-@click.command("check")
-@results_argument
-@click.option(
-    "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
-    help="Like 'vr_specific > 0.5': a measure, one of > >= < <=, a number. May be repeated.",
-)  # fmt: skip
-@click.option(
-    "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True, help="What is judged."
-)
-@tau_options
-@output_options("failures", "undefined")
-def check_command(
-    results: Sequence[Path], rules: Sequence[str], of: str, ic_tau: float | None, patch_tau: float | None, table: str,
-    out: Sequence[Path], as_json: bool,
-) -> int:  # fmt: skip
-    """List what breaks a rule; exit code 1 if anything does, 3 if something could not be judged, else 0.
-
-    \b
-    Example:
-      iconicity check results/ --fail-if 'vr_specific > 0.5'
-    """
-    from iconicity.scorer.findings.check import check
-
-    found = check(_study(results, ic_tau, patch_tau), rules, of)
-    say(found, table, out, as_json)
-    return 1 if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 
 
 @click.command("correlate")
@@ -407,7 +380,7 @@ def correlate_command(
     from iconicity.scorer.findings.correlate import SHORT, correlate
     from iconicity.scorer.findings.scatter import write_scatters
 
-    study = _study(results, ic_tau, patch_tau)
+    study = study_of(results, ic_tau, patch_tau)
     held = concept_attributes(
         study.concepts, attributes, concept_col=concept_col, columns=None if columns is None else columns.split(","),
         controls=control, captions=captions, caption_col=caption_col, title_col=title_col,
@@ -422,5 +395,5 @@ def correlate_command(
 
 COMMANDS = (
     summary_command, sweep_command, calibrate_command, specific_command, attribute_command, compare_command,
-    correlate_command, export_command, check_command,
+    correlate_command, export_command,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from iconicity.indexer.files import replacing
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
-from iconicity.scorer.parquet import GROUP_ROWS, head_of, require_readable, require_rows
+from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import UNSIGNED, is_whole, sign
 from iconicity.scorer.tables import patch_matrix
 
@@ -112,8 +112,9 @@ def image_null(study: Study) -> ImageNull | None:
                 raise ValueError("bytes differ from what was written")
             with pq.ParquetFile(path, page_checksum_verification=True) as f:
                 held = head_of(f)
-                require_readable(f, _SCHEMA, source.cells)
-                part = require_rows(f.read(), source.cells)
+                require_readable(f, _SCHEMA)
+                groups = [require_rows(read_group(f, g), source.cells) for g in range(f.num_row_groups)]
+                part = pa.concat_tables([*groups, _SCHEMA.empty_table()])
                 same = held["index_id"] == source.settings["index_id"]
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
             raise InputError(f"{path}: cannot be read ({str(e)[:120]}); run 'iconicity calibrate' again") from e

@@ -145,6 +145,19 @@ def test_a_worker_that_cannot_start_is_an_error_that_says_so(
         list(loader.map([(0, Job(str(files[0])))]))
 
 
+class Broken:
+    """A preprocessing that fails as a lost connection would."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        raise ConnectionResetError("a bug, not a lost process")
+
+
+def test_a_bug_in_a_worker_is_raised_here(files: list[Path]) -> None:
+    broken = Recipe(Broken(), Broken(), 2, 2, False, True)
+    with Loader(lambda: broken, 1) as loader, pytest.raises(ConnectionResetError, match="a bug"):
+        list(loader.map([(0, Job(str(files[0])))]))
+
+
 def test_a_stop_does_not_wait_for_an_image(tmp_path: Path) -> None:
     slow = write(tmp_path / "slow.png", Image.new("L", (12000, 12000)))
     started = threading.Event()

@@ -481,3 +481,13 @@ def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
     assert sum(len(images) for images in listing.concepts.values()) == 100_000
     assert time.perf_counter() - start < 20  # about 2 on one core; squared time would take minutes
     assert len({id(i.prompt) for images in listing.concepts.values() for i in images}) == 500
+
+
+def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
+    from iconicity.scorer.metadata import read_json_lines
+
+    path = tmp_path / "metadata.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + b'"' + b"x" * (9 << 20) + b'"\n{"a": 2}\n' + b"y" * (5 << 20))
+    assert list(read_json_lines(path)) == [
+        (1, {"a": 1}), (2, "a line of more than 4 MB"), (3, {"a": 2}), (4, "a line of more than 4 MB"),
+    ]  # fmt: skip
