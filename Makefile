@@ -9,7 +9,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline]"
+	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline,validate]"
 	touch $@
 
 demo: setup

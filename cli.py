@@ -17,6 +17,7 @@ from iconicity.scorer.bench.commands import bench
 from iconicity.scorer.commands import cache, score_command, search_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
+from iconicity.scorer.validate.commands import validate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +49,7 @@ def demo_command(out: Path) -> int:
     return 0
 
 
-for command in (index, score_command, *FINDINGS, report_command, plot_command, search_command, cache, bench):
+for command in (index, score_command, *FINDINGS, report_command, plot_command, search_command, cache, validate, bench):
     cli.add_command(command)
 
 

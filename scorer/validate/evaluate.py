@@ -82,7 +82,9 @@ def method_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, 
         row: dict[str, Any] = {"method": name}
         for pair, (positive, negative) in SEPARATIONS.items():
             sides = part.labelled(positive), part.labelled(negative)
-            row |= _mean(f"auroc_{pair}", within_concepts(auroc, mine, part.concept, *sides, len(part.concepts)), draws, seed)
+            row |= _mean(
+                f"auroc_{pair}", within_concepts(auroc, mine, part.concept, *sides, len(part.concepts)), draws, seed
+            )
             each = within_concepts(average_precision, mine, part.concept, *sides, len(part.concepts))
             row |= _mean(f"ap_{pair}", each, draws, seed)
             matrix = across_concepts(mine, part.concept, *sides, len(part.concepts))
@@ -102,7 +104,9 @@ def difference_table(scores: Mapping[str, Float64], part: Half, draws: int = DRA
     rows = []
     for pair, (positive, negative) in SEPARATIONS.items():
         sides = part.labelled(positive), part.labelled(negative)
-        each = {n: within_concepts(auroc, s[part.rows], part.concept, *sides, len(part.concepts)) for n, s in held.items()}
+        each = {
+            n: within_concepts(auroc, s[part.rows], part.concept, *sides, len(part.concepts)) for n, s in held.items()
+        }
         for ours in (m for m in OURS if m in held):
             for other in (m for m in held if m not in OURS):
                 rows.append(
@@ -112,7 +116,9 @@ def difference_table(scores: Mapping[str, Float64], part: Half, draws: int = DRA
     return pd.DataFrame(rows)
 
 
-def correlation(score: Float64, part: Half, group: str, draws: int = DRAWS, seed: int = 0) -> tuple[float, float, float]:
+def correlation(
+    score: Float64, part: Half, group: str, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float, float]:
     """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score."""
     at = part.group(group)
     if np.ptp(score[at]) == 0:
@@ -140,9 +146,7 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, tuple[str, Bools]]:
     return out
 
 
-def cell_table(
-    rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = DRAWS, seed: int = 0
-) -> pd.DataFrame:
+def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k."""
     rows = []
     for rule, (tau, every) in rules.items():
@@ -151,8 +155,10 @@ def cell_table(
         for group in GROUPS:
             at = part.group(group)
             c = count_cells(hit[at], part.coverage[at])
-            sums = {n: _by_concept(getattr(c, n), part.concept[at], len(part.concepts)) for n in vars(c)}
-            error = _by_concept(np.abs(vr[at] - part.truth.k.to_numpy(np.float64)[at] / CELLS), part.concept[at], len(part.concepts))
+            sums = {n: by_concept(getattr(c, n), part.concept[at], len(part.concepts)) for n in vars(c)}
+            error = by_concept(
+                np.abs(vr[at] - part.truth.k.to_numpy(np.float64)[at] / CELLS), part.concept[at], len(part.concepts)
+            )
             images = np.bincount(part.concept[at], minlength=len(part.concepts)).astype(np.float64)
             row: dict[str, Any] = {"rule": rule, "tau": tau, "group": group, "images": int(at.sum())}
             for name, top, bottom in (
@@ -173,7 +179,7 @@ def rung_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, se
         row: dict[str, Any] = {"rung": rung, "name": name, "label": mine.label.iloc[0], "images": len(at),
                                "true_vr": float(mine.k.mean()) / CELLS}  # fmt: skip
         for method, score in scores.items():
-            each = _by_concept(score[part.rows][at], part.concept[at], len(part.concepts))
+            each = by_concept(score[part.rows][at], part.concept[at], len(part.concepts))
             images = np.bincount(part.concept[at], minlength=len(part.concepts)).astype(np.float64)
             row |= ratio(method, each, images, draws, seed, bounds=(-2.0, 2.0) if score.min() < 0 else (0.0, 1.0))
         rows.append(row)
@@ -207,8 +213,9 @@ def claims(cells: pd.DataFrame, rule: str = "calibrated") -> list[Claim]:
     ]
 
 
-def _by_concept(values: Float64, concept: Ints, concepts: int) -> Float64:
-    return np.bincount(concept, values, minlength=concepts)
+def by_concept(values: Float64, concept: Ints, concepts: int) -> Float64:
+    """Sum over the rows of each concept."""
+    return np.bincount(concept, values, minlength=concepts).astype(np.float64)
 
 
 def _ends(name: str, found: tuple[float, float, float]) -> dict[str, float]:

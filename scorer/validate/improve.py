@@ -25,7 +25,7 @@ from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.generated import cache_keys
 from iconicity.scorer.metrics import Float32, Float64, best_similarity, passes
-from iconicity.scorer.validate.evaluate import GROUPS, Half, paired, ratio
+from iconicity.scorer.validate.evaluate import GROUPS, Half, by_concept, paired, ratio
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.rungs import CELLS, GRID
 from iconicity.scorer.validate.scores import count_cells, tau_at
@@ -188,8 +188,8 @@ def improvement_table(
             hit = passes(v.score[part.rows], taus[v.name])
             counts = count_cells(hit, part.coverage)
             plain = (part.truth.rung != "B").to_numpy()
-            false = np.bincount(part.concept, counts.false * plain, len(part.concepts))
-            unused = np.bincount(part.concept, counts.unused * plain, len(part.concepts))
+            false = by_concept(counts.false * plain, part.concept, len(part.concepts))
+            unused = by_concept(counts.unused * plain, part.concept, len(part.concepts))
             row |= ratio(f"fpr_{which}", false, unused, draws, seed)
             each = {}
             for group in GROUPS:
@@ -199,7 +199,9 @@ def improvement_table(
                 row[f"recall_{group}_{which}"], row[f"error_{group}_{which}"] = _plain(recall), _plain(error)
             if v.name == BASE:
                 base |= {(which, *k): x for k, x in each.items()}
-            shifted = np.mean([base[which, g, "error"] - each[g, "error"] for g in GROUPS if g.startswith("R3")], axis=0)
+            shifted = np.mean(
+                [base[which, g, "error"] - each[g, "error"] for g in GROUPS if g.startswith("R3")], axis=0
+            )
             row |= paired(f"r3_gain_{which}", shifted, draws, seed)
             row |= paired(f"r2_recall_gain_{which}", each["R2", "recall"] - base[which, "R2", "recall"], draws, seed)
             row |= paired(f"r2_gain_{which}", base[which, "R2", "error"] - each["R2", "error"], draws, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +25,7 @@ from iconicity.scorer.findings.design import half_of
 from iconicity.scorer.findings.null import choose, rank
 from iconicity.scorer.findings.same_work import NEAR, work_of
 from iconicity.scorer.metrics import Float64
-from iconicity.scorer.validate.rungs import CELLS, Made, make_rungs, moved_boxes_fit, rng_of
+from iconicity.scorer.validate.rungs import CELLS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into
 VERSION = 1  # of the manipulations: another one makes all images anew
@@ -84,6 +84,7 @@ def write_ladder(
     out: Path,
     *,
     concepts: int = 60,
+    rungs: Collection[str] = tuple(RUNGS),
     seed: int = 0,
     relations: Mapping[tuple[str, str], str] | None = None,
     artists: Mapping[str, str] | None = None,
@@ -95,9 +96,11 @@ def write_ladder(
     A concept's reference is its first file (of those that ``relations`` does not call variants); its other
     reproductions are copies and its versions transformations where ``relations`` says so, and left out else.
     Donors are never indexed, none shows a work that is, and each serves one half of the concepts. A folder that holds
-    the same ladder is left as it is. ``facts`` are further facts it stands for. Raises :class:`InputError`.
+    the same ladder is left as it is. ``rungs`` leaves out others than some of :data:`RUNGS`. ``facts`` are further facts it stands for. Raises :class:`InputError`.
     """
     known = {**(relations or {})}
+    if not set(rungs) <= RUNGS.keys() or "R2" not in rungs:
+        raise InputError(f"--rungs {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
     found = discover(refs)
     names = [f.concept for f in found.folders if f.names]
     if len(names) < FEWEST:
@@ -119,7 +122,7 @@ def write_ladder(
         )
     artists = dict(artists or {})
     identity = {
-        "version": VERSION, "seed": seed, "size": SIZE, **(facts or {}),
+        "version": VERSION, "seed": seed, "size": SIZE, "rungs": sorted(rungs), **(facts or {}),
         "files": _digest([*subjects, *donors]), "artists": {c.name: artists.get(c.name) for c in [*subjects, *donors]},
     }  # fmt: skip
     _claim(out, identity)
@@ -132,7 +135,8 @@ def write_ladder(
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(subject.path, folder / subject.path.name)
             for made in _images(subject, by_half[halves[subject.name]], artists, seed):
-                rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
+                if made.rung in rungs:
+                    rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
             progress("ladder", n, len(subjects))
         frame = pd.DataFrame(rows).sort_values(["rung", "gen_relpath"], ignore_index=True)
         write_atomically(out / "truth.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -173,7 +177,10 @@ def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str,
     undefined = np.full(CELLS, np.nan)
     versions = [(p, r) for p, r in subject.others if "variant" in r]
     copies = [(p, r) for p, r in subject.others if "variant" not in r][:_REPRODUCTIONS]
-    for rung, label, name, chosen in (("R1", "copy", "reproduction", copies), ("T", "transformed", "version", versions)):
+    for rung, label, name, chosen in (
+        ("R1", "copy", "reproduction", copies),
+        ("T", "transformed", "version", versions),
+    ):
         for i, (path, _) in enumerate(chosen, 1):
             try:
                 image = decode(read_bytes(path), path)

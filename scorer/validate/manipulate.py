@@ -215,8 +215,9 @@ def noise(size: tuple[int, int], rng: Rng, coarse: int = 4) -> Float64:
         layer = Image.fromarray(rng.standard_normal((side, side)).astype(np.float32)).resize((w, h), _BICUBIC)
         out += np.asarray(layer, np.float64) * (coarse / side) ** 0.7
         side *= 2
-    spread = out.std()
-    return (out - out.mean()) / (spread if spread > 0 else 1.0)
+    spread = float(out.std())
+    smooth: Float64 = (out - out.mean()) / (spread if spread > 0 else 1.0)
+    return smooth
 
 
 def sky(size: tuple[int, int], rng: Rng) -> Image.Image:

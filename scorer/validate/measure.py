@@ -106,6 +106,8 @@ def measure(
         results = []
         for part in ("main", "bland"):
             rungs = {r: p for r, p in ladder.rungs().items() if (r == _BLAND) == (part == "bland")}
+            if not rungs:
+                continue
             results.append(ladder.out / "results" / name / part)
             score(index, rungs, results[-1], metrics=("cra", "vr") if name == "crop" else ("vr",),
                   tau_vr=DEFAULT_TAU_VR, cache=cache, load=lambda e=encoders: e, batch_size=batch_size,  # type: ignore[misc]
@@ -116,14 +118,13 @@ def measure(
             found = calibrate(open_study(results[0]), index, cache, alpha=alpha, seed=seed, pool=pool, related=artists,
                               progress=progress)  # fmt: skip
             found.write(results[0] / "calibration.json")
-            calibrate(open_study(results[1]), index, cache, apply=found, related=artists, progress=progress)
+            for bland in results[1:]:
+                calibrate(open_study(bland), index, cache, apply=found, related=artists, progress=progress)
         out[name] = _layer(name, ladder, index, results, found)
     return out
 
 
-def _layer(
-    name: str, ladder: Ladder, index: Index, results: Sequence[Path], calibration: Calibration | None
-) -> Layer:
+def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], calibration: Calibration | None) -> Layer:
     study = open_study(list(results), _COLUMNS)
     rung = np.array(study.models, object)[study.model]
     keys = pd.MultiIndex.from_arrays([rung, study.relpaths])

@@ -16,12 +16,13 @@ from PIL import Image
 from iconicity.indexer.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import ModelUnavailableError
+from iconicity.indexer.files import file_sha256
 from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, passes, visual_reuse
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.rungs import GRID
 from iconicity.scorer.validate.scores import arrangement
 
-PixelMethod = Callable[[Image.Image, Image.Image], float]
+PairFunction = Callable[[Image.Image, Image.Image], float]
 _SIDE = 256  # pixels: both images are squashed to it
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -55,7 +56,15 @@ def _tensor(image: Image.Image, side: int) -> Any:
     return torch.from_numpy(array.transpose(2, 0, 1)[None].copy())
 
 
-PIXELS: dict[str, PixelMethod] = {"phash": phash_similarity, "ssim": ssim, "ms_ssim": ms_ssim}
+@dataclass(frozen=True)
+class PairMethod:
+    """A similarity of two RGB images; ``version`` changes with what it gives (values are kept by it)."""
+
+    measure: PairFunction
+    version: str = "1"
+
+
+PIXELS = {"phash": PairMethod(phash_similarity), "ssim": PairMethod(ssim), "ms_ssim": PairMethod(ms_ssim)}
 _NEEDS = {"ssim": "skimage", "ms_ssim": "pytorch_msssim"}
 
 
@@ -70,13 +79,13 @@ def _script(path: Path) -> Any:
     import torch
 
     try:
-        return torch.jit.load(str(path), map_location="cpu").eval()
+        return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError) as e:
         cause = " ".join(str(e).split())[:120]
         raise ModelUnavailableError(f"{path}: not a TorchScript file ({cause}); export one with torch.jit.save") from e
 
 
-def descriptor(path: Path, side: int = 320) -> PixelMethod:
+def descriptor(path: Path, side: int = 320) -> PairMethod:
     """Cosine of a TorchScript network's vectors, as SSCD's are given away (Pizzi et al. 2022).
 
     Its input is (1, 3, side, side), squashed, with ImageNet's mean and deviation. Raises :class:`ModelUnavailableError`.
@@ -91,10 +100,10 @@ def descriptor(path: Path, side: int = 320) -> PixelMethod:
             a, b = (network((_tensor(i, side) - mean) / deviation).flatten() for i in (generated, reference))
         return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
 
-    return method
+    return PairMethod(method, file_sha256(path))
 
 
-def distance(path: Path, side: int = 224) -> PixelMethod:
+def distance(path: Path, side: int = 224) -> PairMethod:
     """Minus the distance that a TorchScript network gives two images (1, 3, side, side) in [0, 1], as LPIPS and DreamSim do.
 
     Raises :class:`ModelUnavailableError`.
@@ -107,7 +116,7 @@ def distance(path: Path, side: int = 224) -> PixelMethod:
         with torch.inference_mode():
             return -float(network(_tensor(generated, side), _tensor(reference, side)))
 
-    return method
+    return PairMethod(method, file_sha256(path))
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def _arrangement(view: View) -> Float64:
     if np.isnan(crop.tau()):
         return np.full(len(crop.p), np.nan)
     hit = passes(crop.p, crop.tau())
-    return hit.mean(axis=1) * arrangement(hit, crop.cell, *GRID)
+    return visual_reuse(crop.p, crop.tau()) * arrangement(hit, crop.cell, *GRID)
 
 
 def _whole(view: View, name: str) -> Float64:
