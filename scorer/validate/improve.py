@@ -124,7 +124,7 @@ def variants(
             rows = np.flatnonzero(names == c)
             cells = np.concatenate([mine, *(further[k][c] for k in kinds)])
             flat = patches[rows].reshape(-1, patches.shape[2])
-            score[rows] = best_similarity(flat, cells)[0].reshape(len(rows), -1)
+            score[rows] = best_similarity(flat, cells)[0].reshape(len(rows), patches.shape[1])
         out.append(Variant(name, score))
     out.append(Variant("csls", csls(names, patches, own)))
     if layer.null is not None and not np.isnan(layer.null.p_reached).any():
@@ -150,7 +150,7 @@ def csls(names: Any, patches: FloatArray, own: Mapping[str, FloatArray]) -> Floa
         others, mine = flat[of != i], flat[of == i]
         queries = patches[rows].reshape(-1, flat.shape[1]).astype(np.float64)
         value = 2.0 * queries @ mine.T - _near(queries @ others.T)[:, None] - _near(mine @ others.T)[None, :]
-        score[rows] = (value.max(axis=1) / 4.0).astype(np.float32).reshape(len(rows), -1)
+        score[rows] = (value.max(axis=1) / 4.0).astype(np.float32).reshape(len(rows), patches.shape[1])
     return score
 
 

@@ -5,6 +5,7 @@ A new one is a function: of two images (:data:`PIXELS`), or of what is embedded 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,9 @@ def _script(path: Path) -> Any:
     import torch
 
     try:
-        return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TorchScript is old, and what SSCD comes as
+            return torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError, ValueError) as e:
         cause = " ".join(str(e).split())[:120]
         raise ModelUnavailableError(f"{path}: not a TorchScript file ({cause}); export one with torch.jit.save") from e
