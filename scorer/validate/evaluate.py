@@ -119,8 +119,10 @@ def difference_table(scores: Mapping[str, Float64], part: Half, draws: int = DRA
 def correlation(
     score: Float64, part: Half, group: str, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score."""
+    """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score, nan without images."""
     at = part.group(group)
+    if not at.any():
+        return (float("nan"),) * 3
     if np.ptp(score[at]) == 0:
         return 0.0, float("nan"), float("nan")
     columns = np.stack([score[at], part.truth.k.to_numpy(np.float64)[at]], axis=1)
@@ -154,6 +156,8 @@ def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = 
         vr = hit.mean(axis=1)
         for group in GROUPS:
             at = part.group(group)
+            if not at.any():
+                continue
             c = count_cells(hit[at], part.coverage[at])
             sums = {n: by_concept(getattr(c, n), part.concept[at], len(part.concepts)) for n in vars(c)}
             error = by_concept(
