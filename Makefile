@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim bench-large clean
+.PHONY: setup demo test lint sim ladder bench-large clean
 
 setup: $(VENV)/.ready
 
@@ -28,6 +28,11 @@ lint: setup
 # Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
 sim: setup
 	$(BIN)/iconicity bench simulate --out simulation
+
+# Controlled truth from references of yours: make ladder REFS=refs/; docs/when-to-believe-vr.md shows what it gave.
+REFS ?= refs
+ladder: setup
+	$(BIN)/iconicity validate ladder --refs $(REFS) --out ladder --encoders offline
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup

@@ -101,6 +101,8 @@ def ladder_command(
     )  # fmt: skip
     held.close()
     page = write_page(found, out)
+    if table not in found.finding.tables:
+        raise click.UsageError(f"--table {table}: needs the rung R3")
     code = say(found.finding, table, (), as_json)
     if not as_json:
         for c in found.claims:

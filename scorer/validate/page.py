@@ -56,7 +56,9 @@ def write_page(found: Validation, out: Path) -> Path:
     shutil.rmtree(plates, ignore_errors=True)
     plates.mkdir()
     shown = {title: list(_plates(found, kind, out)) for kind, title in _KINDS.items()} if found.rules else {}
-    tables = [(n, _TITLES[n], _HINTS[n], *_cells(found.finding.tables[n])) for n in _TITLES]
+    tables = [
+        (n, _TITLES[n], _HINTS[n], *_cells(found.finding.tables[n])) for n in _TITLES if n in found.finding.tables
+    ]
     site = resources.files("iconicity.scorer") / "validate" / "site"
     style = resources.files("iconicity.scorer.report") / "site" / "report.css"
     (out / "report.css").write_bytes(style.read_bytes())

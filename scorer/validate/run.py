@@ -97,19 +97,20 @@ def validate(
     view = View(layers, crop.patches(cache), np.stack([own[c] for c in ladder.truth.concept]))
     pixels = {n: m for n, m in PIXELS.items() if available(n)} | dict(networks or {})
     scores = embedded_scores(view) | _pixel_scores(pixels, ladder, crop, cache, progress)
-    choosing, reporting = half(ladder, "A"), half(ladder, "B")
+    reporting = half(ladder, "B")
     rules = decisions(layers)
     cells = cell_table(rules, reporting, draws, seed)
-    further = further_cells(crop, sorted(own), load["crop"], cache, progress)
-    tried = variants(crop, list(ladder.truth.concept), view.patches, own, further)
     tables = {
         "methods": method_table(scores, reporting, draws, seed),
         "cells": cells,
         "rungs": rung_table({n: s for n, s in defined(scores).items() if n in SHOWN}, reporting, draws, seed),
         "differences": difference_table(scores, reporting, draws, seed),
-        "improvements": improvement_table(tried, choosing, reporting, alpha, draws, seed),
         "thresholds": _thresholds(layers),
     }
+    if reporting.group("R3 1/8").any():
+        further = further_cells(crop, sorted(own), load["crop"], cache, progress)
+        tried = variants(crop, list(ladder.truth.concept), view.patches, own, further)
+        tables["improvements"] = improvement_table(tried, half(ladder, "A"), reporting, alpha, draws, seed)
     demands = claims(cells)
     random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}
     notes = _notes(ladder, layers, scores, pixels, random, encoders)
