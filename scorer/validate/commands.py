@@ -45,6 +45,7 @@ network_options = options(
     "--concepts", type=click.IntRange(4), default=60, show_default=True, help="Concepts to manipulate at most."
 )
 @click.option("--rungs", help="Only these, comma-separated: R0,R1,R2,R3,R4,O,T,N,B.  [default: all]")
+@click.option("--layers", help="Only these, comma-separated: crop,token,whole,class.  [default: all]")
 @click.option("--relations", type=DIRECTORY, help="CSV: path, relation (same_work, ..._variant) of further references.")
 @click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
 @click.option("--related-col", default="artist", show_default=True, help="Its column.")
@@ -67,7 +68,7 @@ network_options = options(
 @click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Which table to show.")
 @click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
 def ladder_command(
-    refs: Path, out: Path, concepts: int, rungs: str | None, relations: Path | None, related: Path | None,
+    refs: Path, out: Path, concepts: int, rungs: str | None, layers: str | None, relations: Path | None, related: Path | None,
     related_col: str, concept_col: str, encoders: str, pool: str, sscd: Path | None, lpips: Path | None,
     dreamsim: Path | None, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
     workers: int | None, table: str, as_json: bool, **models: Any,
@@ -84,6 +85,7 @@ def ladder_command(
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.same_work import read_column
     from iconicity.scorer.validate.ladder import read_relations
+    from iconicity.scorer.validate.measure import LAYERS
     from iconicity.scorer.validate.methods import descriptor, distance
     from iconicity.scorer.validate.page import write_page
     from iconicity.scorer.validate.run import validate as run
@@ -94,6 +96,7 @@ def ladder_command(
     found = run(
         refs, out, EncoderChoice(encoders=encoders, pool=pool, **models), held, concepts=concepts,
         rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
+        names=tuple(LAYERS) if layers is None else [n.strip() for n in layers.split(",")],
         relations=None if relations is None else read_relations(relations),
         artists=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
         networks={name: make(path) for name, (make, path) in given.items() if path is not None}, alpha=alpha, seed=seed,

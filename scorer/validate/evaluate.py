@@ -134,7 +134,7 @@ def correlation(
 def decisions(layers: Mapping[str, Layer]) -> dict[str, tuple[str, Bools]]:
     """Rules that call a cell reused: rule -> (threshold in words, (n, 16))."""
     out: dict[str, tuple[str, Bools]] = {}
-    for name in ("crop", "token"):
+    for name in (n for n in ("crop", "token") if n in layers):
         layer, tau = layers[name], layers[name].tau()
         prefix = "" if name == "crop" else "token "
         if name == "crop":

@@ -1,4 +1,4 @@
-"""What might make VR better where it is weak: other cells of the references, other ways to read a similarity.
+"""What makes VR better where it is weak: more cells of the references, similarities less what other concepts give.
 
 Every variant gives each cell of a generated image a score, and has a threshold of its own that 1 % of the choosing half's
 cells without reuse reach. What it is worth is said by the reporting half, beside VR's own cells under the same rule.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 
 from iconicity.indexer.embed import Embedder
 from iconicity.indexer.encoders import Encoders, FloatArray
@@ -48,46 +48,27 @@ def overlapping(size: tuple[int, int]) -> list[Box]:
     ]
 
 
-def scaled(size: tuple[int, int]) -> list[Box]:
-    """Cells of the grids with one row and column less and more: 9 + 25."""
-    return [b for d in (-1, 1) for b in cell_boxes(*size, GRID[0] + d, GRID[1] + d)]
-
-
-Crops = Callable[[Image.Image], list[Image.Image]]
-CROPS: dict[str, Crops] = {
-    "overlapping": lambda image: [image.crop(b) for b in overlapping(image.size)],
-    "scaled": lambda image: [image.crop(b) for b in scaled(image.size)],
-    "mirrored": lambda image: [ImageOps.mirror(image.crop(b)) for b in cell_boxes(*image.size, *GRID)],
-}
-REFERENCE_CELLS = {
-    BASE: (), "overlapping": ("overlapping",), "scaled": ("scaled",), "overlapping + scaled": ("overlapping", "scaled"),
-    "mirrored": ("mirrored",),
-}  # fmt: skip
-
-
 def further_cells(
     layer: Layer,
     concepts: Sequence[str],
     encoders: Callable[[], Encoders],
     cache: VectorCache,
     progress: Progress = no_progress,
-) -> dict[str, dict[str, FloatArray]]:
-    """Vectors of further crops of each concept's reference: kind -> concept -> (m, D'). Kept in the cache."""
+) -> dict[str, FloatArray]:
+    """Vectors of the overlapping cells of each concept's reference: concept -> (33, D'). Kept in the cache."""
     exif = bool(layer.index.settings["exif"])
     references = {r.concept: r for r in layer.index.references(concepts).values() if r.kept}
-    out: dict[str, dict[str, FloatArray]] = {}
-    for kind, crops in CROPS.items():
-        key = f"{kind} cells|{cache_keys(layer.index)[1]}"
-        found = cache.get([r.sha256 for r in references.values()], key)
-        out[kind] = {}
-        for n, (concept, r) in enumerate(sorted(references.items()), 1):
-            if r.sha256 not in found:
-                pictures = crops(decode(read_bytes(Path(r.path)), r.path, exif))
-                found[r.sha256] = embed_crops(pictures, encoders()).reshape(-1)
-                cache.put([(r.sha256, key, found[r.sha256])])
-            out[kind][concept] = found[r.sha256].reshape(-1, layer.index.specs[1].dim)
-            progress(f"{kind} cells", n, len(references))
-    return out
+    key = f"overlapping cells|{cache_keys(layer.index)[1]}"
+    found = cache.get([r.sha256 for r in references.values()], key)
+    for n, r in enumerate(references.values(), 1):
+        if r.sha256 not in found:
+            image = decode(read_bytes(Path(r.path)), r.path, exif)
+            crops = [image.crop(box) for box in overlapping(image.size)]
+            found[r.sha256] = embed_crops(crops, encoders()).reshape(-1)
+            cache.put([(r.sha256, key, found[r.sha256])])
+        progress("overlapping cells", n, len(references))
+    dim = layer.index.specs[1].dim
+    return {c: found[r.sha256].reshape(-1, dim) for c, r in references.items()}
 
 
 def embed_crops(pictures: Sequence[Image.Image], encoders: Encoders) -> FloatArray:
@@ -109,31 +90,26 @@ class Variant:
 
 
 def variants(
-    layer: Layer,
-    concept: Sequence[str],
-    patches: FloatArray,
-    own: Mapping[str, FloatArray],
-    further: Mapping[str, Mapping[str, FloatArray]],
+    concept: Sequence[str], patches: FloatArray, own: Mapping[str, FloatArray], further: Mapping[str, FloatArray]
 ) -> list[Variant]:
-    """All variants. concept (n,) of each image, patches (n, 16, D'), ``own``: concept -> (16, D')."""
+    """All variants. concept (n,) of each image, patches (n, 16, D'); ``own``, ``further``: concept -> (16 or 33, D')."""
     names = np.array(concept, object)
-    out = []
-    for name, kinds in REFERENCE_CELLS.items():
-        score = np.empty(patches.shape[:2], np.float32)
-        for c, mine in own.items():
-            rows = np.flatnonzero(names == c)
-            cells = np.concatenate([mine, *(further[k][c] for k in kinds)])
-            flat = patches[rows].reshape(-1, patches.shape[2])
-            score[rows] = best_similarity(flat, cells)[0].reshape(len(rows), patches.shape[1])
-        out.append(Variant(name, score))
-    out.append(Variant("csls", csls(names, patches, own)))
-    if layer.null is not None and not np.isnan(layer.null.p_reached).any():
-        out.append(Variant("rank in the null", (1.0 - layer.null.p_reached).astype(np.float32)))
-        out.append(Variant("less the null's median", ((layer.p - layer.null.p_median) / 2).astype(np.float32)))
-        # a cell that more than 5 % of the draws reach cannot pass, whatever its similarity
-        guarded = np.where(layer.null.p_reached <= np.float32(0.05), layer.p, np.float32(-1.0))
-        out.append(Variant("generic-patch guard", guarded))
-    return out
+    both = {c: np.concatenate([mine, further[c]]) for c, mine in own.items()}
+    return [
+        Variant(BASE, _best(names, patches, own)),
+        Variant("overlapping", _best(names, patches, both)),
+        Variant("csls", csls(names, patches, own)),
+        Variant("overlapping + csls", csls(names, patches, both)),
+    ]
+
+
+def _best(names: Any, patches: FloatArray, cells: Mapping[str, FloatArray]) -> Float32:
+    score = np.empty(patches.shape[:2], np.float32)
+    for c, mine in cells.items():
+        rows = np.flatnonzero(names == c)
+        flat = patches[rows].reshape(-1, patches.shape[2])
+        score[rows] = best_similarity(flat, mine)[0].reshape(len(rows), patches.shape[1])
+    return score
 
 
 def csls(names: Any, patches: FloatArray, own: Mapping[str, FloatArray]) -> Float32:

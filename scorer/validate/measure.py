@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +73,7 @@ def measure(
     load: Loaders,
     cache: VectorCache,
     *,
+    names: Collection[str] = tuple(LAYERS),
     alpha: float = 0.01,
     seed: int = 0,
     artists: Mapping[str, str] | None = None,
@@ -80,14 +81,18 @@ def measure(
     workers: int | Callable[[int], int] = 0,
     progress: Progress = no_progress,
 ) -> dict[str, Layer]:
-    """Embed and score a ladder in every layer, and calibrate those that have cells. Raises :class:`InputError`.
+    """Embed and score a ladder in every layer of ``names``, crop among them, and calibrate those that have cells.
+
+    Raises :class:`InputError`.
 
     Half A of a calibration is the ladder's choosing half, half B its reporting one.
     """
+    if not set(names) <= LAYERS.keys() or "crop" not in names:
+        raise InputError(f"--layers {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
     loaded: dict[str, Encoders] = {}
-    for name in LAYERS:
+    for name in (n for n in LAYERS if n in names):
         source = "crop" if name == "whole" else name
         if source not in load:
             continue

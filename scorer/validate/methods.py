@@ -168,6 +168,12 @@ def _arrangement(view: View) -> Float64:
     return visual_reuse(crop.p, crop.tau()) * arrangement(hit, crop.cell, *GRID)
 
 
+def _token(view: View, measure: Callable[[Layer], Float64]) -> Float64:
+    """A measure in token mode; nan where that was not run."""
+    layer = view.layers.get("token")
+    return np.full(len(view.patches), np.nan) if layer is None else measure(layer)
+
+
 def _whole(view: View, name: str) -> Float64:
     layer = view.layers.get(name)
     return np.full(len(view.patches), np.nan) if layer is None else layer.p[:, 0].astype(np.float64)
@@ -180,9 +186,9 @@ EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_specific": lambda v: _specific(v.layers["crop"], "vr_specific"),
     "excess": lambda v: _specific(v.layers["crop"], "excess"),
     "vr_mean": lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
-    "vr_token": lambda v: _calibrated(v.layers["token"]),
-    "vr_specific_token": lambda v: _specific(v.layers["token"], "vr_specific"),
-    "vr_mean_token": lambda v: v.layers["token"].p.astype(np.float64).mean(axis=1),
+    "vr_token": lambda v: _token(v, _calibrated),
+    "vr_specific_token": lambda v: _token(v, lambda layer: _specific(layer, "vr_specific")),
+    "vr_mean_token": lambda v: _token(v, lambda layer: layer.p.astype(np.float64).mean(axis=1)),
     "arrangement": _arrangement,
     "crt": _crt,
     "clip": lambda v: v.layers["crop"].similarity,

@@ -36,7 +36,7 @@ from iconicity.scorer.validate.evaluate import (
 )
 from iconicity.scorer.validate.improve import further_cells, improvement_table, variants
 from iconicity.scorer.validate.ladder import Ladder, write_ladder
-from iconicity.scorer.validate.measure import Layer, Loaders, loaders, measure
+from iconicity.scorer.validate.measure import LAYERS, Layer, Loaders, loaders, measure
 from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
 from iconicity.scorer.validate.rungs import RUNGS
 from iconicity.scorer.validate.untrained import untrained
@@ -65,6 +65,7 @@ def validate(
     *,
     concepts: int = 60,
     rungs: Collection[str] = tuple(RUNGS),
+    names: Collection[str] = tuple(LAYERS),
     relations: Mapping[tuple[str, str], str] | None = None,
     artists: Mapping[str, str] | None = None,
     networks: Mapping[str, PairMethod] | None = None,
@@ -78,7 +79,7 @@ def validate(
 ) -> Validation:
     """Make a ladder of ``refs`` in ``out``, score it with ``choice``'s encoders, and write its tables there.
 
-    ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
+    ``names``: the layers to run. ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
     embeds nothing. Raises :class:`InputError`, :class:`ModelUnavailableError`.
     """
     load = {name: lru_cache(maxsize=1)(f) for name, f in (load or loaders(choice)).items()}
@@ -89,7 +90,7 @@ def validate(
         facts={n: s.fingerprint for n, s in specs.items()},
     )  # fmt: skip
     layers = measure(
-        ladder, load, cache, alpha=alpha, seed=seed, artists=artists, batch_size=batch_size, workers=workers,
+        ladder, load, cache, names=names, alpha=alpha, seed=seed, artists=artists, batch_size=batch_size, workers=workers,
         progress=progress,
     )  # fmt: skip
     crop = layers["crop"]
@@ -109,7 +110,7 @@ def validate(
     }
     if reporting.group("R3 1/8").any():
         further = further_cells(crop, sorted(own), load["crop"], cache, progress)
-        tried = variants(crop, list(ladder.truth.concept), view.patches, own, further)
+        tried = variants(list(ladder.truth.concept), view.patches, own, further)
         tables["improvements"] = improvement_table(tried, half(ladder, "A"), reporting, alpha, draws, seed)
     demands = claims(cells)
     random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}

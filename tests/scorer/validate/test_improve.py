@@ -11,7 +11,7 @@ from toys import ToyEncoder, draw, toy_encoders
 
 from iconicity.indexer.encoders import encode
 from iconicity.scorer.validate.evaluate import Half
-from iconicity.scorer.validate.improve import BASE, Variant, csls, embed_crops, improvement_table, overlapping, scaled
+from iconicity.scorer.validate.improve import BASE, Variant, csls, embed_crops, improvement_table, overlapping
 from iconicity.scorer.validate.ladder import CELL_COLUMNS
 
 
@@ -23,8 +23,7 @@ def unit(rng: np.random.Generator, *shape: int) -> Any:
 def test_further_cells_lie_within_the_image() -> None:
     for size in ((64, 48), (70, 51)):
         assert len(overlapping(size)) == 33 and len(set(overlapping(size))) == 33
-        assert len(scaled(size)) == 34
-        for x0, y0, x1, y1 in (*overlapping(size), *scaled(size)):
+        for x0, y0, x1, y1 in overlapping(size):
             assert 0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]
     assert (8, 6, 24, 18) in overlapping((64, 48))  # half a cell to the right and down
 
