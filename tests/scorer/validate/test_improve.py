@@ -76,8 +76,8 @@ def test_a_better_variant_wins_and_a_worse_one_does_not() -> None:
     base = np.where(moved, 0.15, 0.9) * truth + noise  # blind to most of the moved cells
     every = [Variant(BASE, base.astype(np.float32)), Variant("better", (0.9 * truth + noise).astype(np.float32)),
              Variant("worse", (noise + 0.05 * truth).astype(np.float32))]  # fmt: skip
-    table = improvement_table([Variant(v.name, np.clip(v.score, -1, 1)) for v in every], choosing, reporting, draws=500)
-    table = table.set_index("variant")
+    found = improvement_table([Variant(v.name, np.clip(v.score, -1, 1)) for v in every], choosing, reporting, draws=500)
+    table: Any = found.set_index("variant")
     assert table.wins.to_dict() == {BASE: False, "better": True, "worse": False}
     assert (table.fpr_choosing <= 0.01).all()
     assert table.loc["better", "r3_gain_reporting"] > 0 > table.loc["worse", "r3_gain_reporting"]

@@ -36,7 +36,7 @@ def test_what_concept_it_is_does_not_help(tmp_path: Path) -> None:
     csv = tmp_path / "labels.csv"
     pd.DataFrame(labels).to_csv(csv, index=False)
     found = validate_labels(open_study(results, ["gen_path"]), read_labels(csv), ["copy"], draws=200)
-    cra = found.table().set_index("score").loc["cra_sim"]
+    cra: Any = found.table().set_index("score").loc["cra_sim"]
     assert cra.auroc == 1.0 and cra.concepts == 24 and cra.verdict == "see interval"
     assert cra.auroc_pooled < 0.6 and cra.auroc_mean_label == 0.5
     assert found.table("concepts").copies.tolist() == [2] * 24
@@ -48,7 +48,7 @@ def test_labels_that_follow_the_concept_are_no_evidence(tmp_path: Path) -> None:
     for v in labels:
         v["label"] = "copy" if int(v["concept"][1:]) >= 12 else "other"
     found = validate_labels(open_study(results, ["gen_path"]), [Label(**v, rater="") for v in labels], ["copy"], 200)
-    cra = found.table().set_index("score").loc["cra_sim"]
+    cra: Any = found.table().set_index("score").loc["cra_sim"]
     assert cra.auroc_pooled == 1.0 and cra.auroc_mean_label == 1.0  # knowing the concept is as good
     assert np.isnan(cra.auroc) and cra.concepts == 0 and cra.verdict == UNDECIDABLE
     assert any(n.startswith(f"{UNDECIDABLE}: 0 concepts have both labels, 20 are needed") for n in found.notes)
@@ -60,7 +60,7 @@ def test_two_raters(tmp_path: Path) -> None:
     both[1] = Label(both[1].path, both[1].concept, "other", "bo")  # they differ on the first
     both += [Label("m/c9/0.png", "c9", "copy", "ann")]  # was not scored
     found = validate_labels(open_study(results, ["gen_path"]), both, ["copy"], 200)
-    raters = found.table("raters").iloc[0]
+    raters: Any = found.table("raters").iloc[0]
     assert (raters.rater, raters.other, raters.images) == ("ann", "bo", 16)
     assert raters.kappa == pytest.approx((15 / 16 - 0.5) / 0.5)
     assert found.table("concepts").copies.sum() + found.table("concepts").others.sum() == 15

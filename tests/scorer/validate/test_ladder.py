@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +74,7 @@ def test_donors_are_never_references_and_each_serves_one_half(many: Path, tmp_pa
     assert set(ladder.halves.values()) == {"A", "B"}
     donors = {d: np.asarray(draw(100 * int(d[1:]), (64, 48)), np.int64) for d in ladder.donors}
     used: dict[str, set[str]] = {"A": set(), "B": set()}
+    row: Any
     for row in ladder.truth[ladder.truth.name == "unrelated"].itertuples():
         made = np.asarray(Image.open(tmp_path / "a" / "gen" / row.rung / row.gen_relpath), np.int64)
         near = min(donors, key=lambda d: np.abs(donors[d] - made).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,8 +41,9 @@ class _Apart(torch.nn.Module):
 
 def test_networks_given_as_torchscript(tmp_path: Path) -> None:
     vector, apart = tmp_path / "vector.pt", tmp_path / "apart.pt"
-    torch.jit.script(_Mean()).save(str(vector))
-    torch.jit.script(_Apart()).save(str(apart))
+    for module, path in ((_Mean(), vector), (_Apart(), apart)):
+        scripted: Any = torch.jit.script(module)
+        scripted.save(str(path))
     red, blue = (Image.new("RGB", (50, 40), c) for c in ("red", "blue"))
     a, b = ((np.array(c) - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225) for c in ([1, 0, 0], [0, 0, 1]))
     cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
