@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim faults soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test lint sim ladder faults soak fuzz bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline]"
+	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline,validate]"
 	touch $@
 
 demo: setup
@@ -37,6 +37,11 @@ faults: setup
 SECONDS ?= 1200
 soak: setup
 	$(BIN)/python tests/faults/run.py --soak $(SECONDS)
+
+# Controlled truth from references of yours: make ladder REFS=refs/; docs/when-to-believe-vr.md shows what it gave.
+REFS ?= refs
+ladder: setup
+	$(BIN)/iconicity validate ladder --refs $(REFS) --out ladder --encoders offline
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup

@@ -19,6 +19,7 @@ from iconicity.scorer.bench.commands import bench
 from iconicity.scorer.commands import cache, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
+from iconicity.scorer.validate.commands import validate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,7 +53,7 @@ def demo_command(out: Path) -> int:
 
 for command in (
     index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
-    verify_command, cache, bench,
+    verify_command, cache, validate, bench,
 ):  # fmt: skip
     cli.add_command(command)
 

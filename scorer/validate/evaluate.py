@@ -1,0 +1,245 @@
+"""Methods against the truth of a ladder: tables with intervals over the concepts of the reporting half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.scorer.findings.rank_correlation import Ranked
+from iconicity.scorer.findings.rates import pair_rate
+from iconicity.scorer.findings.specific import FEW_DRAWS
+from iconicity.scorer.findings.statistics import DRAWS, interval
+from iconicity.scorer.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float64, Ints, passes
+from iconicity.scorer.validate.ladder import Ladder
+from iconicity.scorer.validate.measure import Layer
+from iconicity.scorer.validate.methods import EMBEDDED, OURS, View
+from iconicity.scorer.validate.rungs import CELLS
+from iconicity.scorer.validate.scores import (
+    across_concepts,
+    auroc,
+    average_precision,
+    count_cells,
+    within_concepts,
+)
+
+# R0 is a plumbing check that any threshold below 1 wins, so that no separation counts it.
+SEPARATIONS = {
+    "copy_transformed": ("copy", "transformed"), "copy_other": ("copy", "other"), "partial_other": ("partial", "other"),
+    "copy_layout": ("copy", "layout"),
+}  # fmt: skip
+GROUPS = {"R0": ("R0", None), "R2": ("R2", None), "R3 1/8": ("R3", 1 / 8), "R3 1/4": ("R3", 1 / 4),
+          "R3 1/2": ("R3", 1 / 2), "R4": ("R4", None)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Half:
+    """The rows of a ladder that lie in one half, and their concepts as numbers from 0."""
+
+    truth: pd.DataFrame
+    rows: Ints
+    concept: Ints
+    concepts: Sequence[str]
+    coverage: Float64
+
+    def labelled(self, label: str) -> Bools:
+        return np.asarray((self.truth.label == label) & (self.truth.rung != "R0"), bool)
+
+    def group(self, name: str) -> Bools:
+        """Rows of R0, of R2, of one offset of R3, of R4."""
+        rung, offset = GROUPS[name]
+        mine = self.truth.rung == rung
+        return np.asarray(mine if offset is None else mine & (self.truth.offset == offset), bool)
+
+
+def half(ladder: Ladder, which: str) -> Half:
+    """The choosing (A) or the reporting half (B)."""
+    rows = np.flatnonzero(ladder.truth.half == which)
+    truth = ladder.truth.iloc[rows].reset_index(drop=True)
+    concept, concepts = pd.factorize(truth.concept, sort=True)
+    return Half(truth, rows, concept.astype(np.int64), list(concepts), ladder.coverage[rows])
+
+
+def embedded_scores(view: View) -> dict[str, Float64]:
+    """Every embedded method on every image: (n,), nan where it has no value."""
+    return {name: np.asarray(method(view), np.float64) for name, method in EMBEDDED.items()}
+
+
+def defined(scores: Mapping[str, Float64]) -> dict[str, Float64]:
+    """Those that have a value for every image."""
+    return {name: s for name, s in scores.items() if not np.isnan(s).any()}
+
+
+def method_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Methods x scores. ``auroc_*`` within concepts, mean over them; ``across_*`` over all pairs of two concepts, as one
+    threshold for all would have it; ``ap_*`` average precision within concepts; ``rho`` Spearman's with k over R2."""
+    rows = []
+    for name, score in defined(scores).items():
+        mine = score[part.rows]
+        row: dict[str, Any] = {"method": name}
+        for pair, (positive, negative) in SEPARATIONS.items():
+            sides = part.labelled(positive), part.labelled(negative)
+            row |= _mean(
+                f"auroc_{pair}", within_concepts(auroc, mine, part.concept, *sides, len(part.concepts)), draws, seed
+            )
+            each = within_concepts(average_precision, mine, part.concept, *sides, len(part.concepts))
+            row |= _mean(f"ap_{pair}", each, draws, seed)
+            matrix = across_concepts(mine, part.concept, *sides, len(part.concepts))
+            known = ~np.isnan(matrix)
+            ends = (np.nan,) * 3
+            if known.any():
+                ends = pair_rate(np.nan_to_num(matrix), known, part.concepts, part.concepts, draws, seed)
+            row |= _ends(f"across_{pair}", ends)
+        row |= _ends("rho", correlation(mine, part, "R2", draws, seed))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def difference_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """AUROC within concepts of each of our methods less that of each other method, paired over concepts."""
+    held = defined(scores)
+    rows = []
+    for pair, (positive, negative) in SEPARATIONS.items():
+        sides = part.labelled(positive), part.labelled(negative)
+        each = {
+            n: within_concepts(auroc, s[part.rows], part.concept, *sides, len(part.concepts)) for n, s in held.items()
+        }
+        for ours in (m for m in OURS if m in held):
+            for other in (m for m in held if m not in OURS):
+                rows.append(
+                    {"separation": pair, "ours": ours, "baseline": other}
+                    | paired("difference", each[ours] - each[other], draws, seed)
+                )
+    return pd.DataFrame(rows)
+
+
+def correlation(
+    score: Float64, part: Half, group: str, draws: int = DRAWS, seed: int = 0
+) -> tuple[float, float, float]:
+    """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score, nan without images."""
+    at = part.group(group)
+    if not at.any():
+        return (float("nan"),) * 3
+    if np.ptp(score[at]) == 0:
+        return 0.0, float("nan"), float("nan")
+    columns = np.stack([score[at], part.truth.k.to_numpy(np.float64)[at]], axis=1)
+    _, clusters = np.unique(part.concept[at], return_inverse=True)
+    found = Ranked(columns, draws, seed, clusters=clusters.astype(np.int64)).spearman(0, 1)
+    return found.value, found.low, found.high
+
+
+def decisions(layers: Mapping[str, Layer]) -> dict[str, tuple[str, Bools]]:
+    """Rules that call a cell reused: rule -> (threshold in words, (n, 16))."""
+    out: dict[str, tuple[str, Bools]] = {}
+    for name in (n for n in ("crop", "token") if n in layers):
+        layer, tau = layers[name], layers[name].tau()
+        prefix = "" if name == "crop" else "token "
+        if name == "crop":
+            out["tau 0.60"] = "0.60", passes(layer.p, DEFAULT_TAU_VR)
+        if np.isnan(tau) or layer.null is None:
+            continue
+        out[f"{prefix}calibrated"] = f"{tau:.4f}", passes(layer.p, tau)
+        if layer.null.draws.min() >= FEW_DRAWS:
+            own = layer.null.p_reached <= np.float32(GENERIC_SHARE)
+            out[f"{prefix}specific"] = f"{tau:.4f}", passes(layer.p, tau) & own
+    return out
+
+
+def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k."""
+    rows = []
+    for rule, (tau, every) in rules.items():
+        hit = every[part.rows]
+        vr = hit.mean(axis=1)
+        for group in GROUPS:
+            at = part.group(group)
+            if not at.any():
+                continue
+            c = count_cells(hit[at], part.coverage[at])
+            sums = {n: by_concept(getattr(c, n), part.concept[at], len(part.concepts)) for n in vars(c)}
+            error = by_concept(
+                np.abs(vr[at] - part.truth.k.to_numpy(np.float64)[at] / CELLS), part.concept[at], len(part.concepts)
+            )
+            images = np.bincount(part.concept[at], minlength=len(part.concepts)).astype(np.float64)
+            row: dict[str, Any] = {"rule": rule, "tau": tau, "group": group, "images": int(at.sum())}
+            for name, top, bottom in (
+                ("precision", sums["found"], sums["found"] + sums["false"]), ("recall", sums["found"], sums["reused"]),
+                ("iou", sums["found"], sums["reused"] + sums["false"]), ("fpr", sums["false"], sums["unused"]),
+                ("vr_error", error, images),
+            ):  # fmt: skip
+                row |= ratio(name, top, bottom, draws, seed)
+            rows.append(row | _ends("rho", correlation(vr, part, group, draws, seed)))
+    return pd.DataFrame(rows)
+
+
+def rung_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Mean of some methods for every manipulation, over concepts. For what shares no cell, VR is the false-positive rate."""
+    rows = []
+    for (rung, name), mine in part.truth.groupby(["rung", "name"]):
+        at = mine.index.to_numpy()
+        row: dict[str, Any] = {"rung": rung, "name": name, "label": mine.label.iloc[0], "images": len(at),
+                               "true_vr": float(mine.k.mean()) / CELLS}  # fmt: skip
+        for method, score in scores.items():
+            each = by_concept(score[part.rows][at], part.concept[at], len(part.concepts))
+            images = np.bincount(part.concept[at], minlength=len(part.concepts)).astype(np.float64)
+            row |= ratio(method, each, images, draws, seed, bounds=(-2.0, 2.0) if score.min() < 0 else (0.0, 1.0))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What must hold of an encoder at the calibrated threshold, and what was found."""
+
+    claim: str
+    value: float
+    low: float
+    high: float
+    wanted: str
+    holds: bool
+
+
+def claims(cells: pd.DataFrame, rule: str = "calibrated") -> list[Claim]:
+    """The demands on R2: rho >= 0.9, |VR - k/16| <= 0.10, recall >= 0.8 at a false-positive rate <= 0.01."""
+    mine = cells[(cells.rule == rule) & (cells.group == "R2")]
+    if not len(mine):
+        return []
+    r = mine.iloc[0]
+    wanted = (("rho", "Spearman of VR with k", ">= 0.9", 0.9, 1), ("vr_error", "mean |VR - k/16|", "<= 0.10", 0.10, -1),
+              ("recall", "recall of reused cells", ">= 0.8", 0.8, 1),
+              ("fpr", "false-positive rate of cells", "<= 0.01", 0.01, -1))  # fmt: skip
+    return [
+        Claim(words, r[c], r[f"{c}_low"], r[f"{c}_high"], text, bool(sign * (r[c] - limit) >= 0))
+        for c, words, text, limit, sign in wanted
+    ]
+
+
+def by_concept(values: Float64, concept: Ints, concepts: int) -> Float64:
+    """Sum over the rows of each concept."""
+    return np.bincount(concept, values, minlength=concepts).astype(np.float64)
+
+
+def _ends(name: str, found: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip((name, f"{name}_low", f"{name}_high"), map(float, found), strict=True))
+
+
+def _mean(name: str, each: Float64, draws: int, seed: int) -> dict[str, float]:
+    found = interval(each[:, None], draws=draws, seed=seed)
+    return _ends(name, (found.value[0], found.low[0], found.high[0]))
+
+
+def ratio(
+    name: str, top: Float64, bottom: Float64, draws: int, seed: int, bounds: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, float]:
+    """Sum over sum, units are concepts."""
+    found = interval(top[:, None], bottom[:, None], bounds=bounds, draws=draws, seed=seed)
+    return _ends(name, (found.value[0], found.low[0], found.high[0]))
+
+
+def paired(name: str, differences: Float64, draws: int, seed: int) -> dict[str, float]:
+    """Mean of paired differences in [-1, 1] over concepts."""
+    found = interval(differences[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed)
+    return {**_ends(name, (found.value[0], found.low[0], found.high[0])), "concepts": int(found.n[0])}

@@ -1,0 +1,232 @@
+"""Write the ladder of a folder of references: the references, what is made of them, and ``truth.csv``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from iconicity.indexer.builder import Skipped
+from iconicity.indexer.decoder import shared
+from iconicity.indexer.dedup import hamming, phash
+from iconicity.indexer.errors import ImageError, InputError
+from iconicity.indexer.files import write_atomically
+from iconicity.indexer.images import concept_name, discover, read_bytes
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.scorer.findings.design import half_of
+from iconicity.scorer.findings.null import choose, rank
+from iconicity.scorer.findings.same_work import NEAR, work_of
+from iconicity.scorer.metrics import Float64
+from iconicity.scorer.validate.rungs import CELLS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
+
+MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into
+VERSION = 1  # of the manipulations: another one makes all images anew
+SIZE = 1024  # longest side of the images made, in pixels
+FEWEST = 6  # concepts: four to be manipulated, two that give what is pasted into
+_REPRODUCTIONS = 2  # of a work, at most, that are taken as copies
+CELL_COLUMNS = [f"cell_{i}" for i in range(CELLS)]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Where a ladder lies, and its truth: a row an image, sorted by (rung, gen_relpath)."""
+
+    out: Path
+    truth: pd.DataFrame
+    halves: Mapping[str, str]  # concept -> A (choosing) or B (reporting)
+    donors: Sequence[str]
+    skipped: Sequence[Skipped]
+
+    @property
+    def coverage(self) -> Float64:
+        """(n, 16): how much of each cell is the reference's, nan where that is not defined."""
+        return self.truth[CELL_COLUMNS].to_numpy(np.float64)
+
+    def rungs(self) -> dict[str, Path]:
+        """Rung -> the folder of its images."""
+        return {r: self.out / "gen" / r for r in sorted(set(self.truth.rung))}
+
+
+@dataclass(frozen=True)
+class _Concept:
+    """A concept's reference, decoded, and its other files with what they are."""
+
+    name: str
+    path: Path
+    image: Image.Image
+    phash: str
+    others: Sequence[tuple[Path, str]] = field(default=())
+
+
+def read_relations(path: Path) -> dict[tuple[str, str], str]:
+    """(concept, file name) -> relation, of a CSV with the columns path and relation. Raises :class:`InputError`.
+
+    ``same_work`` is a reproduction, a word with ``variant`` another version of the work.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        pairs = [(Path(p), r) for p, r in zip(frame["path"], frame["relation"], strict=True)]
+    except (OSError, ValueError, KeyError) as e:
+        raise InputError(f"{path}: needs the columns path and relation ({str(e)[:80]}); mend it") from e
+    return {(concept_name(p.parent.name), p.name): r for p, r in pairs}
+
+
+def write_ladder(
+    refs: Path,
+    out: Path,
+    *,
+    concepts: int = 60,
+    rungs: Collection[str] = tuple(RUNGS),
+    seed: int = 0,
+    relations: Mapping[tuple[str, str], str] | None = None,
+    artists: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
+) -> Ladder:
+    """Manipulate at most ``concepts`` concepts of a folder of references; a fifth of the others are donors.
+
+    A concept's reference is its first file (of those that ``relations`` does not call variants); its other
+    reproductions are copies and its versions transformations where ``relations`` says so, and left out else.
+    Donors are never indexed, none shows a work that is, and each serves one half of the concepts. A folder that holds
+    the same ladder is left as it is. ``rungs`` leaves out others than some of :data:`RUNGS`. ``facts`` are further facts it stands for. Raises :class:`InputError`.
+    """
+    known = {**(relations or {})}
+    if not set(rungs) <= RUNGS.keys() or "R2" not in rungs:
+        raise InputError(f"--rungs {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
+    found = discover(refs)
+    names = [f.concept for f in found.folders if f.names]
+    if len(names) < FEWEST:
+        raise InputError(f"{refs}: {len(names)} concepts with images; a ladder needs {FEWEST} or more")
+    donor_names = sorted(names, key=lambda c: rank(seed, f"donor|{c}"))[: max(2, len(names) // 5)]
+    subject_names = choose(set(names) - set(donor_names), concepts, seed)
+    skipped: list[Skipped] = []
+    files = {f.concept: [f.path / n for n in f.names] for f in found.folders}
+    subjects = [c for n in subject_names if (c := _open(n, files[n], known, skipped)) is not None]
+    donors = [c for n in donor_names if (c := _open(n, files[n], known, skipped)) is not None]
+    donors = [d for d in donors if all(hamming(d.phash, s.phash) > NEAR for s in subjects)]
+    pairs = {(a.name, b.name) for a, b in combinations(subjects, 2) if hamming(a.phash, b.phash) <= NEAR}
+    halves = {c: half_of(w, seed) for c, w in work_of([s.name for s in subjects], pairs).items()}
+    counts = {h: sum(v == h for v in halves.values()) for h in "AB"}
+    if min(counts.values()) < 2 or len(donors) < 2:
+        raise InputError(
+            f"{refs}: {counts['A']} and {counts['B']} usable concepts in the halves and {len(donors)} donors; two of each "
+            "are needed: add concepts, or try another --seed"
+        )
+    artists = dict(artists or {})
+    identity = {
+        "version": VERSION, "seed": seed, "size": SIZE, "rungs": sorted(rungs), **(facts or {}),
+        "files": _digest([*subjects, *donors]), "artists": {c.name: artists.get(c.name) for c in [*subjects, *donors]},
+    }  # fmt: skip
+    _claim(out, identity)
+    rows = _written(out)
+    if rows is None:
+        rows = []
+        by_half = {h: donors[i::2] for i, h in enumerate("AB")}
+        for n, subject in enumerate(subjects, 1):
+            folder = out / "refs" / subject.name
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(subject.path, folder / subject.path.name)
+            for made in _images(subject, by_half[halves[subject.name]], artists, seed):
+                if made.rung in rungs:
+                    rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
+            progress("ladder", n, len(subjects))
+        frame = pd.DataFrame(rows).sort_values(["rung", "gen_relpath"], ignore_index=True)
+        write_atomically(out / "truth.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_atomically(out / MARK, json.dumps(identity, sort_keys=True) + "\n")  # last: the ladder is whole
+    truth = pd.read_csv(out / "truth.csv")
+    return Ladder(out, truth, halves, [d.name for d in donors], skipped)
+
+
+def _open(
+    concept: str, files: Sequence[Path], known: Mapping[tuple[str, str], str], skipped: list[Skipped]
+) -> _Concept | None:
+    """The first file that is the work and can be used."""
+    said = {p: known.get((concept, p.name), "") for p in files}
+    ordered = [p for p in files if "variant" not in said[p]] or list(files)
+    for path in ordered:
+        try:
+            image = shared().decode(read_bytes(path), path)
+        except ImageError as e:
+            skipped.append(Skipped(str(path), concept, e.reason))
+            continue
+        image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+        if not moved_boxes_fit(image.size):
+            skipped.append(Skipped(str(path), concept, "too small: a cell has fewer than 8 pixels"))
+            continue
+        return _Concept(concept, path, image, phash(image), [(p, said[p]) for p in files if p != path and said[p]])
+    return None
+
+
+def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str, str], seed: int) -> Iterator[Made]:
+    """All images of a concept: manipulated, found, and by the same artist."""
+    mine = artists.get(subject.name)
+    kin = [d for d in donors if mine is not None and artists.get(d.name) == mine]
+    strangers = [d for d in donors if d not in kin] or donors
+    rng = rng_of(seed, subject.name, "donor")
+    yield from make_rungs(subject.name, subject.image, strangers[int(rng.integers(len(strangers)))].image, seed)
+    if kin:
+        yield Made("N", "same_artist", "other", kin[int(rng.integers(len(kin)))].image, 0, np.zeros(CELLS))
+    undefined = np.full(CELLS, np.nan)
+    versions = [(p, r) for p, r in subject.others if "variant" in r]
+    copies = [(p, r) for p, r in subject.others if "variant" not in r][:_REPRODUCTIONS]
+    for rung, label, name, chosen in (
+        ("R1", "copy", "reproduction", copies),
+        ("T", "transformed", "version", versions),
+    ):
+        for i, (path, _) in enumerate(chosen, 1):
+            try:
+                image = shared().decode(read_bytes(path), path)
+            except ImageError:
+                continue
+            image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+            yield Made(rung, f"{name}_{i}", label, image, None, undefined)
+
+
+def _write(out: Path, concept: str, made: Made) -> dict[str, Any]:
+    relpath = f"{concept}/{made.name}{made.suffix}"
+    path = out / "gen" / made.rung / relpath
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.image.save(path, **made.save)
+    return {
+        "rung": made.rung, "gen_relpath": relpath, "concept": concept, "name": made.name, "label": made.label,
+        "k": made.k, "offset": made.offset, **dict(zip(CELL_COLUMNS, made.coverage.tolist(), strict=True)),
+    }  # fmt: skip
+
+
+def _digest(concepts: Sequence[_Concept]) -> str:
+    digest = hashlib.sha256()
+    for c in concepts:
+        for path in (c.path, *(p for p, _ in c.others)):
+            digest.update(f"{c.name}|{path.name}|".encode() + path.read_bytes())
+        digest.update(repr([r for _, r in c.others]).encode())
+    return digest.hexdigest()
+
+
+def _claim(out: Path, identity: Mapping[str, Any]) -> None:
+    """Take a folder that is empty or a ladder's; another ladder's images and tables go. Raises :class:`InputError`."""
+    mark = out / MARK
+    if out.is_file() or (out.is_dir() and not mark.is_file() and any(out.iterdir())):
+        raise InputError(f"{out}: holds something that is no ladder; name a new folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    held = mark.read_text(encoding="utf-8") if mark.is_file() else ""
+    if held != json.dumps(identity, sort_keys=True) + "\n":
+        for path in out.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    mark.touch()
+
+
+def _written(out: Path) -> list[Any] | None:
+    """Not None when the folder holds the whole ladder."""
+    return [] if (out / MARK).stat().st_size and (out / "truth.csv").is_file() else None

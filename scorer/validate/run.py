@@ -1,0 +1,206 @@
+"""The whole validation of an encoder on a folder of references: ladder, measurement, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.decoder import shared
+from iconicity.indexer.encoders import EncoderChoice, Encoders
+from iconicity.indexer.images import read_bytes
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.findings.calibration import thresholds_finding
+from iconicity.scorer.findings.finding import Finding, write_finding
+from iconicity.scorer.findings.statistics import DRAWS
+from iconicity.scorer.findings.study import FEW
+from iconicity.scorer.metrics import Bools, Float64
+from iconicity.scorer.text import encoders_line
+from iconicity.scorer.validate.evaluate import (
+    Claim,
+    Half,
+    cell_table,
+    claims,
+    decisions,
+    defined,
+    difference_table,
+    embedded_scores,
+    half,
+    method_table,
+    rung_table,
+)
+from iconicity.scorer.validate.improve import further_cells, improvement_table, variants
+from iconicity.scorer.validate.ladder import Ladder, write_ladder
+from iconicity.scorer.validate.measure import LAYERS, Layer, Loaders, loaders, measure
+from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
+from iconicity.scorer.validate.rungs import RUNGS
+from iconicity.scorer.validate.untrained import untrained
+
+SHOWN = ("vr_0.60", "vr", "vr_specific", "vr_mean", "vr_token", "clip")  # methods of the table of rungs
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Tables of one encoder, what they rest on, and what a page needs to show images."""
+
+    finding: Finding
+    claims: list[Claim]
+    ladder: Ladder
+    layer: Layer
+    reporting: Half
+    rules: Mapping[str, tuple[str, Bools]]
+    plumbing: bool  # True: the patch encoder's weights look random
+
+
+def validate(
+    refs: Path,
+    out: Path,
+    choice: EncoderChoice,
+    cache: VectorCache,
+    *,
+    concepts: int = 60,
+    rungs: Collection[str] = tuple(RUNGS),
+    names: Collection[str] = tuple(LAYERS),
+    relations: Mapping[tuple[str, str], str] | None = None,
+    artists: Mapping[str, str] | None = None,
+    networks: Mapping[str, PairMethod] | None = None,
+    alpha: float = 0.01,
+    seed: int = 0,
+    draws: int = DRAWS,
+    load: Loaders | None = None,
+    batch_size: int | None = None,
+    workers: int | Callable[[int], int] = 0,
+    progress: Progress = no_progress,
+) -> Validation:
+    """Make a ladder of ``refs`` in ``out``, score it with ``choice``'s encoders, and write its tables there.
+
+    ``names``: the layers to run. ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
+    embeds nothing. Raises :class:`InputError`, :class:`ModelUnavailableError`.
+    """
+    load = {name: lru_cache(maxsize=1)(f) for name, f in (load or loaders(choice)).items()}
+    encoders = load["crop"]()
+    specs = {n: getattr(encoders, n).spec for n in ("clip", "dino")}
+    ladder = write_ladder(
+        refs, out, concepts=concepts, rungs=rungs, seed=seed, relations=relations, artists=artists, progress=progress,
+        facts={n: s.fingerprint for n, s in specs.items()},
+    )  # fmt: skip
+    layers = measure(
+        ladder, load, cache, names=names, alpha=alpha, seed=seed, artists=artists, batch_size=batch_size, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+    crop = layers["crop"]
+    own = _own_cells(crop, ladder)
+    view = View(layers, crop.patches(cache), np.stack([own[c] for c in ladder.truth.concept]))
+    pixels = {n: m for n, m in PIXELS.items() if available(n)} | dict(networks or {})
+    scores = embedded_scores(view) | _pixel_scores(pixels, ladder, crop, cache, progress)
+    reporting = half(ladder, "B")
+    rules = decisions(layers)
+    cells = cell_table(rules, reporting, draws, seed)
+    tables = {
+        "methods": method_table(scores, reporting, draws, seed),
+        "cells": cells,
+        "rungs": rung_table({n: s for n, s in defined(scores).items() if n in SHOWN}, reporting, draws, seed),
+        "differences": difference_table(scores, reporting, draws, seed),
+        "thresholds": _thresholds(layers),
+    }
+    if reporting.group("R3 1/8").any():
+        further = further_cells(crop, sorted(own), load["crop"], cache, progress)
+        tried = variants(list(ladder.truth.concept), view.patches, own, further)
+        tables["improvements"] = improvement_table(tried, half(ladder, "A"), reporting, alpha, draws, seed)
+    demands = claims(cells)
+    random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}
+    notes = _notes(ladder, layers, scores, pixels, random, encoders)
+    facts = {
+        "references": str(refs), "concepts": len(ladder.halves), "images": len(ladder.truth), "donors": len(ladder.donors),
+        "seed": seed, "alpha": alpha, "index_id": crop.index.index_id, "tau_vr": crop.tau(), "tau_cra": crop.tau("cra"),
+        **{f"encoder_{n}": s.label for n, s in specs.items()}, **{f"weights_{n}": s.weights_sha256 for n, s in specs.items()},
+    }  # fmt: skip
+    finding = Finding(tables, notes, facts, {f"claim/{c.claim}": c.value for c in demands})
+    for name in tables:
+        write_finding(finding, out / f"{name}.csv", name)
+    return Validation(finding, demands, ladder, crop, reporting, rules, "dino" in random)
+
+
+def _own_cells(layer: Layer, ladder: Ladder) -> dict[str, Any]:
+    """Concept -> (16, D') vectors of its reference."""
+    block = layer.index.block(sorted(ladder.halves))
+    return {r.concept: np.asarray(p, np.float32) for r, p in zip(block.references, block.patches, strict=True)}
+
+
+def _pixel_scores(
+    methods: Mapping[str, PairMethod], ladder: Ladder, layer: Layer, cache: VectorCache, progress: Progress
+) -> dict[str, Float64]:
+    """Methods of image pairs on every image; kept in the cache by the bytes of both."""
+    references = {r.concept: r for r in layer.index.references().values() if r.kept}
+    out = {name: np.full(len(ladder.truth), np.nan) for name in methods}
+    pictures = {c: shared().decode(read_bytes(Path(r.path)), r.path) for c, r in references.items()}
+    for i, row in enumerate(ladder.truth.itertuples()):
+        reference = references[str(row.concept)]
+        picture = None
+        for name, method in methods.items():
+            key = f"pair|{name}|{method.version}|{reference.sha256}"
+            held = cache.get([layer.shas[i]], key, 1)
+            if layer.shas[i] not in held:
+                path = ladder.out / "gen" / str(row.rung) / str(row.gen_relpath)
+                picture = picture or shared().decode(read_bytes(path), path)
+                value = np.array([method.measure(picture, pictures[str(row.concept)])], np.float32)
+                cache.put([(layer.shas[i], key, value)])
+                held = {layer.shas[i]: value}
+            out[name][i] = float(held[layer.shas[i]][0])
+        progress("image pairs", i + 1, len(ladder.truth))
+    return out
+
+
+def _thresholds(layers: Mapping[str, Layer]) -> pd.DataFrame:
+    frames = []
+    for name, layer in layers.items():
+        if layer.calibration is not None:
+            frame = thresholds_finding(layer.calibration).table()
+            frames.append(frame[frame.references == 1].assign(patch_mode=name))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _notes(
+    ladder: Ladder,
+    layers: Mapping[str, Layer],
+    scores: Mapping[str, Float64],
+    pixels: Mapping[str, PairMethod],
+    random: set[str],
+    encoders: Encoders,
+) -> list[str]:
+    notes = []
+    both = encoders.clip.spec.fingerprint == encoders.dino.spec.fingerprint
+    if "dino" in random:
+        notes.append("the patch encoder's weights look random: ONLY PLUMBING IS SHOWN, no figure says what VR is worth")
+    if "clip" in random and not both:
+        notes.append("CLIP's weights look random: of clip and crt only plumbing is shown")
+    notes.append(encoders_line([encoders.clip.spec.label, encoders.dino.spec.label]))
+    counts = {h: sum(v == h for v in ladder.halves.values()) for h in "AB"}
+    notes.append(
+        f"{len(ladder.truth)} images of {len(ladder.halves)} concepts; thresholds and variants were chosen on {counts['A']}, "
+        f"all figures are of the other {counts['B']}; {len(ladder.donors)} donors"
+    )
+    if min(counts.values()) < FEW:
+        notes.append(f"indicative: fewer than {FEW} concepts in a half")
+    if both:
+        notes.append("one encoder gives both vectors: clip and dino_mean are the same")
+    if np.isnan(layers["crop"].tau()):
+        notes.append(
+            "no calibrated threshold: too few pairs of concepts; give 24 concepts or more, or a higher --alpha"
+        )
+    lacking = [n for n in PIXELS if n not in pixels]
+    if lacking:
+        notes.append(f"not run: {', '.join(lacking)} (pip install 'iconicity[validate]')")
+    weights = [n for n in ("sscd", "lpips", "dreamsim") if n not in pixels]
+    if weights:
+        notes.append(f"not run, no weights given: {', '.join(weights)}")
+    undefined = sorted(n for n, s in scores.items() if np.isnan(s).any())
+    if undefined:
+        notes.append(f"without a value here: {', '.join(undefined)}")
+    return notes

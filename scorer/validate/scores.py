@@ -1,0 +1,144 @@
+"""How well a score tells images, or cells, apart: pure functions of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from iconicity.scorer.findings.rates import Histogram, lowest_tau
+from iconicity.scorer.metrics import Bools, Float64, Ints
+
+MOSTLY = 0.5  # share of a cell that must be the reference's for the cell to count as reused
+
+
+def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
+    """Share of pairs in which the positive scores higher, ties a half; in [0, 1], nan where a side is empty.
+
+    Source: Mann & Whitney (1947); Bamber (1975).
+
+    >>> auroc([3, 2], [1, 2])
+    0.875
+    """
+    a, b = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    if not (a.size and b.size) or np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    return float(stats.mannwhitneyu(a, b, method="asymptotic").statistic / (a.size * b.size))
+
+
+def average_precision(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
+    """Precision at each threshold, weighted by the recall it adds; in (0, 1], nan where a side is empty.
+
+    Equal scores are one threshold, so that their order counts for nothing. Chance is the share of positives.
+
+    >>> average_precision([3, 1], [2])
+    0.8333333333333333
+    """
+    a, b = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    if not (a.size and b.size) or np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    _, place = np.unique(-np.concatenate([a, b]), return_inverse=True)
+    hits = np.bincount(place, np.arange(a.size + b.size) < a.size)
+    precision = hits.cumsum() / np.bincount(place).cumsum()
+    return float((precision * hits).sum() / a.size)
+
+
+Separation = Callable[[npt.ArrayLike, npt.ArrayLike], float]
+
+
+def within_concepts(
+    separation: Separation, scores: Float64, concept: Ints, positive: Bools, negative: Bools, concepts: int
+) -> Float64:
+    """A separation within each concept: (concepts,), nan where it lacks one kind. All rows are (n,)."""
+    return np.array(
+        [separation(scores[positive & (concept == c)], scores[negative & (concept == c)]) for c in range(concepts)],
+        np.float64,
+    )
+
+
+def across_concepts(scores: Float64, concept: Ints, positive: Bools, negative: Bools, concepts: int) -> Float64:
+    """AUROC of the positives of each concept (rows) against the negatives of each (columns): (concepts, concepts)."""
+    return np.array(
+        [
+            [auroc(scores[positive & (concept == a)], scores[negative & (concept == b)]) for b in range(concepts)]
+            for a in range(concepts)
+        ],
+        np.float64,
+    )
+
+
+@dataclass(frozen=True)
+class CellCounts:
+    """Of each image: reused cells found, not reused cells taken for it, reused and not reused cells; (n,) each.
+
+    A cell is reused where at least half of its area is the reference's and not reused where none of it is; what lies
+    between, a box's rim, counts as neither.
+    """
+
+    found: Float64
+    false: Float64
+    reused: Float64
+    unused: Float64
+
+
+def count_cells(hit: Bools, coverage: Float64) -> CellCounts:
+    """Decisions (n, K) against the truth (n, K); cells with nan truth count as neither."""
+    reused, unused = coverage >= MOSTLY, coverage == 0.0
+    return CellCounts(
+        (hit & reused).sum(1).astype(np.float64), (hit & unused).sum(1).astype(np.float64),
+        reused.sum(1).astype(np.float64), unused.sum(1).astype(np.float64),
+    )  # fmt: skip
+
+
+def tau_at(values: Float64, concept: Ints, alpha: float) -> float:
+    """Lowest four-decimal threshold that at most ``alpha`` of some values reach, each concept alike.
+
+    values (n,) in [-1, 1], of cells that are not reused; concept (n,). nan where there are none.
+    """
+    held = Histogram(1)
+    for c in np.unique(concept):
+        mine = values[concept == c].astype(np.float32)
+        part = Histogram(1)
+        part.count(mine[:, None], np.zeros(1, np.int64))
+        held.add(part, len(mine), np.ones(1, np.int64))
+    return lowest_tau(held.rate(0), alpha)
+
+
+def cohens_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Agreement of two raters beyond chance, in [-1, 1]; nan where chance alone agrees always.
+
+    Source: Cohen (1960).
+
+    >>> cohens_kappa(["a", "a", "b", "b"], ["a", "a", "b", "a"])
+    0.5
+    """
+    a, b = np.asarray(first), np.asarray(second)
+    if a.size == 0:
+        return float("nan")
+    agreed = float((a == b).mean())
+    chance = float(sum((a == v).mean() * (b == v).mean() for v in np.unique(np.concatenate([a, b]))))
+    return (agreed - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
+
+
+def arrangement(hit: npt.ArrayLike, cell: npt.ArrayLike, rows: int, cols: int) -> Float64:
+    """Share of the reused patches whose matches keep their arrangement: the largest group moved by one and the same step.
+
+    hit, cell (n, rows x cols): whether a patch is reused, and which cell of the reference it matches. A mirrored
+    arrangement is one, too. Returns (n,) in [0, 1], 0 where nothing is reused. A copy has 1, shuffled cells little: what
+    VR alone cannot tell apart (ours).
+
+    >>> arrangement([[True, True, False, True]], [[1, 2, 2, 3]], 2, 2).round(3).tolist()
+    [0.333]
+    """
+    hits, cells = np.asarray(hit, bool), np.asarray(cell, np.int64)
+    row, col = np.divmod(np.arange(rows * cols), cols)
+    out = np.zeros(len(hits))
+    for here in (col, cols - 1 - col):
+        step = (cells // cols - row + rows) * 2 * cols + cells % cols - here + cols
+        for i, mine in enumerate(hits):
+            if mine.any():
+                out[i] = max(out[i], np.bincount(step[i][mine]).max() / mine.sum())
+    return out

