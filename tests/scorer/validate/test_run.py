@@ -16,8 +16,10 @@ from scipy import stats
 from toys import ToyEncoder, forwards, make_refs
 
 from iconicity.indexer.encoders import EncoderChoice, Encoders
+from iconicity.indexer.errors import InputError
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.validate.evaluate import claims, correlation, half
+from iconicity.scorer.validate.measure import measure
 from iconicity.scorer.validate.page import write_page
 from iconicity.scorer.validate.run import Validation, validate
 
@@ -159,6 +161,14 @@ def test_the_page_opens_alone_and_shows_hits(done: tuple[Path, Validation, Toys]
     assert any(f.startswith("plates/hits") for f in files)
     assert all((root / "out" / f).is_file() for f in files)
     assert "only plumbing is shown" in page and page.count("<table>") == 7
+
+
+def test_layers_that_are_none_are_refused(done: tuple[Path, Validation, Toys]) -> None:
+    root, found, _ = done
+    for names in (["token"], ["crop", "all"]):
+        with pytest.raises(InputError, match="and crop among them"):
+            measure(found.ladder, {}, VectorCache(root / "cache"), names=names)
+    assert (root / "out" / "results").is_dir()  # nothing was touched
 
 
 def test_claims_hold_or_fail_by_their_figures() -> None:
