@@ -52,7 +52,7 @@ max_pixels_option = click.option(
 links_option = click.option(
     "--follow-links", is_flag=True, help="Also read what links lead to outside of the folders named."
 )
-speed_options = options(
+pace_options = options(
     click.option(
         "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
         help="Network inputs a forward pass; auto measures.",
@@ -61,8 +61,8 @@ speed_options = options(
         "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
         help="Processes that decode and preprocess; 0: one small one that decodes.",
     ),
-    max_pixels_option,
 )  # fmt: skip
+speed_options = options(pace_options, max_pixels_option)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 csv_options = options(
     click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),

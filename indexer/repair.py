@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -104,8 +103,6 @@ def repair_index(
 def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> None:
     """The manifest has a copy of the file on which its version hangs."""
     name, content = manifest["version_file"]["name"], base64.b64decode(manifest["version_file"]["base64"])
-    if not re.fullmatch(r"\d+\.manifest", name):
-        raise CorruptIndexError(f"{index / MANIFEST}: {name!r} is no name of a version's file; restore it from a copy")
     path = versions_folder(index) / name
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)

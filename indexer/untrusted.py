@@ -68,7 +68,7 @@ class SkippedShape(TypedDict):
 class VersionFileShape(TypedDict):
     """Of the file a version of the table hangs on, and its bytes."""
 
-    path: Annotated[str, StringConstraints(pattern=r"\.manifest$")]
+    name: Annotated[str, StringConstraints(pattern=r"^\d+\.manifest$")]
     base64: str
 
 

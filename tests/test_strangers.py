@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -23,15 +24,17 @@ from toys import Study, make_gen, make_refs, toy_encoders
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, InputError
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import FORMAT, digest
+from iconicity.indexer.manifest import FORMAT as INDEX_FORMAT
+from iconicity.indexer.manifest import digest
 from iconicity.indexer.store import TABLE, ReferenceStore
 from iconicity.indexer.untrusted import parse_json, read_json
 from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import read_calibration
+from iconicity.scorer.findings.calibration import FORMAT, read_calibration
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
 from iconicity.scorer.results import SCHEMA, index_of, require_results
+from iconicity.scorer.signed import UNSIGNED, sign
 
 DEEP = "[" * 100_000 + "]" * 100_000
 
@@ -88,9 +91,9 @@ def test_a_manifest_and_a_table_of_different_settings_are_refused(index: Path) -
 
 
 def test_a_newer_format_says_what_reads_it(index: Path) -> None:
-    change(index, lambda m: m.update(format=FORMAT + 1, versions={"iconicity": "9.1"}))
+    change(index, lambda m: m.update(format=INDEX_FORMAT + 1, versions={"iconicity": "9.1"}))
     with pytest.raises(
-        IndexFormatError, match=rf"format {FORMAT + 1}, written by iconicity 9\.1.*use iconicity 9\.1 or later"
+        IndexFormatError, match=rf"format {INDEX_FORMAT + 1}, written by iconicity 9\.1.*use iconicity 9\.1 or later"
     ):
         open_index(index)
     change(index, lambda m: m.update(format="x\x1b[2J"))
@@ -157,6 +160,14 @@ def results(tmp_path: Path) -> Path:
     return make_results(tmp_path / "r", *(row("alpha", 0.9, 2, name=f"{i}.png") for i in range(4)))
 
 
+def forge(path: Path, table: pa.Table, **options: Any) -> None:
+    """A parquet file with a digest that fits: whoever can write one can write the other."""
+    with pq.ParquetWriter(path, table.schema, **options) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(UNSIGNED)
+    sign(path)
+
+
 def rewrite(results: Path, schema: pa.Schema | None = None, **columns: list[Any]) -> None:
     """The same results with other columns, or another head."""
     path = results / "scores_dynamic.parquet"
@@ -168,7 +179,7 @@ def rewrite(results: Path, schema: pa.Schema | None = None, **columns: list[Any]
         held = held.set_column(at, pa.field(name, array.type), array)
     if schema is not None:
         held = held.replace_schema_metadata(schema.metadata)
-    pq.write_table(held, path)
+    forge(path, held)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +210,7 @@ def test_lists_of_a_thousand_million_values_are_not_unpacked(results: Path) -> N
     n = 40_000_000
     p = pa.ListArray.from_arrays(pa.array([0, n], pa.int32()), pa.array(np.ones(n, np.float32)))
     at = held.schema.get_field_index("p")
-    pq.write_table(held.set_column(at, SCHEMA.field("p"), pa.chunked_array([p])), path, compression="zstd")
+    forge(path, held.set_column(at, SCHEMA.field("p"), pa.chunked_array([p])), compression="zstd")
     assert path.stat().st_size < 1 << 20
     with pytest.raises(IconicityError, match=f"a list of p has {n} values, the grid 4 cells"):
         require_results(results).table()
@@ -247,30 +258,39 @@ def test_meta_files_that_lie_name_no_index(results: Path, meta: str) -> None:
 
 THRESHOLD = {"null": "unrelated", "metric": "cra", "references": 1, "status": "calibrated", "tau": 0.5}
 CALIBRATION = {
-    "format": 1, "alpha": 0.01, "seed": 0, "index_id": "x", "settings": {"mode": "dynamic"}, "pool": ["a"],
-    "halves": {"A": ["a"], "B": ["b"]}, "same_work": [["a", "b"]], "thresholds": [THRESHOLD], "notes": [],
+    "format": FORMAT, "alpha": 0.01, "seed": 0, "index_id": "x", "settings": {"mode": "dynamic"}, "pool": ["a"],
+    "halves": {"A": ["a"], "B": ["b"]}, "same_work": [["a", "b"]], "thresholds": [THRESHOLD], "nulls": [], "notes": [],
 }  # fmt: skip
+
+
+def calibration_text(**lies: Any) -> str:
+    """A calibration with other values, and a digest that fits."""
+    content = CALIBRATION | lies
+    signed = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return json.dumps(content | {"digest": hashlib.sha256(signed.encode()).hexdigest()})
+
 
 LIES: list[dict[str, Any]] = [
             {"alpha": 0.0}, {"alpha": "x"}, {"seed": 0.5}, {"pool": "a"}, {"halves": []}, {"same_work": [[1]]}, {"notes": "x"},
-            {"settings": {}}, {"thresholds": {}}, {"unknown": 1}, {"format": 2}, {"format": "1"},
+            {"settings": {}}, {"thresholds": {}}, {"unknown": 1}, {"format": "1"}, {"nulls": [{"metric": "cra", "references": 1, "reached": [0.5]}]},
+            {"nulls": [{"metric": "cra", "references": 1, "reached": [2.0] * 101}]}, {"nulls": 7},
         ]  # fmt: skip
 
 
 def test_a_calibration_reads(tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text(json.dumps(CALIBRATION))
+    (tmp_path / "c.json").write_text(calibration_text())
     assert read_calibration(tmp_path / "c.json").taus("cra") == {1: 0.5}
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *(json.dumps(CALIBRATION | {"thresholds": [THRESHOLD | lie]}) for lie in (
+        *(calibration_text(thresholds=[THRESHOLD | lie]) for lie in (
             {"tau": float("nan")}, {"tau": "0.5"}, {"tau": 1e308}, {"tau": None}, {"tau": [0.5]}, {"references": "1"},
             {"references": 0}, {"references": 10**30}, {"metric": "x"}, {"null": "x"}, {"status": 7},
         )),
-        *(json.dumps(CALIBRATION | lie) for lie in LIES),
-        DEEP, "[]", "null", "{}", json.dumps(CALIBRATION)[:-5], json.dumps(CALIBRATION).replace("0.01", "Infinity"),
+        *(calibration_text(**lie) for lie in LIES),
+        DEEP, "[]", "null", "{}", calibration_text()[:-5], calibration_text().replace("0.01", "Infinity"),
     ],
 )  # fmt: skip
 def test_calibrations_that_lie_are_refused(tmp_path: Path, text: str) -> None:
@@ -280,8 +300,10 @@ def test_calibrations_that_lie_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_calibration_of_a_later_version_says_so(tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text(json.dumps(CALIBRATION | {"format": 2}))
-    with pytest.raises(InputError, match="format 2, written by a later iconicity; this version reads format 1"):
+    (tmp_path / "c.json").write_text(calibration_text(format=99))
+    with pytest.raises(
+        InputError, match=f"format 99, written by a later iconicity; this version reads format {FORMAT}"
+    ):
         read_calibration(tmp_path / "c.json")
 
 
@@ -351,7 +373,7 @@ print("SEEN", seen)
 
 
 def test_nothing_in_an_index_results_or_cache_is_unpickled_or_run(made: Path, tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text(json.dumps(CALIBRATION))
+    (tmp_path / "c.json").write_text(calibration_text())
     script = AUDIT.format(
         tests=str(Path(__file__).parent),
         gen=str(made / "gen"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from iconicity.indexer.options import DIRECTORY, model_options, options, progress_bar, say_skipped, speed, speed_options
+from iconicity.indexer.options import DIRECTORY, model_options, options, pace_options, progress_bar, say_skipped, speed
 from iconicity.scorer.findings.commands import (
     cache_option,
     concept_col_option,
@@ -64,7 +64,7 @@ network_options = options(
 )  # fmt: skip
 @cache_option
 @draw_options
-@speed_options
+@pace_options
 @click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Which table to show.")
 @click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
 def ladder_command(

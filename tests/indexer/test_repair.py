@@ -17,7 +17,7 @@ from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST, digest, read_manifest, write_manifest
+from iconicity.indexer.manifest import MANIFEST, digest
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.store import HINT, ReferenceStore, Row, versions_of
 from iconicity.indexer.verify import verify_index
@@ -230,7 +230,7 @@ def test_a_manifest_writes_no_file_outside_of_its_index(index: Path) -> None:
         manifest["version_file"]["name"] = name
         manifest["digest"] = digest(manifest)
         (index / MANIFEST).write_text(json.dumps(manifest))
-        with pytest.raises(CorruptIndexError, match="no name of a version's file"):
+        with pytest.raises(IndexFormatError, match=r"version_file\.name"):
             repair_index(index, Load())
     assert not list(index.parent.glob("**/evil*"))
 
@@ -327,13 +327,3 @@ def test_a_copy_is_the_same_index(index: Path, refs: Path, tmp_path: Path) -> No
     copy = shutil.copytree(index, tmp_path / "copy")
     assert verify_index(copy) == [] and open_index(copy).index_id == open_index(index).index_id
     assert not build_index(refs, copy, toy_encoders()).changed
-
-
-def test_a_strangers_index_writes_nothing_outside(refs: Path, tmp_path: Path) -> None:
-    build_index(refs, tmp_path / "i", toy_encoders())
-    manifest = read_manifest(tmp_path / "i")
-    for name in ("../1.manifest", str(tmp_path / "1.manifest"), "references.lance/x"):
-        write_manifest(tmp_path / "i", {**manifest, "version_file": {**manifest["version_file"], "path": name}})
-        with pytest.raises(IndexFormatError, match=r"version_file\.path|leads out of the folder"):
-            repair_index(tmp_path / "i", lambda _clip, _dino: toy_encoders())
-    assert not list(tmp_path.glob("*.manifest"))
