@@ -226,10 +226,8 @@ def test_unusable_files_give_exit_code_3_every_time(place: Path, tmp_path: Path)
         assert "00.png: empty file" in run(*build, code=3).stderr
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_stop_with_their_codes_and_the_work_goes_on(
-    place: Path, tmp_path: Path, signum: int, code: int
-) -> None:
+def test_a_signal_stops_the_installed_command_and_the_work_goes_on(place: Path, tmp_path: Path) -> None:
+    """Both signals at random moments: tests/faults."""
     make_refs(tmp_path / "r", [f"c{i}" for i in range(40)], each=4)
     args = ["index", "build", "--refs", str(tmp_path / "r"), "--index", str(tmp_path / "i"), *map(str, models(place))]
     process = subprocess.Popen(
@@ -237,15 +235,15 @@ def test_signals_stop_with_their_codes_and_the_work_goes_on(
     )
     while not (tmp_path / "i" / "references.lance").exists() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signum)
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code, stderr
+    assert process.returncode == 130, stderr
     assert "run the same command again" in stderr and "Traceback" not in stderr
     assert "160 references kept" in run(*args).stdout
 
 
 def test_a_small_disk_is_an_error_that_loses_nothing(place: Path, tmp_path: Path) -> None:
-    """Full disks as a limit on file sizes."""
+    """A full disk as a limit on file sizes; other stages, and a disk that is full: tests/faults."""
     import resource
 
     def limit() -> None:
@@ -254,16 +252,13 @@ def test_a_small_disk_is_an_error_that_loses_nothing(place: Path, tmp_path: Path
     signal_safe = (
         "import signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from iconicity.cli import main; main()"
     )
-    for args in (
-        ["index", "build", "--refs", place / "refs", "--index", tmp_path / "x", "--workers", "0", *models(place)],
-        ["score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "o", "--no-cache"],
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", signal_safe, *map(str, args)],
-            capture_output=True, text=True, timeout=300, preexec_fn=limit,
-        )  # fmt: skip
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    args = ["score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "o", "--no-cache"]
+    done = subprocess.run(
+        [sys.executable, "-c", signal_safe, *map(str, args)],
+        capture_output=True, text=True, timeout=300, preexec_fn=limit,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert not list((tmp_path / "o").glob(".*.tmp"))
 
 

@@ -35,6 +35,7 @@ network_options = options(
     click.option("--sscd", type=DIRECTORY, help="SSCD as TorchScript: a further method."),
     click.option("--lpips", type=DIRECTORY, help="LPIPS as TorchScript of two images in [0, 1]: a further method."),
     click.option("--dreamsim", type=DIRECTORY, help="DreamSim, likewise."),
+    click.option("--allow-torchscript", is_flag=True, help="Load these files: each is a program, and runs as you."),
 )
 
 
@@ -70,7 +71,7 @@ network_options = options(
 def ladder_command(
     refs: Path, out: Path, concepts: int, rungs: str | None, layers: str | None, relations: Path | None, related: Path | None,
     related_col: str, concept_col: str, encoders: str, pool: str, sscd: Path | None, lpips: Path | None,
-    dreamsim: Path | None, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
+    dreamsim: Path | None, allow_torchscript: bool, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
     workers: int | None, table: str, as_json: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Manipulate references with known truth, and see what VR and other methods make of it.
@@ -81,6 +82,10 @@ def ladder_command(
     Example:
       iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24
     """
+    if not allow_torchscript and any((sscd, lpips, dreamsim)):
+        raise click.UsageError(
+            "a TorchScript file is a program that runs as you; add --allow-torchscript if you trust who made it"
+        )
     from iconicity.indexer.encoders import EncoderChoice
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.same_work import read_column

@@ -194,7 +194,7 @@ def test_product_permutation_equals_a_loop() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_corrections_agree_with_statsmodels(p: list[float]) -> None:
     with_nan = np.insert(np.array(p), 0, np.nan)

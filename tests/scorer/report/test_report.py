@@ -329,7 +329,7 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     page.keyboard.press("?")
     page.wait_for_selector("dialog[open]")
     page.keyboard.press("Escape")
-    until(page, "!document.querySelector('dialog').open")
+    until(page, "!document.querySelector('dialog').open && document.activeElement === document.body")
     page.keyboard.press("u")
     until(page, "location.hash.startsWith('#/concept/alpha')")
 

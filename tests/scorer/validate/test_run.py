@@ -193,4 +193,6 @@ def test_command_says_what_is_missing(tmp_path: Path) -> None:
     assert "a ladder needs 6 or more" in run(*args, "--refs", tmp_path / "refs", code=1).stderr
     script = tmp_path / "sscd.pt"
     script.write_bytes(b"no script")
-    assert "not a TorchScript file" in run(*args, "--refs", tmp_path / "refs", "--sscd", script, code=1).stderr
+    named = [*args, "--refs", tmp_path / "refs", "--sscd", script]
+    assert "--allow-torchscript" in run(*named, code=2).stderr
+    assert "not a TorchScript file" in run(*named, "--allow-torchscript", code=1).stderr
