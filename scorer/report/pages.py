@@ -19,7 +19,8 @@ from iconicity.indexer.files import LOCK, replacing, sweep, write_atomically
 from iconicity.scorer.report.thumbnails import thumbnail_name
 
 MARK = ".iconicity-report"  # only a folder with it, or an empty one, is written into
-SCRIPTS = ("plotly.min.js", "core.js", "charts.js", "models.js", "gallery.js", "image.js", "app.js")  # in this order
+SCRIPTS = ("core.js", "charts.js", "models.js", "gallery.js", "image.js", "app.js")  # in this order
+LIBRARY = "plotly.min.js"  # large: loaded when the first chart is drawn
 STYLE = "report.css"
 Parts = Iterable[tuple[str, Any]]  # (name, value): data the pages ask for by name
 
@@ -55,7 +56,7 @@ def write_folder(folder: Path, title: str, parts: Parts) -> Path:
     data.mkdir()
     for name, value in parts:
         write_atomically(data / f"{name}.js", f"ICONICITY.received({json.dumps(name)},{_json(value)});\n")
-    for name in (*SCRIPTS, STYLE):
+    for name in (*SCRIPTS, LIBRARY, STYLE):
         write_atomically(folder / name, _asset(name))
     page = folder / "index.html"
     policy = _POLICY.format(scripts="'self'")
@@ -68,7 +69,7 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
 
     ``pictures``: the folder that holds the thumbnails.
     """
-    scripts = {name: _asset(name).replace("</script", "<\\/script") for name in SCRIPTS}
+    scripts = {name: _asset(name).replace("</script", "<\\/script") for name in (*SCRIPTS, LIBRARY)}
     hashes = " ".join(f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for text in scripts.values())
 
     def blocks() -> Iterator[tuple[str, str]]:
@@ -78,8 +79,9 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
             yield f"thumb-{path.stem}", f"data:image/jpeg;base64,{_base64(path.read_bytes())}"
 
     stream = _template("single.html.j2").stream(
-        title=title, policy=_POLICY.format(scripts=hashes), scripts=scripts, style=_asset(STYLE), blocks=blocks()
-    )
+        title=title, policy=_POLICY.format(scripts=hashes), scripts=[scripts[name] for name in SCRIPTS],
+        library=scripts[LIBRARY], style=_asset(STYLE), blocks=blocks(),
+    )  # fmt: skip
     page.parent.mkdir(parents=True, exist_ok=True)
     with replacing(page) as tmp:
         stream.dump(str(tmp), encoding="utf-8")
@@ -106,7 +108,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _asset(name: str) -> str:
-    if name == "plotly.min.js":
+    if name == LIBRARY:
         return (Path(plotly.__file__).parent / "package_data" / name).read_text(encoding="utf-8")
     return (resources.files("iconicity.scorer.report") / "site" / name).read_text(encoding="utf-8")
 

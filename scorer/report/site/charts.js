@@ -15,7 +15,8 @@ const CHARTS = (() => {
   const OPTIONS = { displaylogo: false, responsive: true, displayModeBar: false };
 
   // Recognition against independence: a dot a concept and model, lines where CRA x VI is constant.
-  function scatter(node, overview, open) {
+  async function scatter(node, overview, open) {
+    await ICONICITY.charts();
     const traces = [0.1, 0.25, 0.5, 0.75].map(crt => {
       const x = Array.from({ length: 60 }, (_, i) => crt + (1 - crt) * i / 59);
       return { x, y: x.map(v => crt / v), mode: "lines", line: { dash: "dot", width: 1, color: "#8a8a92" }, hoverinfo: "skip", showlegend: false };
@@ -32,7 +33,8 @@ const CHARTS = (() => {
   }
 
   // A measure along one threshold, a line a model.
-  function curves(node, overview, along, value, tau) {
+  async function curves(node, overview, along, value, tau) {
+    await ICONICITY.charts();
     const x = Array.from({ length: 101 }, (_, i) => i / 100);
     const traces = overview.models.map((model, m) => ({ x, y: value(overview.curves[model.name] ?? { cra: [], vr_all: [] }), mode: "lines", name: safe(model.name), hovertemplate: "tau %{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>",
       line: { color: COLOURS[m % COLOURS.length], dash: ["solid", "dash", "dot", "dashdot"][Math.floor(m / COLOURS.length) % 4] } }));
@@ -44,7 +46,8 @@ const CHARTS = (() => {
   }
 
   // Own similarities beside those to unrelated concepts, with both thresholds.
-  function histogram(node, part, what, taus) {
+  async function histogram(node, part, what, taus) {
+    await ICONICITY.charts();
     const first = part.low.findIndex((_, i) => part.own[i] > 0.0005 || part.null[i] > 0.0005);
     const bars = (y, name, color, pattern) => ({ x: part.low.slice(first).map(v => v + 0.01), y: y.slice(first), type: "bar", name, opacity: 0.65, marker: { color, pattern: { shape: pattern } }, hovertemplate: "%{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>" });
     const shape = layout(what, "share");

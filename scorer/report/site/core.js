@@ -27,6 +27,20 @@ const ICONICITY = (() => {
     });
   }
 
+  // The chart library is larger than all else: it comes when the first chart is drawn, after the tables.
+  let library = null;
+  function charts() {
+    return library ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script"), block = document.getElementById("library");
+      script.onload = resolve;
+      script.onerror = () => reject(new Error("plotly.min.js is missing beside this page"));
+      if (block) script.textContent = block.textContent; // allowed by its hash
+      else script.src = "plotly.min.js";
+      document.head.append(script);
+      if (block) resolve();
+    });
+  }
+
   const there = children => children.filter(c => c !== null && c !== undefined && c !== false);
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
@@ -148,5 +162,5 @@ const ICONICITY = (() => {
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));
   }
 
-  return { data: null, main: document.getElementById("main"), received, load, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, BADGES };
+  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, BADGES };
 })();

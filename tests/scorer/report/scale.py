@@ -76,7 +76,7 @@ def open_times(page: Path, concept: str, repeat: int = 5) -> dict[str, float]:
     if path is None:
         return {}
     pages = {
-        "overview": ("#/", ".chart .point"), "all images": ("#/images", ".card"),
+        "overview": ("#/", "td a"), "charts": ("#/", ".chart .point"), "all images": ("#/images", ".card"),
         "concept": (f"#/concept/{concept}", ".gallery:not(.references) .card"),
         "image": (f"#/image/model 0/{concept}%2F00000.png", ".target"),
     }  # fmt: skip
@@ -112,10 +112,10 @@ def main(root: Path) -> None:
         rows.append(
             [f"{MODELS * concepts * each}", *(f"{t:.1f}" for t in made), f"{data['overview.js']:.2f}", f"{data['crt.js']:.2f}",
              f"{data['images.js']:.2f}", f"{max(parts):.2f}", f"{len(data)}",
-             *(f"{times.get(n, float('nan')):.2f}" for n in ("overview", "all images", "concept", "image"))]
+             *(f"{times.get(n, float('nan')):.2f}" for n in ("overview", "charts", "all images", "concept", "image"))]
         )  # fmt: skip
     print(table(("images", "made s", "again s", "overview MB", "crt MB", "list MB", "largest part MB", "parts",
-                 "overview s", "list s", "concept s", "image s"), rows))  # fmt: skip
+                 "overview s", "charts s", "list s", "concept s", "image s"), rows))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -182,6 +182,7 @@ def test_single_file_runs_only_its_own_scripts(place: Path) -> None:
     policy = html.unescape(re.findall(r'Content-Security-Policy" content="([^"]*)"', text)[0])
     (allowed,) = re.findall(r"script-src ([^;]*);", policy)
     scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    scripts += re.findall(r'<script type="text/plain" id="library">(.*?)</script>', text, re.S)
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
     assert len(scripts) == 7 and allowed.split() == hashes
     assert not re.findall(r"<script[^>]* src=|<link", text) and HOSTILE not in text
