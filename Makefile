@@ -15,8 +15,9 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/iconicity demo --out iconicity-demo
 
+# Two processes of one thread each, a file to a process: fixtures of a file are made once.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
 lint: setup
