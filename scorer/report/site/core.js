@@ -30,7 +30,7 @@ const ICONICITY = (() => {
   // The chart library is larger than all else: it comes when the first chart is drawn, after the tables.
   let library = null;
   function charts() {
-    return library ??= new Promise((resolve, reject) => {
+    return library ??= new Promise(painted => requestAnimationFrame(() => setTimeout(painted))).then(() => new Promise((resolve, reject) => {
       const script = document.createElement("script"), block = document.getElementById("library");
       script.onload = resolve;
       script.onerror = () => reject(new Error("plotly.min.js is missing beside this page"));
@@ -38,7 +38,7 @@ const ICONICITY = (() => {
       else script.src = "plotly.min.js";
       document.head.append(script);
       if (block) resolve();
-    });
+    }));
   }
 
   const there = children => children.filter(c => c !== null && c !== undefined && c !== false);
