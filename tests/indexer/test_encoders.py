@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from local_hub import local_hub
 from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_vit
 
 from iconicity.indexer import encoder_clip, encoder_offline, encoder_timm
@@ -195,27 +195,13 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNames
     """A hub on this machine that refuses everything with a status the test sets."""
     state = SimpleNamespace(status=403, asked=0)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            state.asked += 1
-            self.send_response(state.status)
-            self.end_headers()
+    def refuse(request: http.server.BaseHTTPRequestHandler) -> None:
+        state.asked += 1
+        request.send_response(state.status)
+        request.end_headers()
 
-        do_GET = do_HEAD
-
-        def log_message(self, *_args: object) -> None:
-            """Quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    yield state
-    server.shutdown()
+    with local_hub(monkeypatch, tmp_path / "hub", refuse):
+        yield state
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500])

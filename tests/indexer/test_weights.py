@@ -8,13 +8,13 @@ import os
 import pickle
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from local_hub import local_hub
 from run import models, run
 from safetensors.torch import load_file, save_file
 from toys import ROOT, TINY_VIT, fill_weights, make_gen, make_refs, tiny_clip, tiny_vit
@@ -176,29 +176,15 @@ def telltale(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[s
     """A hub that answers with the token it was given; yields the tokens it saw."""
     seen: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            seen.append(self.headers.get("Authorization", ""))
-            self.send_response(403, f"no {seen[-1]}")
-            self.send_header("X-Error-Message", f"refused {seen[-1]} and {TOKEN} at https://me:{TOKEN}@x/?sig={TOKEN}")
-            self.end_headers()
+    def refuse(request: http.server.BaseHTTPRequestHandler) -> None:
+        seen.append(request.headers.get("Authorization", ""))
+        request.send_response(403, f"no {seen[-1]}")
+        request.send_header("X-Error-Message", f"refused {seen[-1]} and {TOKEN} at https://me:{TOKEN}@x/?sig={TOKEN}")
+        request.end_headers()
 
-        do_GET = do_HEAD
-
-        def log_message(self, *_args: object) -> None:
-            """Quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield seen
-    server.shutdown()
+    with local_hub(monkeypatch, tmp_path / "hub", refuse):
+        yield seen
 
 
 def test_a_token_is_never_told(
