@@ -29,6 +29,13 @@ def draw(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     return coarse.resize(size, Image.Resampling.BICUBIC)
 
 
+def jpeg(image: Image.Image, quality: int) -> Image.Image:
+    """What a JPEG of some quality leaves of an image."""
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=quality)
+    return Image.open(io.BytesIO(held.getvalue())).convert("RGB")
+
+
 def write(path: Path, image: Image.Image, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)

@@ -57,10 +57,10 @@ def write_folder(folder: Path, title: str, parts: Parts) -> Path:
     for name, value in parts:
         write_atomically(data / f"{name}.js", f"ICONICITY.received({json.dumps(name)},{_json(value)});\n")
     for name in (*SCRIPTS, LIBRARY, STYLE):
-        write_atomically(folder / name, _asset(name))
+        write_atomically(folder / name, asset(name))
     page = folder / "index.html"
     policy = _POLICY.format(scripts="'self'")
-    write_atomically(page, _template("index.html.j2").render(title=title, policy=policy, scripts=SCRIPTS, style=STYLE))
+    write_atomically(page, template("index.html.j2").render(title=title, policy=policy, scripts=SCRIPTS, style=STYLE))
     return page
 
 
@@ -69,7 +69,7 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
 
     ``pictures``: the folder that holds the thumbnails.
     """
-    scripts = {name: _asset(name).replace("</script", "<\\/script") for name in (*SCRIPTS, LIBRARY)}
+    scripts = {name: asset(name).replace("</script", "<\\/script") for name in (*SCRIPTS, LIBRARY)}
     hashes = " ".join(f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for text in scripts.values())
 
     def blocks() -> Iterator[tuple[str, str]]:
@@ -78,9 +78,9 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
         for path in sorted((pictures / "thumbs").glob("*/*.jpg")):
             yield f"thumb-{path.stem}", f"data:image/jpeg;base64,{_base64(path.read_bytes())}"
 
-    stream = _template("single.html.j2").stream(
+    stream = template("single.html.j2").stream(
         title=title, policy=_POLICY.format(scripts=hashes), scripts=[scripts[name] for name in SCRIPTS],
-        library=scripts[LIBRARY], style=_asset(STYLE), blocks=blocks(),
+        library=scripts[LIBRARY], style=asset(STYLE), blocks=blocks(),
     )  # fmt: skip
     page.parent.mkdir(parents=True, exist_ok=True)
     with replacing(page) as tmp:
@@ -96,18 +96,20 @@ def drop_other_thumbnails(folder: Path, wanted: set[str]) -> None:
             path.unlink()
 
 
-def render(template: str, **values: Any) -> str:
+def render(page: str, **values: Any) -> str:
     """A page without scripts of its own, with the site's style inside."""
-    return _template(template).render(style=_asset(STYLE), **values)
+    return template(page).render(style=asset(STYLE), **values)
 
 
-def _template(name: str) -> jinja2.Template:
-    site = resources.files("iconicity.scorer.report") / "site"
+def template(name: str, package: str = "iconicity.scorer.report") -> jinja2.Template:
+    """A template of a package's ``site`` folder; what it is given is escaped."""
+    site = resources.files(package) / "site"
     loader = jinja2.FunctionLoader(lambda n: (site / n).read_text(encoding="utf-8"))
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True).get_template(name)
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Text of one of the site's own files, or of the chart library."""
     if name == LIBRARY:
         return (Path(plotly.__file__).parent / "package_data" / name).read_text(encoding="utf-8")
     return (resources.files("iconicity.scorer.report") / "site" / name).read_text(encoding="utf-8")

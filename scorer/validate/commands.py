@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from iconicity.indexer.options import DIRECTORY, model_options, options, pace_options, progress_bar, say_skipped, speed
+from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import (
     cache_option,
     concept_col_option,
@@ -114,10 +115,10 @@ def ladder_command(
     code = say(found.finding, table, (), as_json)
     if not as_json:
         for c in found.claims:
-            click.echo(
+            echo_line(
                 f"{'holds' if c.holds else 'FAILS'}: {c.claim} {c.value:.3f} [{c.low:.3f}, {c.high:.3f}], wanted {c.wanted}"
             )
-        click.echo(str(page))
+        echo_line(str(page))
     return say_skipped(found.ladder.skipped, ()) or code
 
 

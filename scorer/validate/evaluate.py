@@ -148,6 +148,26 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, tuple[str, Bools]]:
     return out
 
 
+@dataclass(frozen=True)
+class CellSums:
+    """Sums over some images of each concept (C,): cells as in :class:`CellCounts`, |VR - k/16|, and the images."""
+
+    found: Float64
+    false: Float64
+    reused: Float64
+    unused: Float64
+    error: Float64
+    images: Float64
+
+
+def cell_sums(hit: Bools, part: Half, at: Bools) -> CellSums:
+    """What decisions (n, 16) over a half's rows come to, of the rows ``at``."""
+    counts = count_cells(hit[at], part.coverage[at])
+    k = part.truth.k.to_numpy(np.float64)[at]
+    each = {**vars(counts), "error": np.abs(hit[at].mean(axis=1) - k / CELLS), "images": np.ones(int(at.sum()))}
+    return CellSums(**{n: by_concept(v, part.concept[at], len(part.concepts)) for n, v in each.items()})
+
+
 def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k."""
     rows = []
@@ -158,17 +178,12 @@ def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = 
             at = part.group(group)
             if not at.any():
                 continue
-            c = count_cells(hit[at], part.coverage[at])
-            sums = {n: by_concept(getattr(c, n), part.concept[at], len(part.concepts)) for n in vars(c)}
-            error = by_concept(
-                np.abs(vr[at] - part.truth.k.to_numpy(np.float64)[at] / CELLS), part.concept[at], len(part.concepts)
-            )
-            images = np.bincount(part.concept[at], minlength=len(part.concepts)).astype(np.float64)
+            sums = cell_sums(hit, part, at)
             row: dict[str, Any] = {"rule": rule, "tau": tau, "group": group, "images": int(at.sum())}
             for name, top, bottom in (
-                ("precision", sums["found"], sums["found"] + sums["false"]), ("recall", sums["found"], sums["reused"]),
-                ("iou", sums["found"], sums["reused"] + sums["false"]), ("fpr", sums["false"], sums["unused"]),
-                ("vr_error", error, images),
+                ("precision", sums.found, sums.found + sums.false), ("recall", sums.found, sums.reused),
+                ("iou", sums.found, sums.reused + sums.false), ("fpr", sums.false, sums.unused),
+                ("vr_error", sums.error, sums.images),
             ):  # fmt: skip
                 row |= ratio(name, top, bottom, draws, seed)
             rows.append(row | _ends("rho", correlation(vr, part, group, draws, seed)))

@@ -26,16 +26,14 @@ from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.generated import cache_keys
 from iconicity.scorer.metrics import Float32, Float64, best_similarity, passes
-from iconicity.scorer.validate.evaluate import GROUPS, Half, by_concept, paired, ratio
+from iconicity.scorer.validate.evaluate import GROUPS, CellSums, Half, cell_sums, paired, ratio
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.rungs import CELLS, GRID
-from iconicity.scorer.validate.scores import count_cells, tau_at
+from iconicity.scorer.validate.scores import tau_at
 
 NEIGHBOURS = 10  # of CSLS, as published
 BASE = "cells"
-_OVERLAPPING = (2 * GRID[0] - 1) * (2 * GRID[1] - 1) - GRID[0] * GRID[
-    1
-]  # cells at half steps, those of the grid left out
+_OVERLAPPING = (2 * GRID[0] - 1) * (2 * GRID[1] - 1) - CELLS  # cells of :func:`overlapping`
 
 
 def overlapping(size: tuple[int, int]) -> list[Box]:
@@ -166,15 +164,11 @@ def improvement_table(
         row: dict[str, Any] = {"variant": v.name, "tau": taus[v.name]}
         for which, part in (("choosing", choosing), ("reporting", reporting)):
             hit = passes(v.score[part.rows], taus[v.name])
-            counts = count_cells(hit, part.coverage)
-            plain = (part.truth.rung != "B").to_numpy()
-            false = by_concept(counts.false * plain, part.concept, len(part.concepts))
-            unused = by_concept(counts.unused * plain, part.concept, len(part.concepts))
-            row |= ratio(f"fpr_{which}", false, unused, draws, seed)
+            plain = cell_sums(hit, part, (part.truth.rung != "B").to_numpy())
+            row |= ratio(f"fpr_{which}", plain.false, plain.unused, draws, seed)
             each = {}
             for group in GROUPS:
-                at = part.group(group)
-                recall, error = _per_concept(hit[at], part, at)
+                recall, error = _per_concept(cell_sums(hit, part, part.group(group)))
                 each[group, "recall"], each[group, "error"] = recall, error
                 row[f"recall_{group}_{which}"], row[f"error_{group}_{which}"] = _plain(recall), _plain(error)
             if v.name == BASE:
@@ -196,16 +190,10 @@ def improvement_table(
     return pd.DataFrame(rows)
 
 
-def _per_concept(hit: Any, part: Half, at: Any) -> tuple[Float64, Float64]:
+def _per_concept(sums: CellSums) -> tuple[Float64, Float64]:
     """Recall and |VR - k/16| of each concept (C,), nan where it has no such cell or image."""
-    c = count_cells(hit, part.coverage[at])
-    n = len(part.concepts)
-    k = part.truth.k.to_numpy(np.float64)[at]
-    images = np.bincount(part.concept[at], minlength=n)
     with np.errstate(divide="ignore", invalid="ignore"):
-        recall = np.bincount(part.concept[at], c.found, n) / np.bincount(part.concept[at], c.reused, n)
-        error = np.bincount(part.concept[at], np.abs(hit.mean(axis=1) - k / CELLS), n) / images
-    return recall, error
+        return sums.found / sums.reused, sums.error / sums.images
 
 
 def _plain(each: Float64) -> float:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -150,13 +149,6 @@ def cut(image: Image.Image, share: float = 1 / 16) -> Image.Image:
 def resized(image: Image.Image, share: float = 0.4) -> Image.Image:
     """A smaller copy."""
     return image.resize((max(1, round(image.width * share)), max(1, round(image.height * share))), _BICUBIC)
-
-
-def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    """What a JPEG of some quality leaves of an image."""
-    held = io.BytesIO()
-    image.save(held, "JPEG", quality=quality)
-    return Image.open(io.BytesIO(held.getvalue())).convert("RGB")
 
 
 def flat_tones(image: Image.Image) -> Image.Image:

@@ -92,18 +92,16 @@ def measure(
         raise InputError(f"--layers {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
-    loaded: dict[str, Encoders] = {}
     for name in (n for n in LAYERS if n in names):
         source = "crop" if name == "whole" else name
         if source not in load:
             continue
         try:
-            loaded.setdefault(source, load[source]())
+            encoders = load[source]()
         except InputError:
             if name != "class":  # an encoder without a class token has no such layer
                 raise
             continue
-        encoders = loaded[source]
         grid = GRID if name in ("crop", "token") else (1, 1)
         path = ladder.out / f"index-{name}"
         build_index(ladder.out / "refs", path, encoders, grid=grid, batch_size=batch_size, workers=workers,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
@@ -19,6 +17,7 @@ from iconicity.indexer.images import read_bytes
 from iconicity.indexer.patches import cell_boxes
 from iconicity.scorer.findings.finding import NAMES
 from iconicity.scorer.metrics import Bools
+from iconicity.scorer.report.pages import STYLE, asset, template
 from iconicity.scorer.text import number
 from iconicity.scorer.validate.run import Validation
 from iconicity.scorer.validate.rungs import GRID, RUNGS
@@ -60,11 +59,8 @@ def write_page(found: Validation, out: Path) -> Path:
     tables = [
         (n, _TITLES[n], _HINTS[n], *_cells(found.finding.tables[n])) for n in _TITLES if n in found.finding.tables
     ]
-    site = resources.files("iconicity.scorer") / "validate" / "site"
-    style = resources.files("iconicity.scorer.report") / "site" / "report.css"
-    (out / "report.css").write_bytes(style.read_bytes())
-    template = jinja2.Environment(autoescape=True).from_string((site / "index.html.j2").read_text(encoding="utf-8"))
-    page = template.render(
+    write_atomically(out / STYLE, asset(STYLE))
+    page = template("index.html.j2", "iconicity.scorer.validate").render(
         notes=found.finding.notes, claims=found.claims, number=number, tables=tables, plates=shown,
         plumbing=found.plumbing, rungs=RUNGS,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.encoders import EncoderChoice, Encoders
@@ -138,8 +139,9 @@ def _pixel_scores(
 ) -> dict[str, Float64]:
     """Methods of image pairs on every image; kept in the cache by the bytes of both."""
     references = {r.concept: r for r in layer.index.references().values() if r.kept}
+    pictures: dict[str, Image.Image] = {}  # of references, once one is needed
     out = {name: np.full(len(ladder.truth), np.nan) for name in methods}
-    pictures = {c: shared().decode(read_bytes(Path(r.path)), r.path) for c, r in references.items()}
+
     for i, row in enumerate(ladder.truth.itertuples()):
         reference = references[str(row.concept)]
         picture = None
@@ -148,13 +150,19 @@ def _pixel_scores(
             held = cache.get([layer.shas[i]], key, 1)
             if layer.shas[i] not in held:
                 path = ladder.out / "gen" / str(row.rung) / str(row.gen_relpath)
-                picture = picture or shared().decode(read_bytes(path), path)
-                value = np.array([method.measure(picture, pictures[str(row.concept)])], np.float32)
+                picture = picture or _open(path)
+                if reference.concept not in pictures:
+                    pictures[reference.concept] = _open(Path(reference.path))
+                value = np.array([method.measure(picture, pictures[reference.concept])], np.float32)
                 cache.put([(layer.shas[i], key, value)])
                 held = {layer.shas[i]: value}
             out[name][i] = float(held[layer.shas[i]][0])
         progress("image pairs", i + 1, len(ladder.truth))
     return out
+
+
+def _open(path: Path) -> Image.Image:
+    return shared().decode(read_bytes(path), path)
 
 
 def _thresholds(layers: Mapping[str, Layer]) -> pd.DataFrame:

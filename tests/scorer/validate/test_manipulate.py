@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from toys import draw
+from toys import draw, jpeg
 
 from iconicity.indexer.patches import cell_boxes
 from iconicity.scorer.validate import manipulate as m
@@ -131,4 +131,4 @@ def test_copies() -> None:
     assert m.cut(REF).size == SIZE and m.resized(REF).size == (28, 20)
     assert not np.array_equal(pixels(m.cut(REF)), pixels(REF))
     assert ImageOps.mirror(m.fit(DONOR, (20, 20))).size == (20, 20)
-    assert m.jpeg(REF, 30).size == SIZE
+    assert jpeg(REF, 30).size == SIZE

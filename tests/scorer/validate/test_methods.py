@@ -10,11 +10,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from toys import TINY_VIT, draw, toy_encoders
+from toys import TINY_VIT, draw, jpeg, toy_encoders
 
 from iconicity.indexer.encoder_timm import TimmEncoder
 from iconicity.indexer.errors import ModelUnavailableError
-from iconicity.scorer.validate.manipulate import jpeg
 from iconicity.scorer.validate.methods import PIXELS, available, descriptor, distance, split
 from iconicity.scorer.validate.untrained import looks_untrained, noise_ratio, untrained
 
