@@ -7,8 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Builder, BuildReport, Candidate, LoadEncoders, Skipped, manifest_or_none, seal
-from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.builder import (
+    Builder,
+    BuildReport,
+    Candidate,
+    LoadEncoders,
+    Skipped,
+    manifest_or_none,
+    seal,
+    skipped_files,
+)
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
@@ -23,6 +31,7 @@ from iconicity.indexer.images import (
     shown,
 )
 from iconicity.indexer.index import require_no_links, require_same_settings, require_whole_files
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import (
     MANIFEST,
     encoder_specs,
@@ -110,7 +119,8 @@ def add_references(
     """
     found = discover(refs, concepts, follow_links)
     with lock(index, "building this index"):
-        store, skipped = _open_for_change(index)
+        store, manifest = _open_for_change(index)
+        skipped = skipped_files(manifest)
         held = store.references()
         new = [c for c in _candidates(found) if c.ref_id not in held]
         for c in _candidates(found):
@@ -144,8 +154,8 @@ def remove_references(
     :class:`LockedError` when older versions cannot be purged because somebody reads them.
     """
     with lock(index, "building this index"):
-        store, skipped = _open_for_change(index)
-        manifest = read_manifest(index)
+        store, manifest = _open_for_change(index)
+        skipped = skipped_files(manifest)
         finished = manifest["cleaned"] and manifest["table_version"] == store.version  # else it may be gone already
         held = store.references()
         gone = {concept_name(c) for c in concepts}
@@ -159,7 +169,6 @@ def remove_references(
         report = builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
         if purge:
             _purge(index)
-            report.purged = True
         return report
 
 
@@ -226,7 +235,7 @@ def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, A
             )
 
 
-def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
+def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
     require_no_links(index)
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
@@ -236,7 +245,7 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, list[Skipped]]:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
     require_same_settings(index, manifest, store)
     _require_whole_rows(store, manifest)
-    return store, [Skipped(**s) for s in manifest["skipped"]]
+    return store, manifest
 
 
 def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:

@@ -62,7 +62,6 @@ class BuildReport:
     kept: int = 0
     removed: int = 0
     concepts: int = 0
-    purged: bool = False
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     changed: bool = False
@@ -293,6 +292,11 @@ def manifest_or_none(index: Path) -> dict[str, Any] | None:
         if (index / MANIFEST).is_file():
             raise  # another format
         return None
+
+
+def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
+    """The files a manifest says could not be used."""
+    return [Skipped(**s) for s in manifest["skipped"]]
 
 
 def seal(

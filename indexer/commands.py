@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.errors import IconicityError, mending
+from iconicity.indexer.errors import mending
 from iconicity.indexer.options import (
     DIRECTORY,
     EXIT_SKIPPED,
@@ -19,6 +19,7 @@ from iconicity.indexer.options import (
     model_options,
     progress_bar,
     read_prompt_csv,
+    say_problems,
     say_skipped,
     speed,
     speed_options,
@@ -247,13 +248,7 @@ def index_verify(index: Path, deep: bool) -> int:
     """
     from iconicity.indexer.verify import verify_index
 
-    problems = verify_index(index, progress_bar(), deep=deep)
-    for problem in problems:
-        echo_line(problem, err=True)
-    if problems:
-        raise IconicityError(f"{index}: {len(problems)} problems; {mending(index)}")
-    echo_line(f"{index}: whole")
-    return 0
+    return say_problems(index, verify_index(index, progress_bar(), deep=deep), mending(index))
 
 
 @index.command("repair")

@@ -18,10 +18,9 @@ from pathlib import Path
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.limits import memory_limit
+from iconicity.indexer.limits import MAX_PIXELS, memory_limit
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
-MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
 MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
 CPU_SECONDS = 60.0  # of the processor, so that a busy machine refuses nothing
 _BYTES_A_PIXEL = 24  # decoder, file, upright and converted copies together

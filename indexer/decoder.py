@@ -20,8 +20,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from iconicity.indexer.decode import CPU_SECONDS, MAX_PIXELS, decode, limits
+from iconicity.indexer.decode import CPU_SECONDS, decode, limits
 from iconicity.indexer.errors import IconicityError, ImageError
+from iconicity.indexer.limits import MAX_PIXELS
 
 WALL_SECONDS = 900.0  # for what waits without using the processor
 _REQUEST = struct.Struct("<?Qd")  # exif, max_pixels, cpu_seconds; then the image's bytes

@@ -16,6 +16,7 @@ from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.tar import read_member, split
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
+NOT_UTF8 = "file name is not UTF-8; rename it"
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -54,7 +55,7 @@ class Discovery:
     def unusable(self) -> list[tuple[str, Path, str]]:
         """(concept, path, reason) of what cannot be used by its name or place."""
         return [
-            *((c, p, "file name is not UTF-8; rename it") for c, p in self.unnamed),
+            *((c, p, NOT_UTF8) for c, p in self.unnamed),
             *((c, p, LEADS_OUT) for c, p in self.linked),
         ]
 

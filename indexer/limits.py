@@ -1,4 +1,4 @@
-"""A bound on memory, where a small file can ask for any amount."""
+"""Bounds on what a file may ask for: pixels, and memory where a small file can ask for any amount."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
 
 
 @contextmanager

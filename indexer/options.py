@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.say import echo_line, one_line
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 max_pixels_option = click.option(
-    "--max-pixels", type=click.IntRange(1), default=178_956_970, show_default=True,
+    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
     help="Images with more are not decoded: a small file can claim any size.",
 )  # fmt: skip
 links_option = click.option(
@@ -108,6 +110,16 @@ def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
     for s in skipped:
         echo_line(f"skipped: {s.path}: {s.reason}", err=True)
     return EXIT_SKIPPED if skipped else 0
+
+
+def say_problems(what: Path | str, problems: Sequence[str], mending: str = "") -> int:
+    """What a test of stored bytes found. Raises :class:`IconicityError` that counts it, with how to go on."""
+    for problem in problems:
+        echo_line(problem, err=True)
+    if problems:
+        raise IconicityError(f"{what}: {len(problems)} problems" + (f"; {mending}" if mending else ""))
+    echo_line(f"{what}: whole")
+    return 0
 
 
 def progress_bar() -> Progress:

@@ -16,11 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from iconicity.indexer import decoder
-from iconicity.indexer.decode import MAX_PIXELS, require_shape
+from iconicity.indexer.decode import require_shape
 from iconicity.indexer.dedup import phash
 from iconicity.indexer.encoders import Encoders, Preprocess
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.patches import cells
 from iconicity.indexer.workers import WorkerPool
 

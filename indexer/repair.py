@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Builder, Candidate, LoadEncoders, Skipped, manifest_or_none, seal
-from iconicity.indexer.decode import MAX_PIXELS
+from iconicity.indexer.builder import Builder, Candidate, LoadEncoders, manifest_or_none, seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
 from iconicity.indexer.files import lock, replacing
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import damaged_files
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_folder, versions_of
@@ -91,7 +91,7 @@ def repair_index(
         candidates = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in store.references().values()]
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
-        skipped = [Skipped(**s) for s in manifest["skipped"]] if manifest is not None else []
+        skipped = skipped_files(manifest) if manifest is not None else []
         report = Builder(index, store, load, batch_size, workers, max_pixels, progress, "repair").run(
             candidates, skipped
         )

@@ -217,14 +217,11 @@ class ReferenceStore:
         """Rows with the checksum stored beside them, untested, a batch in memory at a time. Raises :class:`CorruptIndexError`."""
         filters = [None] if ref_ids is None else list(_filters("ref_id", ref_ids))
         for where in filters:
-            for batch in self._batches(_TESTED_ROW, where):
-                yield from self._rows(pa.Table.from_batches([batch]))
+            yield from self._rows(where)
 
     def rows_at(self, start: int, n: int) -> list[tuple[Row, bool]]:
         """Rows by position, and whether each matches its checksum. Raises :class:`CorruptIndexError`."""
-        rows = chain.from_iterable(
-            self._rows(pa.Table.from_batches([b])) for b in self._batches(_TESTED_ROW, span=(start, n))
-        )
+        rows = self._rows(span=(start, n))
         return [(row, row_checksum(row.reference, row.clip, row.patches) == checksum) for row, checksum in rows]
 
     def references_at(self, start: int, n: int) -> list[tuple[Reference, bool]]:
@@ -234,19 +231,21 @@ class ReferenceStore:
         references = [Reference(**row) for row in stored]
         return [(r, reference_checksum(r) == checksum) for r, checksum in zip(references, checksums, strict=True)]
 
-    def _rows(self, table: pa.Table) -> Iterator[tuple[Row, str]]:
-        scalars = table.select(list(SCALARS)).to_pylist()
-        clip = vectors(table, "clip", self.clip_dim)
-        patches = vectors(table, "patches", self.patches_len)
-        for i, (scalar, checksum) in enumerate(zip(scalars, table.column("checksum").to_pylist(), strict=True)):
-            yield Row(self._reference(scalar), clip(i), patches(i)), checksum
+    def _rows(self, where: str | None = None, span: tuple[int, int] | None = None) -> Iterator[tuple[Row, str]]:
+        """Rows with the checksum stored beside them, a batch in memory at a time."""
+        for batch in self._batches(_TESTED_ROW, where, span):
+            table = pa.Table.from_batches([batch])
+            scalars = table.select(list(SCALARS)).to_pylist()
+            clip = vectors(table, "clip", self.clip_dim)
+            patches = vectors(table, "patches", self.patches_len)
+            for i, (scalar, checksum) in enumerate(zip(scalars, table.column("checksum").to_pylist(), strict=True)):
+                yield Row(self._reference(scalar), clip(i), patches(i)), checksum
 
     def block(self, concepts: Iterable[str], cells: int) -> VectorBlock:
         """Kept references of some concepts, tested against their checksums."""
         rows: list[Row] = []
         for where in _filters("concept", sorted(set(concepts))):
-            for batch in self._batches(_TESTED_ROW, f"kept = true AND {where}"):
-                rows += self._tested(self._rows(pa.Table.from_batches([batch])))
+            rows += self._tested(self._rows(f"kept = true AND {where}"))
         rows.sort(key=lambda r: r.reference.ref_id)
         n = len(rows)
         clip, patches = np.empty((n, self.clip_dim), np.float32), np.empty((n, self.patches_len), np.float32)
@@ -273,8 +272,7 @@ class ReferenceStore:
 
     def kept_rows(self) -> Iterator[Row]:
         """Every kept row, tested, in no particular order, a batch in memory at a time."""
-        for batch in self._batches(_TESTED_ROW, "kept = true"):
-            yield from self._tested(self._rows(pa.Table.from_batches([batch])))
+        return self._tested(self._rows("kept = true"))
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows by key in one commit: all of them or none."""

@@ -17,7 +17,14 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
-from iconicity.scorer.findings.commands import output_options, results_argument, say, study_of, tau_options
+from iconicity.scorer.findings.commands import (
+    output_options,
+    results_argument,
+    say,
+    scored_index_option,
+    study_of,
+    tau_options,
+)
 
 
 @click.command("check")
@@ -50,9 +57,7 @@ def check_command(
 
 @click.command("reproduce")
 @click.argument("results", type=DIRECTORY)
-@click.option(
-    "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
-)
+@scored_index_option
 @output_options("models", "differences")
 @model_options
 @speed_options

@@ -19,6 +19,7 @@ from iconicity.indexer.options import (
     model_options,
     progress_bar,
     read_prompt_csv,
+    say_problems,
     say_skipped,
     speed,
     speed_options,
@@ -191,7 +192,7 @@ def verify_command(results: Path) -> int:
     """
     from iconicity.scorer.verify import verify_results
 
-    return _say_problems(str(results), verify_results(results))
+    return say_problems(results, verify_results(results))
 
 
 @click.group()
@@ -238,7 +239,7 @@ def cache_verify(directory: Path | None) -> int:
     from iconicity.scorer.cache import VectorCache, default_directory
 
     held = VectorCache(directory or default_directory())
-    return _say_problems(str(held.path), held.problems())
+    return say_problems(str(held.path), held.problems())
 
 
 @cache.command("clear")
@@ -255,15 +256,6 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
 
     held = VectorCache(directory or default_directory())
     echo_line(f"{held.path}: {held.clear(older_than)} vectors forgotten")
-    return 0
-
-
-def _say_problems(what: str, problems: Sequence[str]) -> int:
-    for problem in problems:
-        echo_line(problem, err=True)
-    if problems:
-        raise IconicityError(f"{what}: {len(problems)} problems")
-    echo_line(f"{what}: whole")
     return 0
 
 

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.scorer.cache import VectorCache, stat_text
 

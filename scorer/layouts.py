@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from iconicity.indexer.images import LEADS_OUT, SUFFIXES, is_text, shown
+from iconicity.indexer.images import LEADS_OUT, NOT_UTF8, SUFFIXES, is_text, shown
 from iconicity.indexer.tar import TarIndex, read_member, tar_index
 from iconicity.scorer.listing import Listing, name_within
 from iconicity.scorer.metadata import FILE_NAME, Columns, Fields, Row, clean, parse_object, read_json_lines, read_rows
@@ -114,7 +114,7 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
             if concept is None:
                 continue
             if not is_text(name) or not listing.stays(f"{folder.name}/samples/{name}"):
-                listing.skip(shown(path), concept, LEADS_OUT if is_text(name) else "file name is not UTF-8; rename it")
+                listing.skip(shown(path), concept, LEADS_OUT if is_text(name) else NOT_UTF8)
                 continue
             number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else i
             seed = (seeds[number] if number < len(seeds) else None) if isinstance(seeds, list) else seeds

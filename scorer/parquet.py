@@ -13,7 +13,7 @@ from iconicity.indexer.limits import memory_limit
 from iconicity.indexer.untrusted import is_sha256, parse_json
 
 GROUP_ROWS = 1024
-_META = b"iconicity"
+META = b"iconicity"
 _GROUP_BYTES = 2 << 30  # more than any row group of ours takes
 _NEEDED = ("model", "concept", "gen_path", "gen_relpath", "status")
 
@@ -40,7 +40,7 @@ def read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] | None =
 
 def head_of(file: pq.ParquetFile) -> Any:
     """The JSON our files carry in their metadata. Raises ValueError or KeyError."""
-    return parse_json((file.schema_arrow.metadata or {})[_META])
+    return parse_json((file.schema_arrow.metadata or {})[META])
 
 
 def require_rows(batch: pa.Table, cells: int, model: str | None = None) -> pa.Table:

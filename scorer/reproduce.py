@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import Encoders
 from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.index import Index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.findings.finding import Finding

@@ -5,7 +5,6 @@ Rows stream by row group, one model each, so that memory does not grow with the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,14 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
-from iconicity.indexer.files import replacing
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
-from iconicity.scorer.signed import UNSIGNED, is_whole, sign
+from iconicity.scorer.signed import is_whole, writing_signed
 
 FORMAT = 3
-_META = b"iconicity"
 Record = dict[str, Any]
 
 SCHEMA = pa.schema(
@@ -239,12 +236,7 @@ def writing_scores(
     head = {
         "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration
     }  # fmt: skip
-    schema = SCHEMA.with_metadata({_META: json.dumps(head, sort_keys=True).encode()})
-    options = {"compression": "zstd", "write_page_checksum": True}
-    with replacing(scores_path(directory, mode)) as tmp:
-        with pq.ParquetWriter(tmp, schema, **options) as file:
-            writer = ScoresWriter(file, schema)
-            yield writer
-            writer.flush()
-            file.add_key_value_metadata(UNSIGNED)
-        sign(tmp)
+    with writing_signed(scores_path(directory, mode), SCHEMA, head) as file:
+        writer = ScoresWriter(file, file.schema)
+        yield writer
+        writer.flush()

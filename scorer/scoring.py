@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Skipped
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import file_sha256, lock, sweep
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import ConceptCount

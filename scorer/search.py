@@ -9,12 +9,12 @@ from typing import Any
 import faiss
 import numpy as np
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.embed import Embedder
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Recipe
 from iconicity.indexer.vectors import open_vectors
 

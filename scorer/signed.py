@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iconicity.indexer.files import replacing
+from iconicity.scorer.parquet import META
 
 _KEY = b"iconicity.sha256"
 _ZEROS = b"0" * 64
 UNSIGNED = {_KEY: _ZEROS}  # key-value metadata a writer adds last; the digest is of the file with these zeros
+
+
+@contextmanager
+def writing_signed(path: Path, schema: pa.Schema, head: Mapping[str, Any]) -> Iterator[pq.ParquetWriter]:
+    """A writer of a signed file with ``head`` in its metadata; the file takes ``path``'s place when the block ends well."""
+    schema = schema.with_metadata({META: json.dumps(dict(head), sort_keys=True).encode()})
+    with replacing(path) as tmp:
+        with pq.ParquetWriter(tmp, schema, compression="zstd", write_page_checksum=True) as file:
+            yield file
+            file.add_key_value_metadata(UNSIGNED)
+        sign(tmp)
 
 
 def sign(path: Path) -> None:

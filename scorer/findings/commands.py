@@ -31,6 +31,9 @@ draw_options = options(
     ),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
 )
+scored_index_option = click.option(
+    "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
+)
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
     help="Images whose VI enters CRT.",

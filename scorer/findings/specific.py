@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,16 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.files import replacing
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
-from iconicity.scorer.signed import UNSIGNED, is_whole, sign
+from iconicity.scorer.signed import is_whole, writing_signed
 from iconicity.scorer.tables import patch_matrix
 
 FEW_DRAWS = 20  # below it a share of 0.05 cannot be told from 0
-_META = b"iconicity"
 _SCHEMA = pa.schema(
     [
         ("model", pa.string()),
@@ -84,14 +81,10 @@ def null_path(directory: Path, mode: str) -> Path:
 def write_null(directory: Path, mode: str, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> Path:
     """Write the nulls of a results directory's images."""
     path = null_path(directory, mode)
-    schema = _SCHEMA.with_metadata({_META: json.dumps(dict(facts), sort_keys=True).encode()})
     waiting = iter(rows)
-    with replacing(path) as tmp:
-        with pq.ParquetWriter(tmp, schema, compression="zstd", write_page_checksum=True) as writer:
-            while group := list(islice(waiting, GROUP_ROWS)):
-                writer.write_table(pa.Table.from_pylist(group, schema))
-            writer.add_key_value_metadata(UNSIGNED)
-        sign(tmp)
+    with writing_signed(path, _SCHEMA, facts) as file:
+        while group := list(islice(waiting, GROUP_ROWS)):
+            file.write_table(pa.Table.from_pylist(group, file.schema))
     return path
 
 

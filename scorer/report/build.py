@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.files import lock
 from iconicity.indexer.images import read_concept_rows, shown
 from iconicity.indexer.index import Index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference
 from iconicity.scorer.findings.calibration import Calibration

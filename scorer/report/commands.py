@@ -11,7 +11,12 @@ import click
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, max_pixels_option, progress_bar
 from iconicity.indexer.say import echo_line
-from iconicity.scorer.findings.commands import concept_col_option, results_argument, vi_scope_option
+from iconicity.scorer.findings.commands import (
+    concept_col_option,
+    results_argument,
+    scored_index_option,
+    vi_scope_option,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,9 +33,7 @@ calibration_option = click.option(
 
 @click.command("report")
 @click.argument("results", type=DIRECTORY)
-@click.option(
-    "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
-)
+@scored_index_option
 @click.option("--out", type=DIRECTORY, help="What to write.  [default: the folder report, or report.html]")
 @click.option("--single-file", is_flag=True, help="Write one .html file with everything inside, to send to someone.")
 @click.option("--prompt-csv", type=DIRECTORY, help="CSV with the columns title, artist, year of the concepts.")
@@ -62,11 +65,8 @@ def report_command(
 
     if single_file and out is not None and out.suffix != ".html":
         raise click.UsageError(f"--single-file writes a file: --out {out}.html")
-    if index is None:
-        held = require_results(results)
-        index = index_of(held)
     done = report(
-        results, open_index(index), out or Path("report.html" if single_file else "report"), single_file=single_file,
+        results, open_index(index or index_of(require_results(results))), out or Path("report.html" if single_file else "report"), single_file=single_file,
         titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col),
         calibration=_calibration(results, calibration), vi_scope=vi_scope, seed=seed, workers=workers,
         max_pixels=max_pixels, progress=progress_bar(),

@@ -31,6 +31,7 @@ COLUMNS = (
     "own_rank",
     "reason",
 )
+REPLICA = 0.5  # VR from which on a recognised image is called a replica
 EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
 _MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
@@ -80,7 +81,7 @@ def overview(
              *_numbers([r["cra"], r["vr_all"], r["vi_recognised"], r["vi_all"], r["crt"]])]
             for r in points.to_dict("records")
         ],
-        "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "grid": list(index.grid), "evidence": EVIDENCE,
+        "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "evidence": EVIDENCE,
         "vi_scope": summary.facts["vi_scope"], "notes": list(summary.notes),
         **({} if calibration is None else _calibration(study, calibration)),
         "facts": {
@@ -160,7 +161,7 @@ class ImageParts:
         mean_p = np.nan_to_num(self._study.p, nan=-1.0).mean(axis=1)
         wanted = np.flatnonzero(self._recognised & ~np.isnan(self._vr))
         found: dict[str, list[list[int]]] = {}
-        for name, which, sign in (("replica", self._vr >= 0.5, -1.0), ("transformed", self._vr < 0.5, 1.0)):
+        for name, which, sign in (("replica", self._vr >= REPLICA, -1.0), ("transformed", self._vr < REPLICA, 1.0)):
             rows = wanted[which[wanted]]
             rows = rows[np.lexsort((rows, sign * mean_p[rows], sign * self._vr[rows]))]
             _, first = np.unique(self._study.concept[rows], return_index=True)

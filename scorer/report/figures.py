@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.patches import cell_boxes
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.images import read_bytes
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.scorer.report.pages import render
 from iconicity.scorer.report.thumbnails import small
 

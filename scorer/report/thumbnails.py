@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from iconicity.indexer.decode import MAX_PIXELS
 from iconicity.indexer.decoder import Decoder, shared
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.untrusted import is_sha256
 
@@ -95,7 +95,6 @@ def _make(picture: Picture, decoder: Decoder, site: Path, exif: bool, max_pixels
 
 
 def small(image: Image.Image) -> Image.Image:
-    """An image at the size of a thumbnail, or as it is where it is smaller."""
-    image = image.copy()
+    """The same image, made as small as a thumbnail where it is larger."""
     image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
     return image

@@ -20,8 +20,8 @@ import iconicity.indexer.builder as builder
 import iconicity.indexer.files as files
 import iconicity.scorer.report.build as report
 import iconicity.scorer.report.pages as pages
-import iconicity.scorer.results as results
 import iconicity.scorer.scoring as scoring
+import iconicity.scorer.signed as signed
 from iconicity.indexer.store import ReferenceStore
 from iconicity.scorer.cache import VectorCache
 
@@ -30,7 +30,7 @@ WINDOWS: dict[str, list[tuple[Any, str]]] = {
     "rows": [(ReferenceStore, "create"), (ReferenceStore, "upsert"), (ReferenceStore, "delete")],
     "compaction": [(ReferenceStore, "compact"), (ReferenceStore, "drop_old_versions")],
     "manifest": [(ReferenceStore, "sync"), (builder, "write_manifest")],
-    "results": [(results, "sign"), (scoring, "write_csv"), (scoring, "write_meta"), (files, "fsync")],
+    "results": [(signed, "sign"), (scoring, "write_csv"), (scoring, "write_meta"), (files, "fsync")],
     "cache": [(VectorCache, "put")],
     "report": [(pages, "write_atomically"), (report, "make_thumbnails"), (report, "drop_other_thumbnails")],
 }

@@ -153,14 +153,15 @@ const ICONICITY = (() => {
     "transformed": "recognised, and fewer than half of its patches are reused",
     "nearer to another concept": "a reference of another concept is more similar", "could not be used": "the file is damaged or gone",
   };
+  const verdict = image => image.recognised && image.vr !== null ? (image.vr >= ICONICITY.data.replica ? "replica" : "transformed") : null;
   function badges(image) {
     const names = [];
     if (!image.ok) names.push("could not be used");
     else if (image.recognised !== null) names.push(image.recognised ? "recognised" : "not recognised");
-    if (image.recognised && image.vr !== null) names.push(image.vr >= 0.5 ? "replica" : "transformed");
+    if (image.ok && verdict(image)) names.push(verdict(image));
     if (image.misattributed) names.push("nearer to another concept");
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));
   }
 
-  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, BADGES };
+  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, verdict };
 })();

@@ -11,12 +11,12 @@ ICONICITY.card = async (item, labelled = true) => {
 
 // Images to choose from: all of them, or those of one concept. What is chosen stands in the address.
 ICONICITY.gallery = items => {
-  const { el, fill, address, remember, compare, labels, blind, data } = ICONICITY;
+  const { el, fill, address, remember, compare, labels, blind, verdict, data } = ICONICITY;
   const PAGE = 60;
   const SHOW = {
     "": ["all images", () => true], recognised: ["recognised", i => i.recognised], not: ["not recognised", i => i.recognised === false],
-    replica: ["replicas: recognised, VR 0.5 or more", i => i.recognised && i.vr !== null && i.vr >= 0.5],
-    transformed: ["transformed: recognised, VR below 0.5", i => i.recognised && i.vr !== null && i.vr < 0.5],
+    replica: [`replicas: recognised, VR ${data.replica} or more`, i => verdict(i) === "replica"],
+    transformed: [`transformed: recognised, VR below ${data.replica}`, i => verdict(i) === "transformed"],
     misattributed: ["nearer to another concept", i => i.misattributed], unusable: ["could not be used", i => !i.ok],
   };
   const SORT = { similarity: "similarity", vr: "VR", crt: "CRT", file: "file" };

@@ -24,10 +24,8 @@ ICONICITY.modelsPage = async () => {
     if (key === "vi_all") return vr === null ? null : 1 - vr;
     return key === "crt" && tau.cra !== null ? crt[model.name][tau.cra][tau.vr] : null;
   }
-  function show(cell) {
-    const [value, low, high, n] = cell;
-    return [number(value), low === null ? "" : el("small", {}, `${number(low)} to ${number(high)}`), value === null ? "" : el("small", {}, `n ${n}`)];
-  }
+  const interval = (value, low, high) => [number(value), value === null || low === null ? "" : el("small", {}, `${number(low)} to ${number(high)}`)];
+  const show = ([value, low, high, n]) => [...interval(value, low, high), value === null ? "" : el("small", {}, `n ${n}`)];
   function draw() {
     const given = !moved;
     const columns = [
@@ -99,7 +97,7 @@ ICONICITY.modelsPage = async () => {
     return [el("h2", {}, title), grid, el("p", {}, el("a", { href: `#/images?show=${kind}` }, "all of these"))];
   }
   function calibration() {
-    const ends = (r, name) => r[name] === null ? "–" : [number(r[name]), r[`${name}_low`] === null ? "" : el("small", {}, `${number(r[`${name}_low`])} to ${number(r[`${name}_high`])}`)];
+    const ends = (r, name) => interval(r[name], r[`${name}_low`], r[`${name}_high`]);
     const columns = [
       { title: "metric", key: r => r.metric, show: r => r.metric.toUpperCase() }, { title: "references", key: r => r.references, show: r => String(r.references) },
       { title: "calibrated tau", key: r => r.tau, show: r => r.tau === null ? "–" : r.tau.toFixed(4) },
