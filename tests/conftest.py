@@ -1,6 +1,9 @@
 """Every test has its own cache and its own working directory."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toys import Study, make_gen, make_refs, toy_encoders
@@ -29,3 +32,16 @@ def study(refs: Path, tmp_path: Path) -> Study:
     """A toy index of ``refs``, and a place to score against it."""
     build_index(refs, tmp_path / "i", toy_encoders())
     return Study(tmp_path / "i", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium; a test that asks for it skips where there is none."""
+    api = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with api.sync_playwright() as p:
+        running = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield running
+        running.close()

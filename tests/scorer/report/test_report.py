@@ -226,18 +226,6 @@ def test_the_command(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # ---------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with api.sync_playwright() as p:
-        running = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield running
-        running.close()
-
-
 @pytest.fixture(params=["folder", "single file"])
 def page(browser: Any, place: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     """A page that may load nothing but the report's own files, and say nothing."""

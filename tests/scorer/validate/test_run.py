@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,21 @@ def test_the_page_opens_alone_and_shows_hits(done: tuple[Path, Validation, Toys]
     assert any(f.startswith("plates/hits") for f in files)
     assert all((root / "out" / f).is_file() for f in files)
     assert "only plumbing is shown" in page and page.count("<table>") == 7
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_plates_stand_side_by_side(done: tuple[Path, Validation, Toys], browser: Any, width: int) -> None:
+    root, found, _ = done
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened.goto(write_page(found, root / "out").as_uri())
+    boxes = [card.bounding_box() for card in opened.locator(".plates img").all()]
+    assert boxes and all(b["x"] + b["width"] <= width for b in boxes)
+    for a, b in combinations(boxes, 2):
+        beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+        assert beside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+    wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    assert opened.evaluate(wide)
+    opened.close()
 
 
 def test_layers_that_are_none_are_refused(done: tuple[Path, Validation, Toys]) -> None:
