@@ -11,13 +11,13 @@ from iconicity.indexer.builder import (
     Builder,
     BuildReport,
     Candidate,
-    LoadEncoders,
     Skipped,
     manifest_or_none,
     seal,
     skipped_files,
 )
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
+from iconicity.indexer.engine import Engine, LoadEncoders, Local
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import (
@@ -58,6 +58,7 @@ def build_index(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
@@ -66,6 +67,7 @@ def build_index(
     (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
+    ``engine``: where images are embedded, with these encoders loaded there; None: here.
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
@@ -91,7 +93,14 @@ def build_index(
         _require_same_settings(index, store.settings, settings)
         _require_whole_rows(store, held)
         builder = Builder(
-            index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress, "build"
+            index,
+            store,
+            engine or Local(lambda _clip, _dino: encoders),
+            batch_size,
+            workers,
+            max_pixels,
+            progress,
+            "build",
         )
         builder.report.notices += _notices(found, concepts)
         if encoders.dino.spec.family == "offline":
@@ -111,6 +120,7 @@ def add_references(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
@@ -128,7 +138,9 @@ def add_references(
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "add")
+        builder = Builder(
+            index, store, engine or Local(load or _reproduce), batch_size, workers, max_pixels, progress, "add"
+        )
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
         old = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in held.values()]
@@ -164,7 +176,7 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "remove")
+        builder = Builder(index, store, Local(load or _reproduce), batch_size, workers, max_pixels, progress, "remove")
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         report = builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
         if purge:

@@ -14,8 +14,9 @@ from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.say import echo_line, one_line
 
 if TYPE_CHECKING:
-    from iconicity.indexer.builder import LoadEncoders, Skipped
+    from iconicity.indexer.builder import Skipped
     from iconicity.indexer.encoders import EncoderChoice
+    from iconicity.indexer.engine import LoadEncoders
     from iconicity.indexer.progress import Progress
 
 EXIT_SKIPPED = 3

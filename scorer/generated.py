@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
+from iconicity.indexer.engine import Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.pipeline import Job
 from iconicity.scorer.cache import VectorCache, stat_text
 
 _CHUNK = 64  # images looked up in the cache at once
@@ -97,18 +97,15 @@ class GeneratedEmbedder:
         workers: int = 0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._load = load
         self._cache = cache
         self._rehash = rehash
-        self._batch_size = batch_size
-        self._max_pixels = max_pixels
-        self._grid = index.grid
-        self._exif = bool(index.settings["exif"])
-        self._clip_dim, self._dino_dim = (spec.dim for spec in index.specs)
+        clip, dino = index.specs
+        self._cells = index.grid[0] * index.grid[1]
+        self._clip_dim, self._dino_dim = clip.dim, dino.dim
         self._clip_key, self._patch_key = cache_keys(index)
-        self._loader = Loader(self._recipe, workers)
-        self._encoders: Encoders | None = None
-        self._embedder: Embedder | None = None
+        exif = bool(index.settings["exif"])
+        plan = Plan(clip, dino, index.grid, exif, max_pixels=max_pixels, batch_size=batch_size, workers=workers)
+        self._runner = Runner(plan, lambda _clip, _dino: load())
         self._on_the_way: dict[str, Embedded] = {}
         self._unsaved: list[tuple[str, str, FloatArray]] = []
         self._saved_at = time.monotonic()
@@ -116,17 +113,17 @@ class GeneratedEmbedder:
     @property
     def embedded(self) -> int:
         """Images that went through a forward pass."""
-        return self._embedder.images if self._embedder else 0
+        return self._runner.images
 
     @property
     def forwards(self) -> int:
         """Network inputs that went through a forward pass."""
-        return self._embedder.forwards if self._embedder else 0
+        return self._runner.forwards
 
     def close(self) -> None:
         """Save what is computed and end the workers."""
         self._save()
-        self._loader.close()
+        self._runner.close()
 
     def stream(
         self,
@@ -137,9 +134,9 @@ class GeneratedEmbedder:
 
         A row whose image has changed is dropped. ``wanted`` says what an image with a row (None: no row) still needs.
         """
-        loaded = self._loader.map(self._looked_up(requests, wanted))
-        for item, vectors in self._embed((item, self._prepared(item, found)) for item, found in loaded):
-            self._settle(item, vectors)
+        tasks = (Task(item, job) for item, job in self._looked_up(requests, wanted))
+        for item, outcome in self._runner.stream(tasks):
+            self._settle(item, outcome)
             yield item
         self._save()
 
@@ -184,7 +181,7 @@ class GeneratedEmbedder:
         clip_shas = sorted({i.sha256 for i in items if i.wanted.clip and i.sha256})
         patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
         clips = self._cache.get(clip_shas, self._clip_key, self._clip_dim)
-        blocks = self._cache.get(patch_shas, self._patch_key, self._grid[0] * self._grid[1] * self._dino_dim)
+        blocks = self._cache.get(patch_shas, self._patch_key, self._cells * self._dino_dim)
         for item in items:
             if item.wanted.clip and item.sha256 in clips:
                 item.clip = clips[item.sha256]
@@ -203,39 +200,15 @@ class GeneratedEmbedder:
         self._on_the_way[item.sha256] = item
         return Job(item.image.path, item.sha256, need.clip, need.patches)
 
-    @staticmethod
-    def _prepared(item: Embedded, found: Loaded | None) -> Prepared | None:
-        if found is not None:
-            item.reason = found.reason
-            return found.prepared
-        return None
-
-    def _embed(self, items: Iterator[tuple[Embedded, Prepared | None]]) -> Iterator[tuple[Embedded, Vectors | None]]:
-        """Pass on what needs no network; load the weights when the first image does."""
-        if self._embedder is not None:
-            yield from self._embedder.map(items)
-            return
-        for item, prepared in items:
-            if prepared is None:
-                yield item, None
-                continue
-            self._embedder = Embedder(self._get_encoders(), self._grid, self._batch_size)
-
-            def rest(
-                first: tuple[Embedded, Prepared | None] = (item, prepared),
-            ) -> Iterator[tuple[Embedded, Prepared | None]]:
-                yield first
-                yield from items
-
-            yield from self._embedder.map(rest())
-
-    def _settle(self, item: Embedded, vectors: Vectors | None) -> None:
+    def _settle(self, item: Embedded, outcome: Outcome) -> None:
+        item.reason = item.reason or outcome.reason
         if item.same is not None:
             item.reason = item.same.reason
             item.clip = item.clip if item.clip is not None else item.same.clip
             item.patches = item.patches if item.patches is not None else item.same.patches
             item.same = None
         item.settled = True
+        vectors = outcome.vectors
         if vectors is None or item.sha256 is None:
             return
         if vectors.clip is not None:
@@ -252,11 +225,3 @@ class GeneratedEmbedder:
             self._cache.put(self._unsaved)
         self._unsaved = []
         self._saved_at = time.monotonic()
-
-    def _get_encoders(self) -> Encoders:
-        if self._encoders is None:
-            self._encoders = self._load()
-        return self._encoders
-
-    def _recipe(self) -> Recipe:
-        return Recipe.of(self._get_encoders(), self._grid, self._exif, self._max_pixels)
