@@ -9,8 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import socket
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from iconicity.indexer.engine import LoadOn, Outcome, Plan, Runner, Task, outcomes_known, units
@@ -18,6 +22,7 @@ from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
 NEEDS_RAY = "--engine ray needs Ray: pip install 'iconicity[ray]'"
+_CONNECT_SECONDS = 10.0
 _PASSED_ON = (
     "AWS_ENDPOINT_URL",
     "AWS_ALLOW_HTTP",
@@ -36,7 +41,6 @@ class ActorPool:
     most: int | None = None
     cpus: float = 1.0
     gpus: float | None = None
-    resources: Mapping[str, float] = field(default_factory=dict)
 
 
 class Cluster:
@@ -80,10 +84,9 @@ class Cluster:
             _Actor,
             fn_constructor_args=(plan, self._load, "auto" if gpus else "cpu"),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
+            compute=ray.data.ActorPoolStrategy(min_size=min(pool.least, len(packed)), max_size=pool.most),
             num_cpus=pool.cpus,
             num_gpus=gpus or None,
-            resources=dict(pool.resources) or None,
         )
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
             for data in batch.column("outcomes"):
@@ -126,17 +129,46 @@ def _connect(address: str | None) -> bool:
         return False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
+    _require_reachable(address)
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
-        if address is None:
-            ray.init(address="local", include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, runtime_env={"env_vars": passed} if passed else None, **quiet)
+        with _no_chatter():
+            if address is None:
+                ray.init(address="local", include_dashboard=False, **quiet)
+            else:
+                ray.init(address=address, runtime_env={"env_vars": passed} if passed else None, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = "on this machine" if address is None else f"at {address}"
         raise InputError(f"no Ray cluster {where} ({_last_line(e)}); name one with --ray-address") from e
     return True
+
+
+def _require_reachable(address: str | None) -> None:
+    """Ray asks for minutes before it gives up. Raises :class:`InputError`."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as e:
+        raise InputError(f"no Ray cluster at {address} ({e.strerror or e}); name one with --ray-address") from e
+
+
+@contextmanager
+def _no_chatter() -> Iterator[None]:
+    """What Ray's native code prints while it starts is for nobody; errors come as exceptions."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # LanceDB's, of the fork by which Ray starts its servers
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _last_line(error: Exception) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import Encoders, FloatArray
-from iconicity.indexer.engine import Outcome, Plan, Runner, Task
+from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache, stat_text
 
 _CHUNK = 64  # images looked up in the cache at once
@@ -55,6 +56,17 @@ class Wanted:
 
     def __bool__(self) -> bool:
         return self.clip or self.patches
+
+
+Need = Callable[[GeneratedImage, "Record | None"], Wanted]  # of an image with its true row, None: no row
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A file an engine reads, and its stat as text before that."""
+
+    path: str
+    stat: str
 
 
 @dataclass
@@ -105,7 +117,9 @@ class GeneratedEmbedder:
         self._clip_key, self._patch_key = cache_keys(index)
         exif = bool(index.settings["exif"])
         plan = Plan(clip, dino, index.grid, exif, max_pixels=max_pixels, batch_size=batch_size, workers=workers)
+        self._plan = plan
         self._runner = Runner(plan, lambda _clip, _dino: load())
+        self._filled = self._filled_forwards = 0
         self._on_the_way: dict[str, Embedded] = {}
         self._unsaved: list[tuple[str, str, FloatArray]] = []
         self._saved_at = time.monotonic()
@@ -113,22 +127,64 @@ class GeneratedEmbedder:
     @property
     def embedded(self) -> int:
         """Images that went through a forward pass."""
-        return self._runner.images
+        return self._filled + self._runner.images
 
     @property
     def forwards(self) -> int:
         """Network inputs that went through a forward pass."""
-        return self._runner.forwards
+        return self._filled_forwards + self._runner.forwards
 
     def close(self) -> None:
         """Save what is computed and end the workers."""
         self._save()
         self._runner.close()
 
+    def fill(
+        self, engine: Engine, requests: Iterable[tuple[GeneratedImage, Record | None, Need]], progress: Progress
+    ) -> None:
+        """Have an engine embed what the cache lacks, and put it there, where :meth:`stream` finds it.
+
+        Files that the cache does not know are read by the engine alone. One that cannot be used is left to the stream.
+        """
+        assert self._cache is not None
+        tasks = list(self._missing(requests))
+        for done, (lookup, outcome) in enumerate(engine.run(self._plan, tasks), 1):
+            vectors = outcome.vectors
+            if vectors is not None:
+                self._filled += 1
+                if lookup.stat:
+                    self._cache.remember_file(Path(lookup.path), lookup.stat, outcome.sha256)
+                for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
+                    if array is not None:
+                        self._unsaved.append((outcome.sha256, key, array))
+                        one = key == self._clip_key or self._plan.dino.pool == "token"
+                        self._filled_forwards += 1 if one else self._cells
+                self._save_in_time()
+            progress("embed", done, len(tasks))
+        self._save()
+
+    def _missing(self, requests: Iterable[tuple[GeneratedImage, Record | None, Need]]) -> Iterator[Task[Lookup]]:
+        """What an engine is to embed: no file is read here."""
+        assert self._cache is not None
+        for image, row, wanted in requests:
+            path = Path(image.path)
+            if image.stored_reason is not None:
+                continue
+            sha, stat = image.stored_sha256, ""
+            if not image.stored:
+                sha, stat = None if self._rehash else self._cache.known_sha256(path), stat_text(path)
+            true = row is not None and row["status"] == "ok" and sha is not None and row["gen_sha256"] == sha
+            need = wanted(image, row if true else None)
+            if sha is not None:
+                held = (self._cache.holds(sha, key) for key in (self._clip_key, self._patch_key))
+                need = Wanted(*(want and not has for want, has in zip((need.clip, need.patches), held, strict=True)))
+            if need:
+                yield Task(Lookup(image.path, stat), Job(image.path, sha, need.clip, need.patches))
+
     def stream(
         self,
         requests: Iterable[tuple[GeneratedImage, Record | None]],
-        wanted: Callable[[GeneratedImage, Record | None], Wanted],
+        wanted: Need,
     ) -> Iterator[Embedded]:
         """Images with their stored rows to images with their vectors, in order.
 
@@ -143,7 +199,7 @@ class GeneratedEmbedder:
     def _looked_up(
         self,
         requests: Iterable[tuple[GeneratedImage, Record | None]],
-        wanted: Callable[[GeneratedImage, Record | None], Wanted],
+        wanted: Need,
     ) -> Iterator[tuple[Embedded, Job | None]]:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
@@ -217,6 +273,9 @@ class GeneratedEmbedder:
         if vectors.patches is not None:
             item.patches = vectors.patches
             self._unsaved.append((item.sha256, self._patch_key, vectors.patches))
+        self._save_in_time()
+
+    def _save_in_time(self) -> None:
         if len(self._unsaved) >= 2 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
 
