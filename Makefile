@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim ladder faults soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test lint sim ladder faults faults-engines soak fuzz bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,10 @@ sim: setup
 # Crashes, power cuts, full disks, flipped bytes, processes at once: at most an hour; docs/faults.md shows its tables.
 faults: setup
 	$(BIN)/python tests/faults/run.py
+
+# Killed actors, devices and drivers of builds on Ray and on several devices, about 15 minutes; docs/scaling.md.
+faults-engines: setup
+	$(BIN)/python tests/faults/engines.py
 
 # Build, add, remove, score and verify with random sizes: rows right, disk bounded, memory flat.
 SECONDS ?= 1200

@@ -113,21 +113,23 @@ class _Actor:
 
 
 def _require_ray() -> None:
+    """Raises :class:`InputError`. Before Ray is loaded it is told to be quiet, and to send nothing anywhere."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray.data  # noqa: F401
+
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     except ImportError as e:
         raise InputError(NEEDS_RAY) from e
 
 
 def _connect(address: str | None) -> bool:
     """Join a cluster, or start one of this machine. Returns whether it is to be shut down. Raises :class:`InputError`."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():
         return False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -142,6 +144,22 @@ def _connect(address: str | None) -> bool:
         where = "on this machine" if address is None else f"at {address}"
         raise InputError(f"no Ray cluster {where} ({_last_line(e)}); name one with --ray-address") from e
     return True
+
+
+@contextmanager
+def local_cluster(cpus: int) -> Iterator[None]:
+    """A cluster of this machine for as long as the block, with so many processor cores as it believes."""
+    _require_ray()
+    import ray
+
+    with _no_chatter():
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _require_reachable(address: str | None) -> None:

@@ -19,6 +19,18 @@ from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.results import require_results
 from iconicity.scorer.scoring import score
 
+# Builds an index with two slow actors, some rows a commit; started, killed and started again by those who test that.
+DRIVER = """
+import sys
+from pathlib import Path
+from toys import slow_toys_on, toy_encoders
+import iconicity.indexer.builder as builder
+from iconicity.indexer.build import build_index
+from iconicity.indexer.cluster import ActorPool, Cluster
+builder.COMMIT_IMAGES = int(sys.argv[3])
+report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), engine=Cluster(slow_toys_on, ActorPool(2, 2)))
+print(report.embedded, report.index_id)
+"""
 CONCEPTS = [f"concept{i:02d}" for i in range(24)]
 
 

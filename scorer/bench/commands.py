@@ -138,6 +138,30 @@ def bench_scale_command(decades: str, workers: int, as_json: bool) -> int:
     return _say_figures(bench_scale(exponents, workers), as_json, {"decades": exponents, "workers": workers})
 
 
+@bench.command("cluster")
+@click.option("--images", type=click.IntRange(1), default=100_000, show_default=True)
+@click.option("--actors", default="1,2,4,8", show_default=True, help="Numbers of actors, comma-separated.")
+@click.option("--milliseconds", type=click.FloatRange(0), default=8.0, show_default=True, help="Of an actor an image.")
+@click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON.")
+def bench_cluster_command(images: int, actors: str, milliseconds: float, as_json: bool) -> int:
+    """How Ray actors that sleep as long as an encoder works share the images of an index, and what the engine costs.
+
+    \b
+    Example:
+      iconicity bench cluster --images 2000 --actors 1,2
+    """
+    from iconicity.scorer.bench.cluster import bench_cluster
+
+    try:
+        numbers = [int(a) for a in actors.split(",")]
+        if min(numbers) < 1:
+            raise ValueError
+    except ValueError as e:
+        raise click.UsageError(f"--actors {actors}: numbers separated by commas, like 1,2,4") from e
+    figures = bench_cluster(images, numbers, milliseconds / 1e3)
+    return _say_figures(figures, as_json, {"images": images, "actors": numbers, "milliseconds": milliseconds})
+
+
 def _bench_encoders(models: dict[str, Any]) -> Encoders:
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 

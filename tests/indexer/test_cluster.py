@@ -9,33 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from engines import children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
+from engines import DRIVER, children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
 from run import run
 from toys import make_refs, slow_toys_on, toy_encoders, toys_on
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.cluster import ActorPool, Cluster, _require_reachable
+from iconicity.indexer.cluster import ActorPool, Cluster, _require_reachable, local_cluster
 from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.engine import Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 from iconicity.indexer.index import open_index
 from iconicity.indexer.pipeline import Job
-
-# Builds an index with two slow actors; started, killed and started again by a test.
-DRIVER = """
-import sys
-from pathlib import Path
-from toys import slow_toys_on, toy_encoders
-import iconicity.indexer.builder as builder
-from iconicity.indexer.build import build_index
-from iconicity.indexer.cluster import ActorPool, Cluster
-builder.COMMIT_IMAGES = 4
-report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), engine=Cluster(slow_toys_on, ActorPool(2, 2)))
-print(report.embedded, report.index_id)
-"""
 
 
 def no_weights(plan: Plan, device: str) -> Runner:
@@ -61,27 +47,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def ray(home: Path) -> Iterator[Any]:
+def ray(home: Path) -> Iterator[None]:
     """A cluster of this machine that has room for four actors."""
-    from iconicity.indexer import cluster
-
-    ray = pytest.importorskip("ray")
-    with cluster._no_chatter():
-        ray.init(num_cpus=5, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
-    yield ray
-    ray.shutdown()
+    with local_cluster(5):
+        yield
 
 
 @pytest.mark.parametrize("actors", [1, 2, 4])
-def test_outcomes_are_those_of_this_process(ray: Any, actors: int, tmp_path: Path) -> None:
+def test_outcomes_are_those_of_this_process(ray: None, actors: int, tmp_path: Path) -> None:
     require_same_as_local(Cluster(toys_on, ActorPool(actors, actors)), tmp_path)
 
 
-def test_index_and_results_are_those_of_this_process(ray: Any, tmp_path: Path) -> None:
+def test_index_and_results_are_those_of_this_process(ray: None, tmp_path: Path) -> None:
     require_same_index_and_results(Cluster(toys_on, ActorPool(2, 2)), tmp_path)
 
 
-def test_a_killed_actor_loses_nothing(ray: Any, tmp_path: Path) -> None:
+def test_a_killed_actor_loses_nothing(ray: None, tmp_path: Path) -> None:
     asked = tasks(make_refs(tmp_path / "refs", [f"c{i}" for i in range(80)]))
     found: list[tuple[str, Outcome]] = []
     killed = 0
@@ -94,7 +75,18 @@ def test_a_killed_actor_loses_nothing(ray: Any, tmp_path: Path) -> None:
     assert all(o.reason is None for _, o in found)
 
 
-def test_errors_of_an_actor_are_those_of_this_process(ray: Any, tmp_path: Path) -> None:
+def test_the_simulation_makes_an_index(ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the cluster that is there instead of its own."""
+    from contextlib import nullcontext
+
+    from iconicity.scorer.bench import cluster
+
+    monkeypatch.setattr(cluster, "local_cluster", lambda _cpus: nullcontext())
+    figures = {f.name: f.median for f in cluster.bench_cluster(300, [2], 0.0005)}
+    assert figures["2 actors: images embedded"] > 0 and figures["2 actors: against 2"] == 1.0
+
+
+def test_errors_of_an_actor_are_those_of_this_process(ray: None, tmp_path: Path) -> None:
     asked = tasks(make_refs(tmp_path / "refs", ["a"]))
     with pytest.raises(ModelUnavailableError, match="no weights there"):
         list(Cluster(no_weights, ActorPool(1, 1)).run(plan(), asked))
@@ -104,7 +96,7 @@ def test_a_killed_driver_keeps_what_is_written(home: Path, tmp_path: Path) -> No
     """And no actor outlives it."""
     refs = make_refs(tmp_path / "refs", [f"c{i:03d}" for i in range(60)])
     expected = build_index(refs, tmp_path / "expected", toy_encoders())
-    command = [sys.executable, "-c", DRIVER, str(refs), str(tmp_path / "i")]
+    command = [sys.executable, "-c", DRIVER, str(refs), str(tmp_path / "i"), "4"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     versions = tmp_path / "i" / "references.lance" / "_versions"
     deadline = time.monotonic() + 240
