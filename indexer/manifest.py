@@ -93,3 +93,14 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec]:
     """The CLIP and the DINO spec of an index's settings."""
     return EncoderSpec.from_dict(settings["clip"]), EncoderSpec.from_dict(settings["dino"])
+
+
+def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], this: str, that: str) -> str | None:
+    """The first setting in which two indexes differ, in words; ``this`` and ``that`` say whose values they are."""
+    for name, a, b in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
+        if a.fingerprint != b.fingerprint:
+            return f"another {name} encoder ({this} against {that}): {'; '.join(a.differences(b))}"
+    for key in ("grid", "patch_mode", "exif", "dedup_distance", "vectors"):
+        if held.get(key) != asked.get(key):
+            return f"another {key} ({this} against {that}): {held.get(key)} against {asked.get(key)}"
+    return None
