@@ -235,7 +235,7 @@ def _settings(
 
 
 def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
-    what = settings_difference(held, asked, "index", "asked")
+    what = settings_difference(held, asked, "index against asked", "asked for")
     if what is not None:
         raise SettingsError(f"{index}: made with {what}; name a new folder with --index")
 

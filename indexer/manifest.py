@@ -95,12 +95,14 @@ def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec
     return EncoderSpec.from_dict(settings["clip"]), EncoderSpec.from_dict(settings["dino"])
 
 
-def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], this: str, that: str) -> str | None:
-    """The first setting in which two indexes differ, in words; ``this`` and ``that`` say whose values they are."""
+def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order: str, other: str) -> str | None:
+    """The first setting in which two indexes differ, in words: ``order`` says whose of two values comes first, and
+    ``other`` leads to the second one.
+    """
     for name, a, b in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
         if a.fingerprint != b.fingerprint:
-            return f"another {name} encoder ({this} against {that}): {'; '.join(a.differences(b))}"
+            return f"another {name} encoder ({order}): {'; '.join(a.differences(b))}"
     for key in ("grid", "patch_mode", "exif", "dedup_distance", "vectors"):
         if held.get(key) != asked.get(key):
-            return f"another {key} ({this} against {that}): {held.get(key)} against {asked.get(key)}"
+            return f"{key}={held.get(key)}, {other} {asked.get(key)}"
     return None

@@ -96,11 +96,9 @@ def _finished(part: Path, index: Path) -> Index:
 
 
 def _require_alike(part: Path, settings: Mapping[str, object], first: Path, others: Mapping[str, object]) -> None:
-    what = settings_difference(settings, others, str(part), str(first))
+    what = settings_difference(settings, others, f"{part} against {first}", f"{first} with")
     if what is not None:
-        raise SettingsError(
-            f"{part}: cannot be merged with {first}, made with {what}; build both with the same options"
-        )
+        raise SettingsError(f"{part}: made with {what}; parts of one index are built with the same options")
 
 
 def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:

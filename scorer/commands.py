@@ -21,12 +21,14 @@ from iconicity.indexer.options import (
     read_prompt_csv,
     say_problems,
     say_skipped,
+    shard_option,
     speed,
     speed_options,
 )
 from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
+    from iconicity.indexer.shards import Shard
     from iconicity.scorer.scoring import ScoreReport
 
 
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
 @click.option("--encoders", hidden=True)
 @csv_options
+@shard_option
 @links_option
 @model_options
 @speed_options
@@ -99,7 +102,7 @@ def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
+    slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -139,11 +142,34 @@ def score_command(
         opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
         search=search, settle=settle, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
-        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
+        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
         device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
+
+
+@click.command("merge")
+@click.argument("parts", type=DIRECTORY, nargs=-1, required=True)
+@click.option("--out", type=DIRECTORY, required=True, help="The results directory to write.")
+@click.option(
+    "--index", type=DIRECTORY, help="The index they were scored against.  [default: where their meta files say]"
+)
+def merge_command(parts: Sequence[Path], out: Path, index: Path | None) -> int:
+    """Merge results directories that were scored apart, with --shard or model by model. ('iconicity index merge' merges indexes.)
+
+    \b
+    Example:
+      iconicity merge results/1 results/2 --out results-all/
+    """
+    from iconicity.scorer.merge import merge_results
+
+    merged = merge_results(parts, out, index, progress_bar())
+    code = say_skipped(merged.skipped, merged.notices)
+    echo_line(f"{out}: {merged.rows} rows of {len(parts)} parts, {len(merged.models)} models")
+    for path in merged.files:
+        echo_line(str(path))
+    return code
 
 
 @click.command("search")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -20,6 +20,7 @@ from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.elsewhere import Elsewhere
@@ -89,6 +90,7 @@ def score(
     calibration: Calibration | None = None,
     note: str | None = None,
     concepts: Iterable[str] | None = None,
+    shard: Shard | None = None,
     update: bool = False,
     cache: VectorCache | None = None,
     rehash: bool = False,
@@ -109,8 +111,8 @@ def score(
     missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
     already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
-    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` restricts the run; rows of others
-    stay. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
+    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
+    stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
     processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
     named unless ``follow_links``. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
@@ -130,11 +132,16 @@ def score(
         m: given if isinstance(given, Chosen) else choose(m, given, counts, only, scope == "all", k_gen, follow_links)
         for m, given in sorted(generated.items())
     }
+    listed = sum(chosen.total for chosen in work.values())
+    mine: Container[str] | None = only
+    if shard is not None:
+        work = {m: chosen.within(shard) for m, chosen in work.items()}
+        mine = shard if only is None else {c for c in only if c in shard}
     for chosen in work.values():
         report.skipped += chosen.skipped
         report.notices += chosen.notices
     total = sum(chosen.total for chosen in work.values())
-    if total == 0 or not counts:
+    if listed == 0 or not counts:
         given = [path for path in generated.values() if isinstance(path, Path)]
         raise InputError(_nothing_to_score(idx, given, counts, only, report))
     embedder = GeneratedEmbedder(
@@ -154,7 +161,7 @@ def score(
         if held is not None:
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
-        run = _Run(idx, counts, how, tau, held, only, embedder, cache, device, progress)
+        run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, progress)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
@@ -165,7 +172,9 @@ def score(
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
-        _write_derived(require_results(out, mode), idx, report, metrics, out_csv, out_meta)
+        report.files = write_derived(require_results(out, mode), idx, report.notices, metrics, out_csv, out_meta)
+    if not total:  # of this run, and not of the results that its part becomes
+        report.notices.append(f"none of the {listed} images has a concept of shard {shard}")
     return report
 
 
@@ -232,7 +241,7 @@ class _Run:
         how: Scoring,
         tau: Mapping[str, float | None],
         held: Results | None,
-        only: set[str] | None,
+        only: Container[str] | None,
         embedder: GeneratedEmbedder,
         cache: VectorCache | None,
         device: str,
@@ -367,15 +376,16 @@ class _Run:
         return row | own.columns(e.image.concept, e.clip, e.patches)
 
 
-def _write_derived(
+def write_derived(
     results: Results,
     idx: Index,
-    report: ScoreReport,
+    notices: Sequence[str],
     asked: Sequence[str],
     out_csv: Path | None,
     out_meta: Path | None,
-) -> None:
-    report.files.append(results.scores)
+) -> list[Path]:
+    """Write the CSV and meta files of the metrics ``asked`` for or scored. Returns all files of the results."""
+    files = [results.scores]
     paths = ReferencePaths(idx)
     replaced = _replaced_static(idx)
     rows_of = {m: sum(b.num_rows for b in results.batches(m, ["status"])) for m in results.models}
@@ -394,12 +404,13 @@ def _write_derived(
             "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
             "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
-            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": report.notices,
+            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": list(notices),
             "static_reference_replaced": replaced, "versions": versions(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         write_meta(meta_path, meta)
-        report.files += [csv_path, meta_path]
+        files += [csv_path, meta_path]
+    return files
 
 
 def _replaced_static(idx: Index) -> dict[str, dict[str, str]]:
