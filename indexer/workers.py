@@ -156,7 +156,7 @@ def _serve(connection: Connection, recipe: Recipe) -> None:
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # what image libraries print is for nobody
     connection.send(_threads())
@@ -176,7 +176,7 @@ def _within_limits(data: bytes, path: Path | str, exif: bool, max_pixels: int) -
         return decode(data, path, exif, max_pixels)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A parent that is killed tells nobody; its workers must not live on."""
     parent = parent_process()
     if parent is not None:

@@ -69,6 +69,13 @@ if TYPE_CHECKING:
 )
 @click.option("--exact", "settle", is_flag=True, help="With approximate search: scan for the patches left open.")
 @click.option(
+    "--search-shards",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of scope all: divide the references among so many processes, by concept.",
+)
+@click.option(
     "--k-gen",
     type=click.IntRange(1),
     default=50,
@@ -100,7 +107,7 @@ if TYPE_CHECKING:
 @speed_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
+    scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
     slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
 ) -> int:  # fmt: skip
@@ -121,8 +128,10 @@ def score_command(
         raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
     if no_cache and cache:
         raise click.UsageError("--cache and --no-cache exclude each other")
-    if scope == "concept" and (search != "exact" or settle):
-        raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
+    if scope == "concept" and (search != "exact" or settle or search_shards > 1):
+        raise click.UsageError(
+            "--search, --exact and --search-shards belong to --scope all; the own concept is always searched exactly"
+        )
     generated = _generated(gen, gen_root, model, follow_links)
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
@@ -140,7 +149,7 @@ def score_command(
     store = None if no_cache else VectorCache(cache or default_directory())
     report = score(
         opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
-        search=search, settle=settle, tau_cra=ic_tau,
+        search=search, settle=settle, search_shards=search_shards, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),

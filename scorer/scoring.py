@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from iconicity.scorer.results import (
     require_same_settings,
     writing_scores,
 )
+from iconicity.scorer.shards import open_shards
 from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
 
 METRICS = ("cra", "vr")
@@ -72,6 +74,7 @@ class Scoring:
     search: str = "exact"
     settle: bool = False  # approximate search: scan everything for patches without a hit
     k_gen: int = 50
+    search_shards: int = 1
 
 
 def score(
@@ -84,6 +87,7 @@ def score(
     scope: str = "concept",
     search: str = "exact",
     settle: bool = False,
+    search_shards: int = 1,
     tau_cra: float | None = None,
     tau_vr: float | None = None,
     k_gen: int = 50,
@@ -108,7 +112,8 @@ def score(
 
     ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
     every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
-    missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
+    missed; ``settle`` then scans for the patches without a hit. More than one of ``search_shards`` search in a process each.
+    Thresholds left None are those the directory
     already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
@@ -118,7 +123,7 @@ def score(
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    how = Scoring(metrics, mode, scope, search, settle, k_gen)
+    how = Scoring(metrics, mode, scope, search, settle, k_gen, search_shards)
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
     report = ScoreReport()
@@ -166,7 +171,7 @@ def score(
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
-        with writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
+        with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
             for model in sorted({*work, *(held.models if held else ())}):
                 run.model(model, work.get(model), writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
@@ -257,7 +262,9 @@ class _Run:
         self._embedder = embedder
         self._progress = progress
         directory = None if cache is None else cache.directory
-        self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device, progress)
+        shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, progress)
+        self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
+        self.close = self._elsewhere.close
 
     def model(self, model: str, chosen: Chosen | None, writer: ScoresWriter, report: ScoreReport) -> None:
         """Write a model's rows; ``chosen`` None: one that was not named in this run."""
