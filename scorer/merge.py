@@ -45,9 +45,9 @@ def merge_results(
         raise InputError(f"{out}: nothing to merge into it; name the results directories that are its parts")
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
-    for part in parts:
-        if part.resolve() == out.resolve():
-            raise InputError(f"{part}: the directory to merge into is none of its parts; name others")
+    for path in parts:
+        if path.resolve() == out.resolve():
+            raise InputError(f"{path}: the directory to merge into is none of its parts; name others")
     opened = [require_results(part) for part in parts]
     first = opened[0]
     for part in opened[1:]:
@@ -103,8 +103,8 @@ def _require_alike(part: Results, first: Results) -> None:
         if a != b:
             raise _unlike(part, first, f"tau_{metric}", a, b, f"score one of them again with the other's {flag}")
     if part.calibration != first.calibration:
-        names = [_calibration_name(r.calibration) for r in (part, first)]
-        raise _unlike(part, first, "calibration", *names, "score both again with one --calibration")
+        a, b = (_calibration_name(r.calibration) for r in (part, first))
+        raise _unlike(part, first, "calibration", a, b, "score both again with one --calibration")
 
 
 def _unlike(part: Results, first: Results, key: str, a: object, b: object, fix: str) -> SettingsError:

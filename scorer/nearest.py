@@ -73,15 +73,23 @@ def best_outside(queries: FloatArray, own: Ranges, blocks: Blocks, device: str =
         q, x, dense = close(queries, block, own, start, best, device)
         if q.size:
             _take_first(q, x + start, _cosines_of(queries, block, q, x), best, at)
-        wide = block.T.astype(np.float64) if dense.size else None
-        for i in range(0, len(dense), _WIDE_ROWS):
-            part = dense[i : i + _WIDE_ROWS]
-            products = (queries[part].astype(np.float64) @ wide).astype(np.float32)
-            np.clip(products, -1.0, 1.0, out=products)
-            _mask(products, own[part], start, len(block))
-            top = products.argmax(axis=1)
-            _take_first(part, top + start, products[np.arange(len(part)), top], best, at)
+        if dense.size:
+            _take_dense(queries, block, own, start, dense, best, at)
     return np.where(at >= 0, best, np.float32(-1.0)), at
+
+
+def _take_dense(
+    queries: FloatArray, block: FloatArray, own: Ranges, start: int, dense: Ints, best: FloatArray, at: Ints
+) -> None:
+    """Compare some queries with a whole block in float64; improve ``best`` and ``at`` in place."""
+    wide = block.T.astype(np.float64)
+    for i in range(0, len(dense), _WIDE_ROWS):
+        part = dense[i : i + _WIDE_ROWS]
+        products = (queries[part].astype(np.float64) @ wide).astype(np.float32)
+        np.clip(products, -1.0, 1.0, out=products)
+        _mask(products, own[part], start, len(block))
+        top = products.argmax(axis=1)
+        _take_first(part, top + start, products[np.arange(len(part)), top], best, at)
 
 
 def _take_first(q: Ints, x: Ints, similarity: FloatArray, best: FloatArray, at: Ints) -> None:
@@ -114,7 +122,7 @@ def _close(
     _mask(products, own, start, len(block))
     value = products.max(axis=1)
     least = np.maximum(value, best) - np.float32(NEAR)
-    live = np.flatnonzero((value >= least) & (value > -np.inf))
+    live = np.flatnonzero((value >= least) & (value > -np.inf) & (best < 1))  # 1 cannot be beaten
     near = (products if len(live) == len(products) else products[live]) >= least[live, None]
     few = np.count_nonzero(near, axis=1) <= _FEW
     q, x = np.nonzero(near[few])
@@ -130,8 +138,9 @@ def torch_close(
     products = torch.from_numpy(queries).to(device) @ torch.from_numpy(block).to(device).T
     _mask(products, own, start, len(block))
     value = products.max(dim=1).values
-    least = torch.maximum(value, torch.from_numpy(best).to(device)) - NEAR
-    live = torch.nonzero((value >= least) & (value > -torch.inf))[:, 0]
+    held = torch.from_numpy(best).to(device)
+    least = torch.maximum(value, held) - NEAR
+    live = torch.nonzero((value >= least) & (value > -torch.inf) & (held < 1))[:, 0]
     near = products[live] >= least[live, None]
     few = near.sum(dim=1) <= _FEW
     q, x = torch.nonzero(near[few], as_tuple=True)

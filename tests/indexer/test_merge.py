@@ -163,7 +163,7 @@ def test_other_settings_are_named(refs: Path, tmp_path: Path) -> None:
         ("another clip encoder", toy_encoders(clip_seed=7), {}),
     ):
         shutil.rmtree(parts[1])
-        build_index(refs, parts[1], encoders, shard=Shard(2, 2), **options)  # type: ignore[arg-type]
+        build_index(refs, parts[1], encoders, shard=Shard(2, 2), **options)
         with pytest.raises(SettingsError, match=f"{parts[1]}: made with {name}"):
             merge_indexes(parts, tmp_path / "i")
         assert not (tmp_path / "i").exists()

@@ -114,7 +114,7 @@ def test_other_settings_thresholds_and_calibrations_are_named(
         ({"mode": "static"}, "mode=static, .* with dynamic"),
         ({"tau_vr": 0.61}, f"{b}: scored with tau_vr=0.61, {a} with 0.6; .*--patch-tau"),
     ):
-        study({"m": gen}, out=b, **options)  # type: ignore[arg-type]
+        study({"m": gen}, out=b, **options)
         with pytest.raises(SettingsError, match=said):
             merge_results([a, b], tmp_path / "out")
         for path in b.glob("*"):

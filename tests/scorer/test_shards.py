@@ -97,7 +97,7 @@ def plain_clip(references: References, query: FloatArray, concept: str, own: flo
         if c == concept:
             continue
         values = [(cosine(query, clip), f"{c}/{j}.png") for j, (clip, _) in enumerate(references[c])]
-        higher += max(v for v, _ in values) > np.float32(own) + TIE
+        higher += bool(max(v for v, _ in values) > np.float32(own) + TIE)
         for value, ref_id in values:
             if at is None or value > best:
                 best, at = float(value), ref_id
