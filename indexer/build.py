@@ -12,13 +12,13 @@ from iconicity.indexer.builder import (
     Builder,
     BuildReport,
     Candidate,
-    LoadEncoders,
     Skipped,
     manifest_or_none,
     seal,
     skipped_files,
 )
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
+from iconicity.indexer.engine import Engine, LoadEncoders, Local
 from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import (
@@ -61,6 +61,7 @@ def build_index(
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
     shard: Shard | None = None,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
@@ -70,6 +71,7 @@ def build_index(
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
     ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.
+    ``engine``: where images are embedded, with these encoders loaded there; None: here.
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
@@ -100,7 +102,14 @@ def build_index(
         _require_same_settings(index, store.settings, settings)
         require_whole_rows(store, held)
         builder = Builder(
-            index, store, lambda _clip, _dino: encoders, batch_size, workers, max_pixels, progress, "build"
+            index,
+            store,
+            engine or Local(lambda _clip, _dino: encoders),
+            batch_size,
+            workers,
+            max_pixels,
+            progress,
+            "build",
         )
         builder.report.notices += _notices(found, concepts)
         if shard is not None and not found.folders:
@@ -124,6 +133,7 @@ def add_references(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
@@ -141,7 +151,9 @@ def add_references(
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "add")
+        builder = Builder(
+            index, store, engine or Local(load or _reproduce), batch_size, workers, max_pixels, progress, "add"
+        )
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
         old = _as_held(held.values())
@@ -177,7 +189,7 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, load or _reproduce, batch_size, workers, max_pixels, progress, "remove")
+        builder = Builder(index, store, Local(load or _reproduce), batch_size, workers, max_pixels, progress, "remove")
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         report = builder.run(_as_held(rest), kept_skips)
         if purge:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.dedup import Deduplicator
-from iconicity.indexer.embed import Embedder, Vectors
-from iconicity.indexer.encoders import Encoders, EncoderSpec
+from iconicity.indexer.engine import Engine, Outcome, Plan, Task
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
 from iconicity.indexer.images import read_bytes, sha256_hex
@@ -27,14 +25,13 @@ from iconicity.indexer.manifest import (
     versions,
     write_manifest,
 )
-from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.pipeline import Job
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
 
-LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
-
 COMMIT_IMAGES = 256
 COMMIT_SECONDS = 60.0
+_HASHED = 256  # files hashed at once, by some threads: storage answers slowly, and hashing holds no lock
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Builder:
         self,
         index: Path,
         store: ReferenceStore,
-        load: LoadEncoders,
+        engine: Engine,
         batch_size: int | None,
         workers: int | Callable[[int], int],
         max_pixels: int,
@@ -106,12 +103,11 @@ class Builder:
         for r in self._old.values():
             if r.kept or r.sha256 not in self._by_sha:
                 self._by_sha[r.sha256] = r
-        self._load = load
+        self._engine = engine
         self._batch_size = batch_size
         self._workers = workers
         self._max_pixels = max_pixels
         self._progress = progress
-        self._encoders: Encoders | None = None
         self._wanted: dict[str, Reference] = {}
         self._copies: list[tuple[Reference, str]] = []
         self._rows: list[Row] = []
@@ -123,13 +119,14 @@ class Builder:
         report.skipped = list(skipped)
         ordered = sorted(candidates, key=lambda c: (c.concept, c.ref_id))
         workers = self._workers(sum(c.read for c in ordered)) if callable(self._workers) else self._workers
-        with Loader(self._recipe, workers) as loader, ThreadPoolExecutor(1) as writer:
-            loaded = loader.map(self._jobs(ordered))
-            decided = self._decide(loaded, loader, len(ordered))
-            for reference, vectors in self._embed(decided):
-                if vectors is not None:
-                    report.embedded += 1
-                    self._rows.append(Row(reference, vectors.clip, vectors.patches))
+        with ThreadPoolExecutor(1) as writer:
+            outcomes = self._engine.run(self._plan(workers), self._tasks(ordered))
+            for done, ((candidate, seen), outcome) in enumerate(outcomes, 1):
+                try:
+                    self._take(candidate, seen, outcome)
+                except ImageError as e:
+                    report.skipped.append(Skipped(candidate.path, candidate.concept, e.reason))
+                self._progress("references", done, len(ordered))
                 if (
                     len(self._rows) + len(self._copies) >= COMMIT_IMAGES
                     or time.monotonic() - self._committed_at > COMMIT_SECONDS
@@ -149,103 +146,88 @@ class Builder:
         report.index_id = self._finish(report)
         return report
 
-    def _get_encoders(self) -> Encoders:
-        if self._encoders is None:
-            self._encoders = self._load(*encoder_specs(self._store.settings))
-        return self._encoders
+    def _plan(self, workers: int) -> Plan:
+        settings = self._store.settings
+        clip, dino = encoder_specs(settings)
+        rows, cols = settings["grid"]
+        return Plan(
+            clip, dino, (rows, cols), settings["exif"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers
+        )  # fmt: skip
 
-    def _recipe(self) -> Recipe:
-        rows, cols = self._store.settings["grid"]
-        return Recipe.of(self._get_encoders(), (rows, cols), self._store.settings["exif"], self._max_pixels)
-
-    def _jobs(self, ordered: Sequence[Candidate]) -> Iterator[tuple[tuple[Candidate, Seen], Job | None]]:
-        """Files whose bytes the index knows need no job. A first build does not hash first: every file is new."""
-        for c in ordered:
-            held = self._old.get(c.ref_id)
-            if not c.read:
-                assert held is not None
-                yield (c, held.sha256), None
+    def _tasks(self, ordered: Sequence[Candidate]) -> Iterator[Task[tuple[Candidate, Seen]]]:
+        """What the index knows by content is not read again, but where dedup revives a row without vectors."""
+        for c, seen in self._seen(ordered):
+            if isinstance(seen, ImageError):
+                yield Task((c, seen), None, c.concept, c.ref_id)
                 continue
-            sha = None
-            if self._old:
-                try:
-                    sha = sha256_hex(read_bytes(Path(c.path)))
-                except ImageError as e:
-                    yield (c, e), None
-                    continue
-            known = sha is not None and sha in self._by_sha
-            yield (c, sha), None if known else Job(c.path, sha, phash=True)
+            known = None if seen is None else self._known(c, seen)
+            if known is None:
+                yield Task((c, seen), Job(c.path, seen, phash=True), c.concept, c.ref_id)
+            else:
+                assert seen is not None
+                source = self._source(c, seen)
+                job = None if source is not None and source.kept else Job(c.path, seen)
+                yield Task((c, seen), job, c.concept, c.ref_id, known.phash)
 
-    def _decide(
-        self, loaded: Iterable[tuple[tuple[Candidate, Seen], Loaded | None]], loader: Loader, total: int
-    ) -> Iterator[tuple[Reference, Prepared | None]]:
-        """Dedup each concept in file-name order; what is kept and has no vectors yet goes on prepared."""
-        done = 0
-        for _concept, group in groupby(loaded, key=lambda item: item[0][0].concept):
-            dedup = Deduplicator(self._store.settings["dedup_distance"])
-            for (candidate, seen), found in group:
-                done += 1
-                try:
-                    yield self._take(candidate, seen, found, loader, dedup)
-                except ImageError as e:
-                    self.report.skipped.append(Skipped(candidate.path, candidate.concept, e.reason))
-                self._progress("references", done, total)
+    def _seen(self, ordered: Sequence[Candidate]) -> Iterator[tuple[Candidate, Seen]]:
+        """Candidates with their SHA-256, in order. A first build does not hash first: every file is new."""
+        iterator = iter(ordered)
+        with ThreadPoolExecutor(8, "hash") as threads:
+            while part := list(islice(iterator, _HASHED)):
+                yield from zip(part, threads.map(self._look, part), strict=True)
 
-    def _take(
-        self, candidate: Candidate, seen: Seen, found: Loaded | None, loader: Loader, dedup: Deduplicator
-    ) -> tuple[Reference, Prepared | None]:
+    def _look(self, c: Candidate) -> Seen:
+        if not c.read:
+            return self._old[c.ref_id].sha256
+        if not self._old:
+            return None
+        try:
+            return sha256_hex(read_bytes(Path(c.path)))
+        except ImageError as e:
+            return e
+
+    def _known(self, c: Candidate, sha: str) -> Reference | None:
+        """A stored row of these bytes."""
+        held = self._old.get(c.ref_id)
+        return held if held is not None and held.sha256 == sha else self._by_sha.get(sha)
+
+    def _source(self, c: Candidate, sha: str) -> Reference | None:
+        """The row whose vectors these bytes have, if it has any."""
+        held = self._old.get(c.ref_id)
+        return held if held is not None and held.kept and held.sha256 == sha else self._by_sha.get(sha)
+
+    def _take(self, candidate: Candidate, seen: Seen, outcome: Outcome) -> None:
+        """Raises :class:`ImageError`; :class:`InputError` when a duplicate whose original goes cannot be read any more."""
         if isinstance(seen, ImageError):
             raise seen
-        held = self._old.get(candidate.ref_id)
-        if found is None:
-            assert seen is not None
-            sha = seen
-            known = held if held is not None and held.sha256 == sha else self._by_sha[sha]
-            image_hash, (width, height) = known.phash, (known.width, known.height)
-        else:
-            if found.prepared is None:
-                raise ImageError(candidate.path, found.reason or "")
-            sha, image_hash, (width, height) = found.sha256, found.phash, found.prepared.size
-        dup_of, distance = dedup.offer(candidate.ref_id, image_hash)
-        kept = dup_of is None
+        if outcome.reason is not None:
+            if seen is not None and self._known(candidate, seen) is not None:
+                raise InputError(
+                    f"{candidate.path}: needed again, since what it duplicated goes, but {outcome.reason}; "
+                    "restore it, remove it too, or use 'iconicity index build'"
+                )
+            raise ImageError(candidate.path, outcome.reason)
+        sha = seen or outcome.sha256
+        known = self._known(candidate, sha) if seen is not None else None
+        image_hash = known.phash if known is not None else outcome.phash
+        width, height = (known.width, known.height) if known is not None else outcome.size
         reference = Reference(
-            candidate.ref_id, candidate.concept, candidate.path, sha, width, height, image_hash, kept, dup_of, distance
-        )
+            candidate.ref_id, candidate.concept, candidate.path, sha, width, height, image_hash, outcome.dup_of is None,
+            outcome.dup_of, outcome.dup_distance,
+        )  # fmt: skip
         self._wanted[reference.ref_id] = reference
-        source = held if held is not None and held.kept and held.sha256 == sha else self._by_sha.get(sha)
-        if reference == held:
+        if reference == self._old.get(candidate.ref_id):
             self.report.unchanged += 1
-        elif not kept:
+        elif not reference.kept:
             self._rows.append(Row(reference, None, None))
-        elif source is not None and source.kept:
+        elif outcome.vectors is not None:
+            self.report.embedded += 1
+            self._rows.append(Row(reference, outcome.vectors.clip, outcome.vectors.patches))
+        else:
+            source = self._source(candidate, sha)
+            assert source is not None and source.kept
             self._copies.append((reference, source.ref_id))
             self.report.copied += 1
-        else:
-            return reference, found.prepared if found else self._revived(candidate, sha, loader)
-        return reference, None
-
-    @staticmethod
-    def _revived(candidate: Candidate, sha: str, loader: Loader) -> Prepared:
-        """A duplicate whose original goes. Raises :class:`InputError` when its file is gone or changed."""
-        loaded = loader.load(Job(candidate.path, sha))
-        if loaded.prepared is None:
-            raise InputError(
-                f"{candidate.path}: needed again, since what it duplicated goes, but {loaded.reason}; "
-                "restore it, remove it too, or use 'iconicity index build'"
-            )
-        return loaded.prepared
-
-    def _embed(
-        self, decided: Iterator[tuple[Reference, Prepared | None]]
-    ) -> Iterator[tuple[Reference, Vectors | None]]:
-        """The weights are loaded when the first image needs them."""
-        for first in decided:
-            if first[1] is None:
-                yield first[0], None
-                continue
-            rows, cols = self._store.settings["grid"]
-            embedder = Embedder(self._get_encoders(), (rows, cols), self._batch_size)
-            yield from embedder.map(chain([first], decided))
 
     def _commit(self, writer: ThreadPoolExecutor) -> None:
         """Write behind: the next batch is embedded while this one is written."""

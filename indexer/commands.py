@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from iconicity.indexer.options import (
     DIRECTORY,
     EXIT_SKIPPED,
     csv_options,
+    engine_of,
+    engine_options,
     index_option,
     links_option,
     loader,
@@ -104,11 +106,12 @@ def index() -> None:
 )
 @shard_option
 @speed_options
+@engine_options
 def index_build(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
-    precision: str, vectors: str, follow_links: bool, shard: Shard | None, **pace: int | None,
+    precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -116,6 +119,8 @@ def index_build(
     Example:
       iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv
     """
+    from dataclasses import replace
+
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 
@@ -132,10 +137,11 @@ def index_build(
         clip_revision,
         dino_revision,
     )
+    engine = engine_of(EncoderChoice(device=device), where)
     report = build_index(
         refs,
         index,
-        load_encoders(choice),
+        load_encoders(choice if engine is None else replace(choice, device="cpu")),  # then for their specs alone
         concepts=read_prompt_csv(prompt_csv, slug_col),
         grid=(grid_rows, grid_cols),
         dedup_distance=None if no_dedup else dedup_distance,
@@ -143,8 +149,9 @@ def index_build(
         vectors=vectors,
         follow_links=follow_links,
         shard=shard,
+        engine=engine,
         progress=progress_bar(),
-        **speed(pace),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )
     return _say_build(report, index)
 
@@ -156,9 +163,10 @@ def index_build(
 @links_option
 @model_options
 @speed_options
+@engine_options
 def index_add(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    max_pixels: int, follow_links: bool, **models: Any,
+    max_pixels: int, follow_links: bool, where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
@@ -167,10 +175,12 @@ def index_add(
       iconicity index add --refs more_refs/ --index paintings.index
     """
     from iconicity.indexer.build import add_references
+    from iconicity.indexer.encoders import EncoderChoice
 
     concepts = read_prompt_csv(prompt_csv, slug_col)
     report = add_references(
         refs, index, load=loader(models), concepts=concepts, follow_links=follow_links, progress=progress_bar(),
+        engine=engine_of(EncoderChoice(**models), where),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -15,8 +16,9 @@ from iconicity.indexer.say import echo_line, one_line
 from iconicity.indexer.shards import Shard
 
 if TYPE_CHECKING:
-    from iconicity.indexer.builder import LoadEncoders, Skipped
+    from iconicity.indexer.builder import Skipped
     from iconicity.indexer.encoders import EncoderChoice
+    from iconicity.indexer.engine import Engine, LoadEncoders
     from iconicity.indexer.progress import Progress
 
 EXIT_SKIPPED = 3
@@ -83,6 +85,17 @@ pace_options = options(
 )  # fmt: skip
 speed_options = options(pace_options, max_pixels_option)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+_engine_options = options(
+    click.option("--devices", metavar="LIST", help="Embed on several devices, a process each: 0,1 (GPUs) or cpu,cpu."),
+    click.option(
+        "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+        help="Embed here, or on a Ray cluster: pip install 'iconicity[ray]'.",
+    ),
+    click.option("--ray-address", metavar="ADDRESS", help="The cluster.  [default: $RAY_ADDRESS, or one of this machine]"),
+    click.option("--actors", metavar="N|N:M", help="Ray actors that embed, or the least and the most.  [default: 1 to as many as there is room]"),
+    click.option("--actor-cpus", type=click.FloatRange(0, min_open=True), help="Processor cores of an actor.  [default: 1]"),
+    click.option("--actor-gpus", type=click.FloatRange(0), help="GPUs of an actor.  [default: 1 where the cluster has any]"),
+)  # fmt: skip
 csv_options = options(
     click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
     click.option("--slug-col", default="label_clean", show_default=True, help="Its column of concepts."),
@@ -98,6 +111,53 @@ model_options = options(
     click.option("--dino-image-size", type=click.IntRange(1), help="Its input size in pixels."),
     device_option,
 )
+
+
+_ENGINE = ("devices", "engine", "ray_address", "actors", "actor_cpus", "actor_gpus")
+
+
+def engine_options(command: F) -> F:
+    """The options that say where images are embedded, given to the command as one mapping ``where``."""
+
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        return command(where={name: given.pop(name) for name in _ENGINE}, **given)
+
+    return _engine_options(cast(F, gathered))
+
+
+def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
+    """The engine that --engine, --devices and the options of actors ask for; None: this process."""
+    from iconicity.indexer.engine import Reload
+
+    of_ray = {k: v for k, v in asked.items() if k not in ("engine", "devices") and v is not None}
+    if asked["engine"] != "ray":
+        if of_ray:
+            raise click.UsageError(f"--{next(iter(of_ray)).replace('_', '-')} belongs to --engine ray")
+        if asked["devices"] is None:
+            return None
+        if choice.device != "auto":
+            raise click.UsageError("--device and --devices exclude each other")
+        from iconicity.indexer.devices import Devices, device_names
+
+        return Devices(device_names(asked["devices"]), Reload(choice))
+    if asked["devices"] is not None:
+        raise click.UsageError("--devices belongs to --engine local; a Ray actor has the device Ray gives it")
+    from iconicity.indexer.cluster import ActorPool, Cluster
+
+    pool = ActorPool(*_actors(asked["actors"]), asked["actor_cpus"] or 1.0, asked["actor_gpus"])
+    return Cluster(Reload(choice), pool, asked["ray_address"])
+
+
+def _actors(text: str | None) -> tuple[int, int | None]:
+    """The least and the most actors of N or N:M."""
+    if text is None:
+        return 1, None
+    least, colon, most = text.partition(":")
+    parts = [least, most if colon else least]
+    if not all(p.isdecimal() and int(p) for p in parts) or int(parts[0]) > int(parts[1]):
+        raise click.UsageError(f"--actors {text}: a number like 8, or the least and the most like 2:8")
+    return int(parts[0]), int(parts[1])
 
 
 def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:

@@ -194,5 +194,9 @@ def default_workers(images: int) -> int:
 
     None for a few, where starting one costs more than it saves.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 0 if images < 256 else max(1, min(8, cores // 2))
+    return 0 if images < 256 else max(1, min(8, cores() // 2))
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

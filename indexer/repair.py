@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Builder, Candidate, LoadEncoders, manifest_or_none, seal, skipped_files
+from iconicity.indexer.builder import Builder, Candidate, manifest_or_none, seal, skipped_files
+from iconicity.indexer.engine import LoadEncoders, Local
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
 from iconicity.indexer.files import lock, replacing
 from iconicity.indexer.images import read_bytes, sha256_hex
@@ -92,7 +93,7 @@ def repair_index(
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
         skipped = skipped_files(manifest) if manifest is not None else []
-        report = Builder(index, store, load, batch_size, workers, max_pixels, progress, "repair").run(
+        report = Builder(index, store, Local(load), batch_size, workers, max_pixels, progress, "repair").run(
             candidates, skipped
         )
         repair.embedded = report.embedded

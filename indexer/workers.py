@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.pipeline import Job, Loaded, Recipe
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have (torch, LanceDB)
+SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have (torch, LanceDB)
 _starting = threading.Lock()
 _END_SECONDS = 30.0  # for a process whose connection is closed to end
 
@@ -43,9 +43,9 @@ class Worker:
         self._start()
 
     def _start(self) -> None:
-        self._connection, theirs = _SPAWN.Pipe()
+        self._connection, theirs = SPAWN.Pipe()
         with _starting, _one_thread():  # libraries read these once, when they are loaded
-            self.process = _SPAWN.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
+            self.process = SPAWN.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
             self.process.start()
         theirs.close()
         self.threads: tuple[int, ...] = ()  # what it says when it is ready, see _threads
@@ -155,10 +155,7 @@ def _serve(connection: Connection, recipe: Recipe) -> None:
     from iconicity.indexer.pipeline import load, open_image
 
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # what image libraries print is for nobody
+    follow_parent()
     connection.send(_threads())
     while True:
         try:
@@ -176,7 +173,15 @@ def _within_limits(data: bytes, path: Path | str, exif: bool, max_pixels: int) -
         return decode(data, path, exif, max_pixels)
 
 
-def end_with_parent() -> None:
+def follow_parent() -> None:
+    """Of a child process: leave signals of the keyboard to its parent, print nothing, and end when the parent does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # what image libraries print is for nobody
+
+
+def _end_with_parent() -> None:
     """A parent that is killed tells nobody; its workers must not live on."""
     parent = parent_process()
     if parent is not None:

@@ -94,6 +94,15 @@ class VectorCache:
                     self.damaged += 1
         return found
 
+    def holds(self, sha256: str, key: str) -> bool:
+        """Whether vectors are there, untested."""
+        try:
+            return bool(
+                self._db.execute("SELECT 1 FROM vectors WHERE sha256 = ? AND key = ?", (sha256, key)).fetchone()
+            )
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+
     def put(self, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
         """(sha256, key, vectors), and the files remembered since, in one transaction."""
         now = time.time()

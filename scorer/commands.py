@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,8 @@ from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import (
     DIRECTORY,
     csv_options,
+    engine_of,
+    engine_options,
     index_option,
     links_option,
     loader,
@@ -105,11 +107,13 @@ if TYPE_CHECKING:
 @links_option
 @model_options
 @speed_options
+@engine_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool, **models: Any,
+    slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
+    where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -133,6 +137,7 @@ def score_command(
             "--search, --exact and --search-shards belong to --scope all; the own concept is always searched exactly"
         )
     generated = _generated(gen, gen_root, model, follow_links)
+    from iconicity.indexer.encoders import EncoderChoice
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.calibration import read_calibration
@@ -153,7 +158,7 @@ def score_command(
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
-        device=models["device"], **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
+        device=models["device"], engine=engine_of(EncoderChoice(**models), where), **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
 

@@ -9,13 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
+from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.pipeline import Job
+from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache, stat_text
 
 _CHUNK = 64  # images looked up in the cache at once
@@ -55,6 +56,17 @@ class Wanted:
 
     def __bool__(self) -> bool:
         return self.clip or self.patches
+
+
+Need = Callable[[GeneratedImage, "Record | None"], Wanted]  # of an image with its true row, None: no row
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A file an engine reads, and its stat as text before that."""
+
+    path: str
+    stat: str
 
 
 @dataclass
@@ -97,18 +109,17 @@ class GeneratedEmbedder:
         workers: int = 0,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self._load = load
         self._cache = cache
         self._rehash = rehash
-        self._batch_size = batch_size
-        self._max_pixels = max_pixels
-        self._grid = index.grid
-        self._exif = bool(index.settings["exif"])
-        self._clip_dim, self._dino_dim = (spec.dim for spec in index.specs)
+        clip, dino = index.specs
+        self._cells = index.grid[0] * index.grid[1]
+        self._clip_dim, self._dino_dim = clip.dim, dino.dim
         self._clip_key, self._patch_key = cache_keys(index)
-        self._loader = Loader(self._recipe, workers)
-        self._encoders: Encoders | None = None
-        self._embedder: Embedder | None = None
+        exif = bool(index.settings["exif"])
+        plan = Plan(clip, dino, index.grid, exif, max_pixels=max_pixels, batch_size=batch_size, workers=workers)
+        self._plan = plan
+        self._runner = Runner(plan, lambda _clip, _dino: load())
+        self._filled = self._filled_forwards = 0
         self._on_the_way: dict[str, Embedded] = {}
         self._unsaved: list[tuple[str, str, FloatArray]] = []
         self._saved_at = time.monotonic()
@@ -116,37 +127,79 @@ class GeneratedEmbedder:
     @property
     def embedded(self) -> int:
         """Images that went through a forward pass."""
-        return self._embedder.images if self._embedder else 0
+        return self._filled + self._runner.images
 
     @property
     def forwards(self) -> int:
         """Network inputs that went through a forward pass."""
-        return self._embedder.forwards if self._embedder else 0
+        return self._filled_forwards + self._runner.forwards
 
     def close(self) -> None:
         """Save what is computed and end the workers."""
         self._save()
-        self._loader.close()
+        self._runner.close()
+
+    def fill(
+        self, engine: Engine, requests: Iterable[tuple[GeneratedImage, Record | None, Need]], progress: Progress
+    ) -> None:
+        """Have an engine embed what the cache lacks, and put it there, where :meth:`stream` finds it.
+
+        Files that the cache does not know are read by the engine alone. One that cannot be used is left to the stream.
+        """
+        assert self._cache is not None
+        tasks = list(self._missing(requests))
+        for done, (lookup, outcome) in enumerate(engine.run(self._plan, tasks), 1):
+            vectors = outcome.vectors
+            if vectors is not None:
+                self._filled += 1
+                if lookup.stat:
+                    self._cache.remember_file(Path(lookup.path), lookup.stat, outcome.sha256)
+                for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
+                    if array is not None:
+                        self._unsaved.append((outcome.sha256, key, array))
+                        one = key == self._clip_key or self._plan.dino.pool == "token"
+                        self._filled_forwards += 1 if one else self._cells
+                self._save_in_time()
+            progress("embed", done, len(tasks))
+        self._save()
+
+    def _missing(self, requests: Iterable[tuple[GeneratedImage, Record | None, Need]]) -> Iterator[Task[Lookup]]:
+        """What an engine is to embed: no file is read here."""
+        assert self._cache is not None
+        for image, row, wanted in requests:
+            path = Path(image.path)
+            if image.stored_reason is not None:
+                continue
+            sha, stat = image.stored_sha256, ""
+            if not image.stored:
+                sha, stat = None if self._rehash else self._cache.known_sha256(path), stat_text(path)
+            true = row is not None and row["status"] == "ok" and sha is not None and row["gen_sha256"] == sha
+            need = wanted(image, row if true else None)
+            if sha is not None:
+                held = (self._cache.holds(sha, key) for key in (self._clip_key, self._patch_key))
+                need = Wanted(*(want and not has for want, has in zip((need.clip, need.patches), held, strict=True)))
+            if need:
+                yield Task(Lookup(image.path, stat), Job(image.path, sha, need.clip, need.patches))
 
     def stream(
         self,
         requests: Iterable[tuple[GeneratedImage, Record | None]],
-        wanted: Callable[[GeneratedImage, Record | None], Wanted],
+        wanted: Need,
     ) -> Iterator[Embedded]:
         """Images with their stored rows to images with their vectors, in order.
 
         A row whose image has changed is dropped. ``wanted`` says what an image with a row (None: no row) still needs.
         """
-        loaded = self._loader.map(self._looked_up(requests, wanted))
-        for item, vectors in self._embed((item, self._prepared(item, found)) for item, found in loaded):
-            self._settle(item, vectors)
+        tasks = (Task(item, job) for item, job in self._looked_up(requests, wanted))
+        for item, outcome in self._runner.stream(tasks):
+            self._settle(item, outcome)
             yield item
         self._save()
 
     def _looked_up(
         self,
         requests: Iterable[tuple[GeneratedImage, Record | None]],
-        wanted: Callable[[GeneratedImage, Record | None], Wanted],
+        wanted: Need,
     ) -> Iterator[tuple[Embedded, Job | None]]:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
@@ -184,7 +237,7 @@ class GeneratedEmbedder:
         clip_shas = sorted({i.sha256 for i in items if i.wanted.clip and i.sha256})
         patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
         clips = self._cache.get(clip_shas, self._clip_key, self._clip_dim)
-        blocks = self._cache.get(patch_shas, self._patch_key, self._grid[0] * self._grid[1] * self._dino_dim)
+        blocks = self._cache.get(patch_shas, self._patch_key, self._cells * self._dino_dim)
         for item in items:
             if item.wanted.clip and item.sha256 in clips:
                 item.clip = clips[item.sha256]
@@ -203,39 +256,15 @@ class GeneratedEmbedder:
         self._on_the_way[item.sha256] = item
         return Job(item.image.path, item.sha256, need.clip, need.patches)
 
-    @staticmethod
-    def _prepared(item: Embedded, found: Loaded | None) -> Prepared | None:
-        if found is not None:
-            item.reason = found.reason
-            return found.prepared
-        return None
-
-    def _embed(self, items: Iterator[tuple[Embedded, Prepared | None]]) -> Iterator[tuple[Embedded, Vectors | None]]:
-        """Pass on what needs no network; load the weights when the first image does."""
-        if self._embedder is not None:
-            yield from self._embedder.map(items)
-            return
-        for item, prepared in items:
-            if prepared is None:
-                yield item, None
-                continue
-            self._embedder = Embedder(self._get_encoders(), self._grid, self._batch_size)
-
-            def rest(
-                first: tuple[Embedded, Prepared | None] = (item, prepared),
-            ) -> Iterator[tuple[Embedded, Prepared | None]]:
-                yield first
-                yield from items
-
-            yield from self._embedder.map(rest())
-
-    def _settle(self, item: Embedded, vectors: Vectors | None) -> None:
+    def _settle(self, item: Embedded, outcome: Outcome) -> None:
+        item.reason = item.reason or outcome.reason
         if item.same is not None:
             item.reason = item.same.reason
             item.clip = item.clip if item.clip is not None else item.same.clip
             item.patches = item.patches if item.patches is not None else item.same.patches
             item.same = None
         item.settled = True
+        vectors = outcome.vectors
         if vectors is None or item.sha256 is None:
             return
         if vectors.clip is not None:
@@ -244,6 +273,9 @@ class GeneratedEmbedder:
         if vectors.patches is not None:
             item.patches = vectors.patches
             self._unsaved.append((item.sha256, self._patch_key, vectors.patches))
+        self._save_in_time()
+
+    def _save_in_time(self) -> None:
         if len(self._unsaved) >= 2 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
 
@@ -252,11 +284,3 @@ class GeneratedEmbedder:
             self._cache.put(self._unsaved)
         self._unsaved = []
         self._saved_at = time.monotonic()
-
-    def _get_encoders(self) -> Encoders:
-        if self._encoders is None:
-            self._encoders = self._load()
-        return self._encoders
-
-    def _recipe(self) -> Recipe:
-        return Recipe.of(self._get_encoders(), self._grid, self._exif, self._max_pixels)

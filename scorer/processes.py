@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.workers import end_with_parent
+from iconicity.indexer.workers import follow_parent
 from iconicity.scorer.shards import Answers, Opening, Queries
 
 _SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have
@@ -86,8 +84,7 @@ def _serve(connection: Connection, opening: Opening, threads: int) -> None:
     """A shard's life: opened, then asked until the other end closes."""
     from threadpoolctl import threadpool_limits
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     with threadpool_limits(threads):
         try:
             search = opening.open()
@@ -96,5 +93,5 @@ def _serve(connection: Connection, opening: Opening, threads: int) -> None:
                 connection.send(search.ask(connection.recv()))
         except EOFError:
             return
-        except (IconicityError, OSError) as e:
+        except Exception as e:
             connection.send(e)

@@ -14,6 +14,7 @@ from typing import Any
 
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.engine import Engine
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import file_sha256, lock, sweep
 from iconicity.indexer.images import has_images
@@ -104,6 +105,7 @@ def score(
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
     device: str = "cpu",
+    engine: Engine | None = None,
     out_csv: Path | None = None,
     out_meta: Path | None = None,
     progress: Progress = no_progress,
@@ -119,7 +121,7 @@ def score(
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
     stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
     processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
-    named unless ``follow_links``. Raises :class:`SettingsError` when ``out`` or the index was
+    named unless ``follow_links``. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
@@ -149,6 +151,8 @@ def score(
     if listed == 0 or not counts:
         given = [path for path in generated.values() if isinstance(path, Path)]
         raise InputError(_nothing_to_score(idx, given, counts, only, report))
+    if engine is not None and cache is None:
+        raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
     embedder = GeneratedEmbedder(
         idx,
         load or (lambda: reproduce(*idx.specs, EncoderChoice(device=device))),
@@ -171,8 +175,11 @@ def score(
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
+        models = sorted({*work, *(held.models if held else ())})
+        if engine is not None:
+            run.fill(engine, {model: work.get(model) for model in models})
         with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
-            for model in sorted({*work, *(held.models if held else ())}):
+            for model in models:
                 run.model(model, work.get(model), writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
@@ -265,6 +272,16 @@ class _Run:
         shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, progress)
         self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
         self.close = self._elsewhere.close
+
+    def fill(self, engine: Engine, work: Mapping[str, Chosen | None]) -> None:
+        """Have an engine embed what the images of all models lack."""
+        requests = (
+            (image, row, self._wanted(self._metrics(model, chosen is not None)))
+            for model, chosen in work.items()
+            if chosen is not None or not self._same_index
+            for image, row in self._requests(model, None if chosen is None else chosen.concepts)
+        )
+        self._embedder.fill(engine, requests, self._progress)
 
     def model(self, model: str, chosen: Chosen | None, writer: ScoresWriter, report: ScoreReport) -> None:
         """Write a model's rows; ``chosen`` None: one that was not named in this run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,21 @@ def pack(tar: Path, members: Mapping[str, bytes]) -> Path:
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
     return tar
+
+
+def toys_on(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
+    """The toy encoders, as an engine loads them in its own processes."""
+    return toy_encoders()
+
+
+class SlowEncoder(ToyEncoder):
+    """Takes its time, so that something can happen meanwhile."""
+
+    def forward(self, batch: torch.Tensor) -> Any:
+        time.sleep(0.002 * len(batch))
+        return super().forward(batch)
+
+
+def slow_toys_on(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
+    """The same vectors, 2 ms an input."""
+    return Encoders(SlowEncoder(1, 16), SlowEncoder(2, 24))

@@ -1,0 +1,140 @@
+"""Several devices of one machine: a process for each, with its own encoders and decoders."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from typing import TypeVar
+
+from iconicity.indexer.engine import LoadOn, Outcome, Plan, Runner, Task, Unit, outcomes_known, units
+from iconicity.indexer.errors import IconicityError, InputError
+from iconicity.indexer.pipeline import cores
+from iconicity.indexer.workers import SPAWN, follow_parent
+
+K = TypeVar("K")
+Answer = list[tuple[int, Outcome]]
+_AHEAD = 2  # units a device has before it
+
+
+def device_names(text: str) -> list[str]:
+    """Devices of a list; a number is a CUDA device. Raises :class:`InputError`.
+
+    >>> device_names("0,1"), device_names("cpu,cpu")
+    (['cuda:0', 'cuda:1'], ['cpu', 'cpu'])
+    """
+    names = [f"cuda:{n}" if n.isdecimal() else n for n in (part.strip() for part in text.split(","))]
+    if not all(names):
+        raise InputError(f"--devices {text}: a list of devices like 0,1 or cpu,cpu")
+    return names
+
+
+class Devices:
+    """An engine of one process a device; a device may be named twice. A process that is killed is replaced once a unit."""
+
+    def __init__(self, devices: Sequence[str], load: LoadOn) -> None:
+        self._devices = list(devices)
+        self._load = load
+
+    def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
+        """Raises :class:`IconicityError` when a device's process ends again and again."""
+        listed = list(tasks)
+        known = outcomes_known(plan, listed)
+        if known is not None:
+            yield from known
+            return
+        held = [_Device(plan, self._load, d, len(self._devices)) for d in self._devices]
+        idle: SimpleQueue[_Device] = SimpleQueue()
+        for device in held:
+            idle.put(device)
+
+        def run(unit: Unit) -> Answer:
+            device = idle.get()
+            try:
+                return device.run(unit)
+            finally:
+                idle.put(device)
+
+        threads = ThreadPoolExecutor(len(held), "device")
+        pending: deque[Future[Answer]] = deque()
+        try:
+            for unit in units(listed):
+                pending.append(threads.submit(run, unit))
+                if len(pending) > _AHEAD * len(held):
+                    yield from ((listed[i].key, outcome) for i, outcome in pending.popleft().result())
+            while pending:
+                yield from ((listed[i].key, outcome) for i, outcome in pending.popleft().result())
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            for device in held:
+                device.stop()
+            threads.shutdown()
+
+
+class _Device:
+    """The process of a device, started with its first unit."""
+
+    def __init__(self, plan: Plan, load: LoadOn, device: str, of: int) -> None:
+        self._started_with = plan, load, device, max(1, cores() // of)
+        self._name = device
+        self._connection: Connection | None = None
+        self._stopped = False
+
+    def run(self, unit: Unit) -> Answer:
+        for last in (False, True):
+            try:
+                return self._ask(unit)
+            except (EOFError, OSError) as e:
+                self._end()
+                if last or self._stopped:
+                    raise IconicityError(
+                        f"device {self._name}: its process ended twice (out of memory?); run the same command again with "
+                        "a smaller --batch-size: what is written is kept"
+                    ) from e
+        raise AssertionError
+
+    def _ask(self, unit: Unit) -> Answer:
+        if self._stopped:
+            raise EOFError
+        if self._connection is None:
+            self._connection, theirs = SPAWN.Pipe()
+            self._process = SPAWN.Process(target=_serve, args=(theirs, *self._started_with))
+            self._process.start()
+            theirs.close()
+        self._connection.send(unit)
+        answer: Answer | Exception = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _end(self) -> None:
+        if self._connection is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._connection = None
+
+    def stop(self) -> None:
+        """End the process for good."""
+        self._stopped = True
+        self._end()
+
+
+def _serve(connection: Connection, plan: Plan, load: LoadOn, device: str, threads: int) -> None:
+    """The life of a device's process."""
+    import torch
+
+    torch.set_num_threads(threads)
+    follow_parent()
+    runner = Runner(plan, lambda clip, dino: load(clip, dino, device))
+    while True:
+        try:
+            unit: Unit = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(list(runner.stream(unit)))
+        except Exception as e:
+            connection.send(e)

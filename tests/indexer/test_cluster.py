@@ -1,0 +1,145 @@
+"""Ray on this machine: the same outcomes with any number of actors, also when actors or the driver are killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engines import children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
+from run import run
+from toys import make_refs, slow_toys_on, toy_encoders, toys_on
+
+from iconicity.indexer.build import build_index
+from iconicity.indexer.cluster import ActorPool, Cluster, _require_reachable
+from iconicity.indexer.encoders import Encoders, EncoderSpec
+from iconicity.indexer.engine import Outcome, Task
+from iconicity.indexer.errors import InputError, ModelUnavailableError
+from iconicity.indexer.index import open_index
+from iconicity.indexer.pipeline import Job
+
+# Builds an index with two slow actors; started, killed and started again by a test.
+DRIVER = """
+import sys
+from pathlib import Path
+from toys import slow_toys_on, toy_encoders
+import iconicity.indexer.builder as builder
+from iconicity.indexer.build import build_index
+from iconicity.indexer.cluster import ActorPool, Cluster
+builder.COMMIT_IMAGES = 4
+report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), engine=Cluster(slow_toys_on, ActorPool(2, 2)))
+print(report.embedded, report.index_id)
+"""
+
+
+def no_weights(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
+    raise ModelUnavailableError("no weights there")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Ray writes below these two."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'iconicity[ray]'")
+    home = Path(f"/tmp/iconicity-ray-{os.getpid()}")  # sockets want short paths
+    home.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("TMPDIR", str(home))
+        patch.setenv("RAY_TMPDIR", str(home))
+        patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
+        yield home
+    subprocess.run(["rm", "-rf", str(home)], check=True)
+
+
+@pytest.fixture(scope="module")
+def ray(home: Path) -> Iterator[Any]:
+    """A cluster of this machine that has room for four actors."""
+    from iconicity.indexer import cluster
+
+    ray = pytest.importorskip("ray")
+    with cluster._no_chatter():
+        ray.init(num_cpus=5, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("actors", [1, 2, 4])
+def test_outcomes_are_those_of_this_process(ray: Any, actors: int, tmp_path: Path) -> None:
+    require_same_as_local(Cluster(toys_on, ActorPool(actors, actors)), tmp_path)
+
+
+def test_index_and_results_are_those_of_this_process(ray: Any, tmp_path: Path) -> None:
+    require_same_index_and_results(Cluster(toys_on, ActorPool(2, 2)), tmp_path)
+
+
+def test_a_killed_actor_loses_nothing(ray: Any, tmp_path: Path) -> None:
+    asked = tasks(make_refs(tmp_path / "refs", [f"c{i}" for i in range(80)]))
+    found: list[tuple[str, Outcome]] = []
+    killed = 0
+    for item in Cluster(slow_toys_on, ActorPool(2, 2)).run(plan(), asked):
+        if not found:
+            killed = kill(children(os.getpid(), "ray::MapWorker")[:1])
+        found.append(item)
+    assert killed == 1
+    assert sorted(k for k, _ in found) == sorted(t.key for t in asked)
+    assert all(o.reason is None for _, o in found)
+
+
+def test_errors_of_an_actor_are_those_of_this_process(ray: Any, tmp_path: Path) -> None:
+    asked = tasks(make_refs(tmp_path / "refs", ["a"]))
+    with pytest.raises(ModelUnavailableError, match="no weights there"):
+        list(Cluster(no_weights, ActorPool(1, 1)).run(plan(), asked))
+
+
+def test_a_killed_driver_keeps_what_is_written(home: Path, tmp_path: Path) -> None:
+    """And no process of Ray outlives it."""
+    refs = make_refs(tmp_path / "refs", [f"c{i:03d}" for i in range(60)])
+    expected = build_index(refs, tmp_path / "expected", toy_encoders())
+    command = [sys.executable, "-c", DRIVER, str(refs), str(tmp_path / "i")]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    versions = tmp_path / "i" / "references.lance" / "_versions"
+    deadline = time.monotonic() + 240
+    while len(list(versions.glob("*.manifest"))) < 3 and time.monotonic() < deadline and driver.poll() is None:
+        time.sleep(0.05)
+    assert driver.poll() is None
+    of_ray = children(driver.pid, "ray")
+    time.sleep(random.Random(0).random())
+    driver.kill()
+    driver.wait()
+    assert of_ray
+    while any(Path(f"/proc/{pid}").exists() for pid in of_ray) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(_alive(pid) for pid in of_ray)
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    embedded, index_id = again.stdout.split()
+    assert 0 < int(embedded) < expected.embedded
+    assert index_id == expected.index_id == open_index(tmp_path / "i").index_id
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"--engine ray needs Ray: pip install 'iconicity\[ray\]'"):
+        list(Cluster(toys_on, ActorPool()).run(plan(), [Task(1, Job("x"))]))
+    said = run("index", "build", "--refs", make_refs(tmp_path / "refs", ["a"]), "--index", tmp_path / "i",
+               "--encoders", "offline", "--engine", "ray", code=1)  # fmt: skip
+    assert "pip install 'iconicity[ray]'" in said.stderr
+
+
+def test_no_cluster_at_an_address(home: Path) -> None:
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
+        with pytest.raises(InputError, match=r"no Ray cluster at .*127.0.0.1:9 \(Connection refused\); name one with"):
+            _require_reachable(address)
+    _require_reachable("auto")
