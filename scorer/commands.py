@@ -140,8 +140,9 @@ def score_command(
     from iconicity.indexer.encoders import EncoderChoice
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.derived import METRICS
     from iconicity.scorer.findings.calibration import read_calibration
-    from iconicity.scorer.scoring import METRICS, score
+    from iconicity.scorer.scoring import score
 
     opened = open_index(index)
     load = loader(models)

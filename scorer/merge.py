@@ -15,8 +15,8 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.index import open_index
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.results import Record, Results, index_of, meta_of, open_results, require_results, writing_scores
-from iconicity.scorer.scoring import METRICS, write_derived
 from iconicity.scorer.tables import skipped_rows
 
 
