@@ -73,8 +73,7 @@ def merge_results(
                     writer.write(row)
                     merged.rows += 1
                 progress("models", merged.models.index(model) + 1, len(merged.models))
-        metas = [meta_of(r) for r in sources]
-        merged.notices = list(dict.fromkeys(n for meta in metas for n in meta.get("notices", [])))
+        merged.notices = list(dict.fromkeys(n for r in sources for n in _notices(r)))
         asked = [m for m in METRICS if any(list(r.path.glob(f"results_{m}_*.meta.json")) for r in sources)]
         written = require_results(out, first.mode)
         merged.skipped = [Skipped(s["gen_path"], s["concept"], s["reason"]) for s in skipped_rows(written)]
@@ -90,6 +89,12 @@ def _index_of(opened: Sequence[Results]) -> Path:
         except InputError:
             continue
     return index_of(opened[-1])
+
+
+def _notices(results: Results) -> list[str]:
+    """What scoring a part had to say, as far as its meta file is what was written."""
+    said = meta_of(results).get("notices")
+    return [n for n in said if isinstance(n, str)] if isinstance(said, list) else []
 
 
 def _require_alike(part: Results, first: Results) -> None:
@@ -144,7 +149,9 @@ def _rows(results: Results, model: str, at: int) -> Iterator[tuple[str, str, int
 
 def _require_few(model: str, concept: str, rows: Sequence[Record], parts: Sequence[Results]) -> None:
     """Raises :class:`InputError` where parts add up to more images of a concept than one run would have counted."""
-    k_gen = parts[0].settings.get("k_gen", len(rows))
+    k_gen = parts[0].settings.get("k_gen")
+    if not isinstance(k_gen, int):
+        return
     for variant, n in Counter(row["variant"] for row in rows).items():
         if n > k_gen:
             of = "" if variant is None else f" (variant {variant})"

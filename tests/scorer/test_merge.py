@@ -164,6 +164,14 @@ def test_one_image_with_two_rows_and_more_images_than_count(study: Study, gen: P
         merge_results([tmp_path / "c", tmp_path / "d"], tmp_path / "out")
 
 
+@pytest.mark.parametrize("notices", ["5", '"text"', '["a note", 5]', "{}"])
+def test_notices_of_a_stranger(study: Study, gen: Path, tmp_path: Path, notices: str) -> None:
+    study({"m": gen}, out=tmp_path / "a")
+    for path in (tmp_path / "a").glob("*.meta.json"):
+        path.write_text(f'{{"notices": {notices}, "index": {{"path": "{study.index}"}}}}')
+    assert merge_results([tmp_path / "a"], tmp_path / "out").notices == (["a note"] if "note" in notices else [])
+
+
 def test_what_is_no_part(study: Study, gen: Path, tmp_path: Path) -> None:
     study({"m": gen}, out=tmp_path / "a")
     with pytest.raises(InputError, match="holds no scores"):
