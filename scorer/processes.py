@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.pipeline import cores
 from iconicity.indexer.workers import follow_parent
 from iconicity.scorer.shards import Answers, Opening, Queries
 
@@ -20,7 +20,7 @@ class ProcessShards:
     def __init__(self, openings: Sequence[Opening]) -> None:
         """Raises what opening a shard raises, and :class:`IconicityError` when a process ends."""
         self._shards: list[_Process] = []
-        threads = max(1, (os.cpu_count() or 1) // len(openings))
+        threads = max(1, cores() // len(openings))
         try:
             self._shards += (_Process(opening, threads) for opening in openings)
             for shard in self._shards:
@@ -82,10 +82,11 @@ class _Process:
 
 def _serve(connection: Connection, opening: Opening, threads: int) -> None:
     """A shard's life: opened, then asked until the other end closes."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_info, threadpool_limits
 
     follow_parent()
-    with threadpool_limits(threads):
+    allowed = min([threads, *(library["num_threads"] for library in threadpool_info())])  # by the environment
+    with threadpool_limits(allowed):
         try:
             search = opening.open()
             connection.send(None)
