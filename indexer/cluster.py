@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from iconicity.indexer.engine import LoadOn, Outcome, Plan, Runner, Task, outcomes_known, units
+from iconicity.indexer.engine import Outcome, Plan, Start, Task, outcomes_known, units
 from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
@@ -46,8 +46,8 @@ class ActorPool:
 class Cluster:
     """An engine on a Ray cluster: the one at ``address``, else one of this machine that ends with the run."""
 
-    def __init__(self, load: LoadOn, pool: ActorPool, address: str | None = None) -> None:
-        self._load = load
+    def __init__(self, start: Start, pool: ActorPool, address: str | None = None) -> None:
+        self._start = start
         self._pool = pool
         self._address = address
 
@@ -82,7 +82,7 @@ class Cluster:
         packed = [{"unit": pickle.dumps(unit)} for unit in units(listed)]
         rows = ray.data.from_items(packed, override_num_blocks=len(packed)).map_batches(
             _Actor,
-            fn_constructor_args=(plan, self._load, "auto" if gpus else "cpu"),
+            fn_constructor_args=(plan, self._start, "auto" if gpus else "cpu"),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=min(pool.least, len(packed)), max_size=pool.most),
             num_cpus=pool.cpus,
@@ -99,8 +99,8 @@ class Cluster:
 class _Actor:
     """Runs units where Ray put it. An error is an answer too: Ray would wrap it and try again."""
 
-    def __init__(self, plan: Plan, load: LoadOn, device: str) -> None:
-        self._runner = Runner(plan, lambda clip, dino: load(clip, dino, device))
+    def __init__(self, plan: Plan, start: Start, device: str) -> None:
+        self._runner = start(plan, device)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         answers: list[object] = []

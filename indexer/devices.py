@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TypeVar
 
-from iconicity.indexer.engine import LoadOn, Outcome, Plan, Runner, Task, Unit, outcomes_known, units
+from iconicity.indexer.engine import Outcome, Plan, Start, Task, Unit, outcomes_known, units
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.pipeline import cores
 from iconicity.indexer.workers import SPAWN, follow_parent
@@ -34,9 +34,9 @@ def device_names(text: str) -> list[str]:
 class Devices:
     """An engine of one process a device; a device may be named twice. A process that is killed is replaced once a unit."""
 
-    def __init__(self, devices: Sequence[str], load: LoadOn) -> None:
+    def __init__(self, devices: Sequence[str], start: Start) -> None:
         self._devices = list(devices)
-        self._load = load
+        self._start = start
 
     def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
         """Raises :class:`IconicityError` when a device's process ends again and again."""
@@ -45,7 +45,7 @@ class Devices:
         if known is not None:
             yield from known
             return
-        held = [_Device(plan, self._load, d, len(self._devices)) for d in self._devices]
+        held = [_Device(plan, self._start, d, len(self._devices)) for d in self._devices]
         idle: SimpleQueue[_Device] = SimpleQueue()
         for device in held:
             idle.put(device)
@@ -76,8 +76,8 @@ class Devices:
 class _Device:
     """The process of a device, started with its first unit."""
 
-    def __init__(self, plan: Plan, load: LoadOn, device: str, of: int) -> None:
-        self._started_with = plan, load, device, max(1, cores() // of)
+    def __init__(self, plan: Plan, start: Start, device: str, of: int) -> None:
+        self._started_with = plan, start, device, max(1, cores() // of)
         self._name = device
         self._connection: Connection | None = None
         self._stopped = False
@@ -122,13 +122,13 @@ class _Device:
         self._end()
 
 
-def _serve(connection: Connection, plan: Plan, load: LoadOn, device: str, threads: int) -> None:
+def _serve(connection: Connection, plan: Plan, start: Start, device: str, threads: int) -> None:
     """The life of a device's process."""
     import torch
 
     torch.set_num_threads(threads)
     follow_parent()
-    runner = Runner(plan, lambda clip, dino: load(clip, dino, device))
+    runner = start(plan, device)
     while True:
         try:
             unit: Unit = connection.recv()

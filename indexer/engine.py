@@ -20,7 +20,6 @@ from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 
 K = TypeVar("K")
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
-LoadOn = Callable[[EncoderSpec, EncoderSpec, str], Encoders]  # on a device
 UNIT_IMAGES = 64  # that travel together; a concept's references always do
 _MOST_UNITS = 20_000  # a cluster's driver keeps books of each
 
@@ -163,15 +162,24 @@ def _decide(
                 yield (task.key, outcome), found.prepared if dup_of is None else None
 
 
+class Streams(Protocol):
+    """What runs a unit's tasks; a :class:`Runner`, where nothing is measured or tested."""
+
+    def stream(self, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]: ...
+
+
+Start = Callable[[Plan, str], Streams]  # in another process, for one of its devices; can be pickled
+
+
 @dataclass(frozen=True)
-class Reload:
-    """Loads the encoders of a plan anew, in another process or on another machine."""
+class Restart:
+    """Starts a runner in another process or on another machine, which loads the plan's encoders for itself."""
 
     choice: EncoderChoice
 
-    def __call__(self, clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
-        """Raises :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
-        return reproduce(clip, dino, replace(self.choice, device=device))
+    def __call__(self, plan: Plan, device: str) -> Runner:
+        """Its streams raise :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
+        return Runner(plan, lambda clip, dino: reproduce(clip, dino, replace(self.choice, device=device)))
 
 
 def outcomes_known(plan: Plan, tasks: Sequence[Task[K]]) -> Iterator[tuple[K, Outcome]] | None:

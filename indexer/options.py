@@ -128,7 +128,7 @@ def engine_options(command: F) -> F:
 
 def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
     """The engine that --engine, --devices and the options of actors ask for; None: this process."""
-    from iconicity.indexer.engine import Reload
+    from iconicity.indexer.engine import Restart
 
     of_ray = {k: v for k, v in asked.items() if k not in ("engine", "devices") and v is not None}
     if asked["engine"] != "ray":
@@ -140,13 +140,13 @@ def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
             raise click.UsageError("--device and --devices exclude each other")
         from iconicity.indexer.devices import Devices, device_names
 
-        return Devices(device_names(asked["devices"]), Reload(choice))
+        return Devices(device_names(asked["devices"]), Restart(choice))
     if asked["devices"] is not None:
         raise click.UsageError("--devices belongs to --engine local; a Ray actor has the device Ray gives it")
     from iconicity.indexer.cluster import ActorPool, Cluster
 
     pool = ActorPool(*_actors(asked["actors"]), asked["actor_cpus"] or 1.0, asked["actor_gpus"])
-    return Cluster(Reload(choice), pool, asked["ray_address"])
+    return Cluster(Restart(choice), pool, asked["ray_address"])
 
 
 def _actors(text: str | None) -> tuple[int, int | None]:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from iconicity.indexer.encoders import Encoders, EncoderSpec, unit_rows
+from iconicity.indexer.engine import Plan, Runner
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
@@ -173,9 +174,9 @@ def pack(tar: Path, members: Mapping[str, bytes]) -> Path:
     return tar
 
 
-def toys_on(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
-    """The toy encoders, as an engine loads them in its own processes."""
-    return toy_encoders()
+def toys_on(plan: Plan, device: str) -> Runner:
+    """A runner with the toy encoders, as an engine starts it in its own processes."""
+    return Runner(plan, lambda _clip, _dino: toy_encoders())
 
 
 class SlowEncoder(ToyEncoder):
@@ -186,6 +187,6 @@ class SlowEncoder(ToyEncoder):
         return super().forward(batch)
 
 
-def slow_toys_on(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
+def slow_toys_on(plan: Plan, device: str) -> Runner:
     """The same vectors, 2 ms an input."""
-    return Encoders(SlowEncoder(1, 16), SlowEncoder(2, 24))
+    return Runner(plan, lambda _clip, _dino: Encoders(SlowEncoder(1, 16), SlowEncoder(2, 24)))

@@ -14,15 +14,18 @@ from toys import make_refs, slow_toys_on, toys_on
 from iconicity.indexer import devices
 from iconicity.indexer.devices import Devices, device_names
 from iconicity.indexer.encoders import Encoders, EncoderSpec
-from iconicity.indexer.engine import Outcome
+from iconicity.indexer.engine import Outcome, Plan, Runner
 from iconicity.indexer.errors import IconicityError, InputError, ModelUnavailableError
 
 
-def no_weights(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
-    raise ModelUnavailableError(f"no weights on {device}")
+def no_weights(plan: Plan, device: str) -> Runner:
+    def load(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
+        raise ModelUnavailableError(f"no weights on {device}")
+
+    return Runner(plan, load)
 
 
-def ends_at_once(clip: EncoderSpec, dino: EncoderSpec, device: str) -> Encoders:
+def ends_at_once(plan: Plan, device: str) -> Runner:
     os._exit(3)
 
 
