@@ -16,7 +16,7 @@ from iconicity.indexer.options import DIRECTORY, progress_bar
 from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.audit_commands import check_command, reproduce_command
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, score_command, search_command, verify_command
+from iconicity.scorer.commands import cache, merge_command, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
 from iconicity.scorer.validate.commands import validate
@@ -52,7 +52,7 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
+    index, score_command, merge_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
     verify_command, cache, validate, bench,
 ):  # fmt: skip
     cli.add_command(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,12 @@ from iconicity.indexer.index import require_no_links, require_same_settings, req
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import (
     MANIFEST,
-    encoder_specs,
     read_manifest,
+    settings_difference,
 )
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import ReferenceStore, is_table
+from iconicity.indexer.shards import Shard
+from iconicity.indexer.store import Reference, ReferenceStore, is_table
 
 VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
@@ -58,6 +60,7 @@ def build_index(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    shard: Shard | None = None,
     engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
@@ -67,6 +70,7 @@ def build_index(
     (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
+    ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.
     ``engine``: where images are embedded, with these encoders loaded there; None: here.
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
@@ -79,7 +83,12 @@ def build_index(
             raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
         where = "images lie directly in it; name the folder above" if has_images(refs) else "no images in its folders"
         raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
-    _require_room(index)
+    n_concepts = len(found.concept_set())
+    if shard is not None:
+        found = _within(found, shard)
+        candidates = _candidates(found)
+        concepts = None if concepts is None else [c for c in concepts if c in shard]
+    require_room(index)
     with lock(index, "building this index"):
         require_no_links(index)
         ReferenceStore.sweep(index)
@@ -91,7 +100,7 @@ def build_index(
             rows, cols = grid
             store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
         _require_same_settings(index, store.settings, settings)
-        _require_whole_rows(store, held)
+        require_whole_rows(store, held)
         builder = Builder(
             index,
             store,
@@ -103,11 +112,15 @@ def build_index(
             "build",
         )
         builder.report.notices += _notices(found, concepts)
+        if shard is not None and not found.folders:
+            builder.report.notices.append(f"{refs}: none of its {n_concepts} concepts falls to shard {shard}")
         if encoders.dino.spec.family == "offline":
             from iconicity.indexer.encoder_offline import WARNING
 
             builder.report.notices.append(WARNING)
-        return builder.run(candidates, _unusable(found))
+        others = [] if shard is None else [r for r in store.references().values() if r.concept not in shard]
+        passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
+        return builder.run([*_as_held(others), *candidates], [*passed, *_unusable(found)])
 
 
 def add_references(
@@ -143,7 +156,7 @@ def add_references(
         )
         builder.report.notices += _notices(found, concepts)
         retried = {c.ref_id for c in new}
-        old = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in held.values()]
+        old = _as_held(held.values())
         return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *_unusable(found)])
 
 
@@ -178,7 +191,7 @@ def remove_references(
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
         builder = Builder(index, store, Local(load or _reproduce), batch_size, workers, max_pixels, progress, "remove")
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
-        report = builder.run([Candidate(r.ref_id, r.concept, r.path, read=False) for r in rest], kept_skips)
+        report = builder.run(_as_held(rest), kept_skips)
         if purge:
             _purge(index)
         return report
@@ -198,7 +211,7 @@ def _purge(index: Path) -> None:
         )
 
 
-def _require_room(index: Path) -> None:
+def require_room(index: Path) -> None:
     """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
     if index.is_file():
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
@@ -234,17 +247,9 @@ def _settings(
 
 
 def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
-    for name, want, got in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
-        if want.fingerprint != got.fingerprint:
-            raise SettingsError(
-                f"{index}: made with another {name} encoder (index against asked): {'; '.join(want.differences(got))}; "
-                "name a new folder with --index"
-            )
-    for key in ("grid", "patch_mode", "exif", "dedup_distance", "vectors"):
-        if held.get(key) != asked[key]:
-            raise SettingsError(
-                f"{index}: made with {key}={held.get(key)}, asked for {asked[key]}; name a new folder with --index"
-            )
+    what = settings_difference(held, asked, "index against asked", "asked for")
+    if what is not None:
+        raise SettingsError(f"{index}: made with {what}; name a new folder with --index")
 
 
 def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
@@ -256,11 +261,11 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
     require_same_settings(index, manifest, store)
-    _require_whole_rows(store, manifest)
+    require_whole_rows(store, manifest)
     return store, manifest
 
 
-def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
+def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
     """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
 
     Those of a finished one were tested with the files. Raises :class:`CorruptIndexError`.
@@ -276,6 +281,19 @@ def _candidates(found: Discovery) -> list[Candidate]:
         for folder in found.folders
         for name in folder.names
     ]
+
+
+def _as_held(references: Iterable[Reference]) -> list[Candidate]:
+    return [Candidate(r.ref_id, r.concept, r.path, read=False) for r in references]
+
+
+def _within(found: Discovery, shard: Shard) -> Discovery:
+    return replace(
+        found,
+        folders=tuple(f for f in found.folders if f.concept in shard),
+        unnamed=tuple(u for u in found.unnamed if u[0] in shard),
+        linked=tuple(u for u in found.linked if u[0] in shard),
+    )
 
 
 def _unusable(found: Discovery) -> list[Skipped]:

@@ -23,6 +23,7 @@ from iconicity.indexer.options import (
     read_prompt_csv,
     say_problems,
     say_skipped,
+    shard_option,
     speed,
     speed_options,
 )
@@ -30,6 +31,8 @@ from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
+    from iconicity.indexer.merge import MergeReport
+    from iconicity.indexer.shards import Shard
 
 
 @click.group()
@@ -101,13 +104,14 @@ def index() -> None:
     show_default=True,
     help="How vectors are stored; float16 halves the index and moves a cosine by up to 5e-5.",
 )
+@shard_option
 @speed_options
 @engine_options
 def index_build(
     refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
-    precision: str, vectors: str, follow_links: bool, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
+    precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -144,6 +148,7 @@ def index_build(
         exif=not no_exif,
         vectors=vectors,
         follow_links=follow_links,
+        shard=shard,
         engine=engine,
         progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
@@ -207,6 +212,27 @@ def index_remove(
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_build(report, index)
+
+
+@index.command("merge")
+@click.argument("parts", type=DIRECTORY, nargs=-1, required=True)
+@index_option
+def index_merge(parts: Sequence[Path], index: Path) -> int:
+    """Write the rows of finished indexes into one: what tasks built with --shard. Nothing is embedded.
+
+    \b
+    Example:
+      iconicity index merge parts/1 parts/2 --index paintings.index
+    """
+    from iconicity.indexer.merge import merge_indexes
+
+    report = merge_indexes(parts, index, progress_bar())
+    code = say_skipped(report.skipped, [])
+    echo_line(
+        f"{index}: {report.merged} references of {len(parts)} parts written, {report.unchanged} were there already"
+    )
+    _say_held(report)
+    return code
 
 
 @index.command("info")
@@ -308,6 +334,10 @@ def _say_build(report: BuildReport, index: Path) -> int:
             f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.skipped)} skipped"
         )
+    _say_held(report)
+    return code
+
+
+def _say_held(report: BuildReport | MergeReport) -> None:
     echo_line(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
     echo_line(f"index_id {report.index_id}")
-    return code

@@ -93,3 +93,16 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec]:
     """The CLIP and the DINO spec of an index's settings."""
     return EncoderSpec.from_dict(settings["clip"]), EncoderSpec.from_dict(settings["dino"])
+
+
+def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order: str, other: str) -> str | None:
+    """The first setting in which two indexes differ, in words: ``order`` says whose of two values comes first, and
+    ``other`` leads to the second one.
+    """
+    for name, a, b in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
+        if a.fingerprint != b.fingerprint:
+            return f"another {name} encoder ({order}): {'; '.join(a.differences(b))}"
+    for key in ("grid", "patch_mode", "exif", "dedup_distance", "vectors"):
+        if held.get(key) != asked.get(key):
+            return f"{key}={held.get(key)}, {other} {asked.get(key)}"
+    return None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.say import echo_line, one_line
+from iconicity.indexer.shards import Shard
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import Skipped
@@ -49,6 +50,22 @@ class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return None if value in (None, "auto") else int(self._range.convert(value, param, ctx))
 
 
+class _ShardOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """One of n shards, as ``i/n``."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        try:
+            return value if isinstance(value, Shard) else Shard.parse(value)
+        except InputError as e:
+            self.fail(str(e), param, ctx)
+
+
+shard_option = click.option(
+    "--shard", type=_ShardOf(),
+    help="Only the concepts whose hash falls to shard I of N, counted from 1: one task of N. Merge what they make.",
+)  # fmt: skip
 max_pixels_option = click.option(
     "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
     help="Images with more are not decoded: a small file can claim any size.",

@@ -176,9 +176,8 @@ class ReferenceStore:
 
         Raises :class:`CorruptIndexError`.
         """
-        filters = [None] if concepts is None else _filters("concept", sorted(set(concepts)))
         rows: list[Reference] = []
-        for where in filters:
+        for where in _within(concepts):
             for stored in self._read(_TESTED_SCALARS, where).to_pylist():
                 checksum = stored.pop("reference_checksum")
                 rows.append(self._reference(stored))
@@ -264,15 +263,17 @@ class ReferenceStore:
             f"{self.directory}: the row of {reference.ref_id} does not match its checksum; {mending(self.directory)}"
         )
 
-    def kept_ids(self) -> tuple[pa.Array, pa.Array]:
-        """(ref_id, concept) of every kept reference, sorted by ref_id, as arrow arrays."""
-        table = self._read(["ref_id", "concept", "kept"])
+    def kept_ids(self, concepts: Iterable[str] | None = None) -> tuple[pa.Array, pa.Array]:
+        """(ref_id, concept) of the kept references of some concepts (None: of all), sorted by ref_id, as arrow arrays."""
+        columns = ["ref_id", "concept", "kept"]
+        table = pa.concat_tables(self._read(columns, where) for where in _within(concepts))
         table = table.filter(table.column("kept")).sort_by("ref_id").combine_chunks()
         return tuple(table.column(c).combine_chunks() for c in ("ref_id", "concept"))
 
-    def kept_rows(self) -> Iterator[Row]:
-        """Every kept row, tested, in no particular order, a batch in memory at a time."""
-        return self._tested(self._rows("kept = true"))
+    def kept_rows(self, concepts: Iterable[str] | None = None) -> Iterator[Row]:
+        """Every kept row (of some concepts), tested, in no particular order, a batch in memory at a time."""
+        for where in _within(concepts):
+            yield from self._tested(self._rows("kept = true" if where is None else f"kept = true AND {where}"))
 
     def upsert(self, rows: Sequence[Row]) -> None:
         """Write rows by key in one commit: all of them or none."""
@@ -392,6 +393,10 @@ def is_table(directory: Path) -> bool:
 
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _within(concepts: Iterable[str] | None) -> list[str | None]:
+    return [None] if concepts is None else [*_filters("concept", sorted(set(concepts)))]
 
 
 def _filters(column: str, values: Sequence[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""All kept vectors of an index as arrays sorted by concept: derived once, then memory-mapped.
+"""All kept vectors of an index, or of one shard of it, as arrays sorted by concept: derived once, then memory-mapped.
 
-Derived files lie in a cache folder of their own, named by the index's identity; what does not match it is made anew.
+Derived files lie in a cache folder of their own, named by the index's identity and the shard; what does not match it is made anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from iconicity.indexer.errors import CorruptIndexError, mending
 from iconicity.indexer.files import file_crc32, turn, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import Row
 from iconicity.indexer.untrusted import read_json
 
@@ -59,21 +60,27 @@ class AllVectors:
         return self.concepts[int(np.searchsorted(self.offsets, row, side="right")) - 1]
 
 
-def open_vectors(index: Index, cache: Path | None, progress: Progress = no_progress) -> AllVectors:
-    """All kept vectors: from ``cache`` where they are as they should be, else read from the index and put there.
+def open_vectors(
+    index: Index, cache: Path | None, progress: Progress = no_progress, shard: Shard | None = None
+) -> AllVectors:
+    """All kept vectors, or those of a shard's concepts: from ``cache`` where they are as they should be, else read
+    from the index and put there.
 
     ``cache`` None: in memory. Raises :class:`CorruptIndexError` when a row does not match its checksum.
     """
-    if cache is None:
-        return _read(index, None, progress)
-    folder = cache / "vectors" / index.index_id
+    concepts = None if shard is None else {c for c in index.concepts() if c in shard}
+    kept = sum(n.kept for c, n in index.concepts().items() if concepts is None or c in concepts)
+    if cache is None or not kept:  # there is no map of nothing
+        return _read(index, None, concepts, kept, progress)
+    name = index.index_id if shard is None else f"{index.index_id}-{shard.number}-of-{shard.of}"
+    folder = cache / "vectors" / name
     with turn(folder.with_suffix(".lock")):
-        found = _open_derived(index, folder)
+        found = _open_derived(index, kept, folder)
         if found is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            _read(index, folder, progress)
-            found = _open_derived(index, folder)
+            _read(index, folder, concepts, kept, progress)
+            found = _open_derived(index, kept, folder)
     if found is None:
         raise CorruptIndexError(f"{folder}: was written and cannot be read; free space there, or use --no-cache")
     return found
@@ -85,9 +92,9 @@ def _shapes(index: Index, n: int) -> dict[str, tuple[int, ...]]:
     return {"clip": (n, index.store.clip_dim), "patches": (n, cells, index.store.patches_len // cells)}
 
 
-def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
-    ref_ids, concept = index.store.kept_ids()
-    kept = sum(n.kept for n in index.concepts().values())  # tested: a damaged row is not merely left out
+def _read(index: Index, folder: Path | None, concepts: set[str] | None, kept: int, progress: Progress) -> AllVectors:
+    """``kept``: how many rows there must be, which is tested: a damaged one is not merely left out."""
+    ref_ids, concept = index.store.kept_ids(concepts) if kept else (pa.array([], pa.string()),) * 2
     shapes, dtype = _shapes(index, len(ref_ids)), index.store.dtype
     arrays: dict[str, Any] = {
         name: np.empty(shape, dtype)
@@ -97,7 +104,7 @@ def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
     }
     position = pd.Index(ref_ids.to_numpy(zero_copy_only=False))
     done = 0
-    for rows in _chunks(index):
+    for rows in _chunks(index, concepts) if kept else ():
         done += len(rows)
         progress("vectors of the index", done, len(ref_ids))
         at = position.get_indexer([r.reference.ref_id for r in rows])
@@ -117,9 +124,9 @@ def _read(index: Index, folder: Path | None, progress: Progress) -> AllVectors:
     return _assemble(index.index_id, ref_ids, concept, arrays["clip"], arrays["patches"], folder)
 
 
-def _chunks(index: Index, size: int = 256) -> Iterator[list[Row]]:
+def _chunks(index: Index, concepts: set[str] | None, size: int = 256) -> Iterator[list[Row]]:
     rows: list[Row] = []
-    for row in index.store.kept_rows():
+    for row in index.store.kept_rows(concepts):
         rows.append(row)
         if len(rows) == size:
             yield rows
@@ -128,12 +135,11 @@ def _chunks(index: Index, size: int = 256) -> Iterator[list[Row]]:
         yield rows
 
 
-def _open_derived(index: Index, folder: Path) -> AllVectors | None:
+def _open_derived(index: Index, kept: int, folder: Path) -> AllVectors | None:
     """The derived files, or None when they are not whole or not this index's."""
     try:
         facts = read_json(folder / _DONE)
         crc = {name: file_crc32(folder / name) for name in _FILES}
-        kept = index.manifest["counts"]["kept"]
         if facts != {"format": FORMAT, "index_id": index.index_id, "rows": kept, "crc32": crc}:
             return None
         table = pq.read_table(folder / "references.parquet")

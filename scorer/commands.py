@@ -23,12 +23,14 @@ from iconicity.indexer.options import (
     read_prompt_csv,
     say_problems,
     say_skipped,
+    shard_option,
     speed,
     speed_options,
 )
 from iconicity.indexer.say import echo, echo_line, json_text
 
 if TYPE_CHECKING:
+    from iconicity.indexer.shards import Shard
     from iconicity.scorer.scoring import ScoreReport
 
 
@@ -69,6 +71,13 @@ if TYPE_CHECKING:
 )
 @click.option("--exact", "settle", is_flag=True, help="With approximate search: scan for the patches left open.")
 @click.option(
+    "--search-shards",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of scope all: divide the references among so many processes, by concept.",
+)
+@click.option(
     "--k-gen",
     type=click.IntRange(1),
     default=50,
@@ -94,15 +103,16 @@ if TYPE_CHECKING:
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
 @click.option("--encoders", hidden=True)
 @csv_options
+@shard_option
 @links_option
 @model_options
 @speed_options
 @engine_options
 def score_command(
     index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    scope: str, search: str, settle: bool, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
+    scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
-    slug_col: str, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
+    slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
     where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
@@ -122,14 +132,17 @@ def score_command(
         raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
     if no_cache and cache:
         raise click.UsageError("--cache and --no-cache exclude each other")
-    if scope == "concept" and (search != "exact" or settle):
-        raise click.UsageError("--search and --exact belong to --scope all; the own concept is always searched exactly")
+    if scope == "concept" and (search != "exact" or settle or search_shards > 1):
+        raise click.UsageError(
+            "--search, --exact and --search-shards belong to --scope all; the own concept is always searched exactly"
+        )
     generated = _generated(gen, gen_root, model, follow_links)
     from iconicity.indexer.encoders import EncoderChoice
     from iconicity.indexer.index import open_index
     from iconicity.scorer.cache import VectorCache, default_directory
+    from iconicity.scorer.derived import METRICS
     from iconicity.scorer.findings.calibration import read_calibration
-    from iconicity.scorer.scoring import METRICS, score
+    from iconicity.scorer.scoring import score
 
     opened = open_index(index)
     load = loader(models)
@@ -142,13 +155,36 @@ def score_command(
     store = None if no_cache else VectorCache(cache or default_directory())
     report = score(
         opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
-        search=search, settle=settle, tau_cra=ic_tau,
+        search=search, settle=settle, search_shards=search_shards, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
-        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), update=update, cache=store,
+        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
         device=models["device"], engine=engine_of(EncoderChoice(**models), where), **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
+
+
+@click.command("merge")
+@click.argument("parts", type=DIRECTORY, nargs=-1, required=True)
+@click.option("--out", type=DIRECTORY, required=True, help="The results directory to write.")
+@click.option(
+    "--index", type=DIRECTORY, help="The index they were scored against.  [default: where their meta files say]"
+)
+def merge_command(parts: Sequence[Path], out: Path, index: Path | None) -> int:
+    """Merge results directories that were scored apart, with --shard or model by model. ('iconicity index merge' merges indexes.)
+
+    \b
+    Example:
+      iconicity merge results/1 results/2 --out results-all/
+    """
+    from iconicity.scorer.merge import merge_results
+
+    merged = merge_results(parts, out, index, progress_bar())
+    code = say_skipped(merged.skipped, merged.notices)
+    echo_line(f"{out}: {merged.rows} rows of {len(parts)} parts, {len(merged.models)} models")
+    for path in merged.files:
+        echo_line(str(path))
+    return code
 
 
 @click.command("search")

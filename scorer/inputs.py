@@ -11,6 +11,7 @@ from pathlib import Path
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import concept_name, discover, is_text, shown
+from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.tar import COMPRESSED, SUFFIX
 from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, list_webdataset
@@ -31,6 +32,11 @@ class Chosen:
     @property
     def total(self) -> int:
         return sum(len(c.images) for c in self.concepts)
+
+    def within(self, shard: Shard) -> Chosen:
+        """Those of the shard's concepts. Notices are about all: tasks of one array say the same."""
+        concepts = [c for c in self.concepts if c.concept in shard]
+        return Chosen(concepts, [s for s in self.skipped if s.concept in shard], self.notices)
 
 
 def variant_of(label: str) -> str | None:

@@ -18,10 +18,13 @@ from iconicity.scorer.metrics import Float64, Ints
 
 Blocks = Callable[[], Iterable[tuple[int, FloatArray]]]  # (first position, unit rows), as often as asked
 Ranges = npt.NDArray[np.int64]
-NEAR_TAU = 1e-5  # decisions this near a threshold are taken in float64
+NEAR = 1e-5  # more than float32 moves a product; what is this near to another, or to a threshold, is taken in float64
 FACTORY = "IVF1024,RaBitQfs"  # on real ViT vectors 4-bit PQ missed 8 % of the hits, this 1 % (docs/performance.md)
 NPROBE, REFINE = 16, 20
 LEAST = 50_000  # patches below which the exact product is as fast as asking an index
+_FEW = 64  # rows of a block near a query's best; where there are more (blank paper), all are taken in float64
+_WIDE_ROWS = 256  # queries of which that is done at once
+_PAIRS = 4096  # compared in float64 at once
 _TRAIN = 50_000
 _SAMPLE = 4096
 _DIMS = (32, 64, 96, 128, 192, 256)
@@ -57,31 +60,51 @@ def _mask(products: Any, own: Ranges, start: int, width: int) -> None:
             products[a:b, lo:hi] = -np.inf
 
 
-def best_outside(
-    queries: FloatArray, own: Ranges, blocks: Blocks, tau: float | None = None, device: str = "cpu"
-) -> tuple[FloatArray, Ints]:
+def best_outside(queries: FloatArray, own: Ranges, blocks: Blocks, device: str = "cpu") -> tuple[FloatArray, Ints]:
     """Best similarity (n,) of each query outside its own range, and its position (n,); -1 and -1 where there is none.
 
     queries (n, d) and blocks (first position, (m, d)) are unit rows; own (n, 2) holds half-open ranges of positions.
-    Found in float32, then taken in float64 and rounded once; within 1e-5 of ``tau`` the scan is repeated in
-    float64. ``device`` cuda multiplies there.
+    Found in float32; all that come near the best are compared in float64, rounded once, and of equal ones the first
+    counts: what is best does not depend on how positions are divided into blocks. ``device`` cuda multiplies there.
     """
     best, at = np.full(len(queries), -np.inf, np.float32), np.full(len(queries), -1, np.int64)
-    rows = np.zeros_like(queries)
+    close = torch_close if device.startswith("cuda") else _close
     for start, block in blocks():
-        value, top = _block_best(queries, block, own, start, device)
-        better = value > best
-        best[better], at[better] = value[better], top[better] + start
-        rows[better] = block[top[better]]
-    best = np.where(at >= 0, _cosines(queries, rows), np.float32(-1.0))
-    near = np.flatnonzero(np.abs(best - np.float32(2.0 if tau is None else tau)) < NEAR_TAU)
-    if near.size and queries.dtype == np.float32:
+        q, x, dense = close(queries, block, own, start, best, device)
+        if q.size:
+            _take_first(q, x + start, _cosines_of(queries, block, q, x), best, at)
+        if dense.size:
+            _take_dense(queries, block, own, start, dense, best, at)
+    return np.where(at >= 0, best, np.float32(-1.0)), at
 
-        def wide() -> Iterator[tuple[int, npt.NDArray[Any]]]:
-            return ((start, block.astype(np.float64)) for start, block in blocks())
 
-        best[near], at[near] = best_outside(queries[near].astype(np.float64), own[near], wide)
-    return best, at
+def _take_dense(
+    queries: FloatArray, block: FloatArray, own: Ranges, start: int, dense: Ints, best: FloatArray, at: Ints
+) -> None:
+    """Compare some queries with a whole block in float64; improve ``best`` and ``at`` in place."""
+    wide = block.T.astype(np.float64)
+    for i in range(0, len(dense), _WIDE_ROWS):
+        part = dense[i : i + _WIDE_ROWS]
+        products = (queries[part].astype(np.float64) @ wide).astype(np.float32)
+        np.clip(products, -1.0, 1.0, out=products)
+        _mask(products, own[part], start, len(block))
+        top = products.argmax(axis=1)
+        _take_first(part, top + start, products[np.arange(len(part)), top], best, at)
+
+
+def _take_first(q: Ints, x: Ints, similarity: FloatArray, best: FloatArray, at: Ints) -> None:
+    """Improve ``best`` and ``at`` of queries q (sorted) by positions x (sorted within each q), in place."""
+    starts = np.flatnonzero(np.diff(q, prepend=-1))
+    top = np.maximum.reduceat(similarity, starts)
+    hits = np.flatnonzero(similarity == np.repeat(top, np.diff(starts, append=len(q))))
+    first = hits[np.unique(q[hits], return_index=True)[1]]
+    first = first[top > best[q[first]]]
+    best[q[first]], at[q[first]] = similarity[first], x[first]
+
+
+def _cosines_of(queries: FloatArray, block: FloatArray, q: Ints, x: Ints) -> FloatArray:
+    parts = (slice(i, i + _PAIRS) for i in range(0, len(q), _PAIRS))
+    return np.concatenate([_cosines(queries[q[p]], block[x[p]]) for p in parts])
 
 
 def _cosines(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> FloatArray:
@@ -91,27 +114,37 @@ def _cosines(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> FloatArray:
     return clipped
 
 
-def _block_best(
-    queries: FloatArray, block: FloatArray, own: Ranges, start: int, device: str
-) -> tuple[FloatArray, Ints]:
-    if device.startswith("cuda"):
-        return torch_block_best(queries, block, own, start, device)
+def _close(
+    queries: FloatArray, block: FloatArray, own: Ranges, start: int, best: FloatArray, device: str = "cpu"
+) -> tuple[Ints, Ints, Ints]:
+    """Pairs (query q, row x of the block), sorted, that may be a query's best; and queries with too many to list."""
     products = queries @ block.T
-    _mask(products, own, start, block.shape[0])
-    best = products.argmax(axis=1)
-    return products[np.arange(len(best)), best], best
+    _mask(products, own, start, len(block))
+    value = products.max(axis=1)
+    least = np.maximum(value, best) - np.float32(NEAR)
+    live = np.flatnonzero((value >= least) & (value > -np.inf) & (best < 1))  # 1 cannot be beaten
+    near = (products if len(live) == len(products) else products[live]) >= least[live, None]
+    few = np.count_nonzero(near, axis=1) <= _FEW
+    q, x = np.nonzero(near[few])
+    return live[few][q], x, live[~few]
 
 
-def torch_block_best(
-    queries: FloatArray, block: FloatArray, own: Ranges, start: int, device: str
-) -> tuple[FloatArray, Ints]:
-    """The best row of a block for each query, multiplied by torch on a device: where there is a GPU, there."""
+def torch_close(
+    queries: FloatArray, block: FloatArray, own: Ranges, start: int, best: FloatArray, device: str
+) -> tuple[Ints, Ints, Ints]:
+    """As on the processor, multiplied by torch on a device: where there is a GPU, there."""
     import torch
 
     products = torch.from_numpy(queries).to(device) @ torch.from_numpy(block).to(device).T
-    _mask(products, own, start, block.shape[0])
-    value, top = products.max(dim=1)
-    return value.cpu().numpy(), top.cpu().numpy()
+    _mask(products, own, start, len(block))
+    value = products.max(dim=1).values
+    held = torch.from_numpy(best).to(device)
+    least = torch.maximum(value, held) - NEAR
+    live = torch.nonzero((value >= least) & (value > -torch.inf) & (held < 1))[:, 0]
+    near = products[live] >= least[live, None]
+    few = near.sum(dim=1) <= _FEW
+    q, x = torch.nonzero(near[few], as_tuple=True)
+    return live[few][q].cpu().numpy(), x.cpu().numpy(), live[~few].cpu().numpy()
 
 
 class Approximate:
@@ -235,7 +268,7 @@ class Bound:
         Where none reaches tau, ``upper`` is the number just below it and ``best`` the best one that was looked at.
         """
         if self._rotated is None:
-            best, at = best_outside(queries, own, self._patches.blocks, self._tau)
+            best, at = best_outside(queries, own, self._patches.blocks)
             return best, at, best
         n = len(queries)
         best, at = np.full(n, -1.0, np.float32), np.full(n, -1, np.int64)
@@ -259,11 +292,6 @@ class Bound:
     ) -> None:
         """Compare pairs (query q, row x of a block) in full; improve ``best`` and ``at`` in place. q is sorted."""
         products = np.einsum("nd,nd->n", queries[q], block[x])
-        near = np.flatnonzero(np.abs(products - self._tau) < NEAR_TAU)
+        near = np.flatnonzero(np.abs(products - self._tau) < NEAR)
         products[near] = _cosines(queries[q[near]], block[x[near]])
-        starts = np.flatnonzero(np.diff(q, prepend=-1))
-        top = np.maximum.reduceat(products, starts)
-        first = np.flatnonzero(products == np.repeat(top, np.diff(starts, append=len(q))))
-        first = first[np.unique(q[first], return_index=True)[1]]
-        better = first[top > best[q[first]]]
-        best[q[better]], at[q[better]] = products[better], x[better] + start
+        _take_first(q, x + start, products, best, at)

@@ -16,12 +16,13 @@ from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.scorer.derived import METRICS
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.inputs import Chosen
 from iconicity.scorer.listing import ConceptImages, Listed
 from iconicity.scorer.metrics import passes
 from iconicity.scorer.results import Record, Results, meta_of, require_results
-from iconicity.scorer.scoring import METRICS, score
+from iconicity.scorer.scoring import score
 from iconicity.scorer.tables import is_scored
 
 TOLERANCE = 1e-6  # README: no result moves by more between machines and library versions

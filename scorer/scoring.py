@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ from iconicity.indexer.builder import Skipped
 from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.engine import Engine
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import file_sha256, lock, sweep
+from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.manifest import versions
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.elsewhere import Elsewhere
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
@@ -41,9 +42,9 @@ from iconicity.scorer.results import (
     require_same_settings,
     writing_scores,
 )
-from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
+from iconicity.scorer.shards import open_shards
+from iconicity.scorer.tables import is_scored
 
-METRICS = ("cra", "vr")
 SCOPES = ("concept", "all")
 SEARCHES = ("exact", "approximate")
 _TOGETHER = 64  # images matched against all concepts at once
@@ -72,6 +73,7 @@ class Scoring:
     search: str = "exact"
     settle: bool = False  # approximate search: scan everything for patches without a hit
     k_gen: int = 50
+    search_shards: int = 1
 
 
 def score(
@@ -84,12 +86,14 @@ def score(
     scope: str = "concept",
     search: str = "exact",
     settle: bool = False,
+    search_shards: int = 1,
     tau_cra: float | None = None,
     tau_vr: float | None = None,
     k_gen: int = 50,
     calibration: Calibration | None = None,
     note: str | None = None,
     concepts: Iterable[str] | None = None,
+    shard: Shard | None = None,
     update: bool = False,
     cache: VectorCache | None = None,
     rehash: bool = False,
@@ -108,17 +112,18 @@ def score(
 
     ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
     every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
-    missed; ``settle`` then scans for the patches without a hit. Thresholds left None are those the directory
+    missed; ``settle`` then scans for the patches without a hit. More than one of ``search_shards`` search in a process each.
+    Thresholds left None are those the directory
     already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
-    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` restricts the run; rows of others
-    stay. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
+    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
+    stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
     processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
     named unless ``follow_links``. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    how = Scoring(metrics, mode, scope, search, settle, k_gen)
+    how = Scoring(metrics, mode, scope, search, settle, k_gen, search_shards)
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
     report = ScoreReport()
@@ -132,11 +137,16 @@ def score(
         m: given if isinstance(given, Chosen) else choose(m, given, counts, only, scope == "all", k_gen, follow_links)
         for m, given in sorted(generated.items())
     }
+    listed = sum(chosen.total for chosen in work.values())
+    mine: Container[str] | None = only
+    if shard is not None:
+        work = {m: chosen.within(shard) for m, chosen in work.items()}
+        mine = shard if only is None else {c for c in only if c in shard}
     for chosen in work.values():
         report.skipped += chosen.skipped
         report.notices += chosen.notices
     total = sum(chosen.total for chosen in work.values())
-    if total == 0 or not counts:
+    if listed == 0 or not counts:
         given = [path for path in generated.values() if isinstance(path, Path)]
         raise InputError(_nothing_to_score(idx, given, counts, only, report))
     if engine is not None and cache is None:
@@ -158,7 +168,7 @@ def score(
         if held is not None:
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
-        run = _Run(idx, counts, how, tau, held, only, embedder, cache, device, progress)
+        run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, progress)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
@@ -166,13 +176,15 @@ def score(
         models = sorted({*work, *(held.models if held else ())})
         if engine is not None:
             run.fill(engine, {model: work.get(model) for model in models})
-        with writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
+        with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
             for model in models:
                 run.model(model, work.get(model), writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
-        _write_derived(require_results(out, mode), idx, report, metrics, out_csv, out_meta)
+        report.files = write_derived(require_results(out, mode), idx, report.notices, metrics, out_csv, out_meta)
+    if not total:  # of this run, and not of the results that its part becomes
+        report.notices.append(f"none of the {listed} images has a concept of shard {shard}")
     return report
 
 
@@ -239,7 +251,7 @@ class _Run:
         how: Scoring,
         tau: Mapping[str, float | None],
         held: Results | None,
-        only: set[str] | None,
+        only: Container[str] | None,
         embedder: GeneratedEmbedder,
         cache: VectorCache | None,
         device: str,
@@ -255,7 +267,9 @@ class _Run:
         self._embedder = embedder
         self._progress = progress
         directory = None if cache is None else cache.directory
-        self._elsewhere = Elsewhere(idx, how.mode, how.search, how.settle, tau["vr"], directory, device, progress)
+        shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, progress)
+        self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
+        self.close = self._elsewhere.close
 
     def fill(self, engine: Engine, work: Mapping[str, Chosen | None]) -> None:
         """Have an engine embed what the images of all models lack."""
@@ -382,50 +396,3 @@ class _Run:
             "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
         }  # fmt: skip
         return row | own.columns(e.image.concept, e.clip, e.patches)
-
-
-def _write_derived(
-    results: Results,
-    idx: Index,
-    report: ScoreReport,
-    asked: Sequence[str],
-    out_csv: Path | None,
-    out_meta: Path | None,
-) -> None:
-    report.files.append(results.scores)
-    paths = ReferencePaths(idx)
-    replaced = _replaced_static(idx)
-    rows_of = {m: sum(b.num_rows for b in results.batches(m, ["status"])) for m in results.models}
-    for metric in METRICS:
-        if results.tau[metric] is None or not (
-            metric in asked or any(is_scored(results, m, metric) for m in results.models)
-        ):
-            continue
-        stem = results.path / f"results_{metric}_{results.mode}"
-        renamed = tuple(asked) == (metric,)
-        csv_path = out_csv if out_csv and renamed else stem.with_name(f"{stem.name}.csv")
-        meta_path = out_meta if out_meta and renamed else stem.with_name(f"{stem.name}.meta.json")
-        write_csv(csv_path, metric, results, paths)
-        meta = {
-            "csv": {"path": csv_path.name if csv_path.parent == results.path else str(csv_path.absolute()), "sha256": file_sha256(csv_path)},
-            "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
-            "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
-            "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
-            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": report.notices,
-            "static_reference_replaced": replaced, "versions": versions(),
-            "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }  # fmt: skip
-        write_meta(meta_path, meta)
-        report.files += [csv_path, meta_path]
-
-
-def _replaced_static(idx: Index) -> dict[str, dict[str, str]]:
-    """Concepts whose first file could not be used: that file, and the static reference taken instead."""
-    out: dict[str, dict[str, str]] = {}
-    skipped = idx.manifest["skipped"]
-    for r in idx.references({s["concept"] for s in skipped}).values() if skipped else ():
-        for s in skipped:
-            earlier = s["concept"] == r.concept and Path(s["path"]).name < r.ref_id.split("/", 1)[1]
-            if r.kept and earlier and r.concept not in out:
-                out[r.concept] = {"unusable": s["path"], "reason": s["reason"], "static_reference": r.ref_id}
-    return out

@@ -9,13 +9,13 @@ import pandas as pd
 
 from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.index import Index
-from iconicity.scorer.elsewhere import TIE
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.same_work import same_works
 from iconicity.scorer.findings.specific import FEW_DRAWS, ImageNull, image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, benjamini_hochberg, interval
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64, passes
+from iconicity.scorer.universe import TIE
 
 COLUMNS = ("other_sim", "other_ref_id", "own_rank")  # of the scores, that a study needs here
 SHARES = ("own", "same_work", "other", "unprompted", "margin")

@@ -18,9 +18,9 @@ from faults.world import Scenario, World, command
 
 import iconicity.indexer.builder as builder
 import iconicity.indexer.files as files
+import iconicity.scorer.derived as derived
 import iconicity.scorer.report.build as report
 import iconicity.scorer.report.pages as pages
-import iconicity.scorer.scoring as scoring
 import iconicity.scorer.signed as signed
 from iconicity.indexer.store import ReferenceStore
 from iconicity.scorer.cache import VectorCache
@@ -30,18 +30,18 @@ WINDOWS: dict[str, list[tuple[Any, str]]] = {
     "rows": [(ReferenceStore, "create"), (ReferenceStore, "upsert"), (ReferenceStore, "delete")],
     "compaction": [(ReferenceStore, "compact"), (ReferenceStore, "drop_old_versions")],
     "manifest": [(ReferenceStore, "sync"), (builder, "write_manifest")],
-    "results": [(signed, "sign"), (scoring, "write_csv"), (scoring, "write_meta"), (files, "fsync")],
+    "results": [(signed, "sign"), (derived, "write_csv"), (derived, "write_meta"), (files, "fsync")],
     "cache": [(VectorCache, "put")],
     "report": [(pages, "write_atomically"), (report, "make_thumbnails"), (report, "drop_other_thumbnails")],
 }
 SCENARIOS = {
-    "rows": ["build", "rebuild", "add", "remove"],
-    "compaction": ["build", "rebuild", "add", "remove"],
-    "manifest": ["build", "rebuild", "add", "remove"],
-    "results": ["score", "rescore"],
+    "rows": ["build", "rebuild", "add", "remove", "merge"],
+    "compaction": ["build", "rebuild", "add", "remove", "merge"],
+    "manifest": ["build", "rebuild", "add", "remove", "merge"],
+    "results": ["score", "rescore", "merge results"],
     "cache": ["score"],
     "report": ["report"],
-    "anywhere": ["build", "rebuild", "add", "remove", "score", "rescore", "report"],
+    "anywhere": ["build", "rebuild", "add", "remove", "merge", "score", "rescore", "merge results", "report"],
 }
 
 

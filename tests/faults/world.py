@@ -21,12 +21,13 @@ from toys import draw, make_gen, make_refs, toy_encoders, write
 
 import iconicity.indexer.builder
 import iconicity.indexer.encoders
+import iconicity.indexer.merge
 import iconicity.indexer.repair
 import iconicity.indexer.verify
-import iconicity.scorer.elsewhere
 import iconicity.scorer.nearest
 import iconicity.scorer.report.build
 import iconicity.scorer.scoring
+import iconicity.scorer.shards
 import iconicity.scorer.verify
 from iconicity.cli import main
 from iconicity.indexer.files import LOCK, LOCKS
@@ -50,8 +51,9 @@ def command(*args: object) -> Said:
     iconicity.indexer.encoders.load_encoders = lambda _choice: toy_encoders()  # type: ignore[assignment]
     iconicity.indexer.encoders.reproduce = lambda _clip, _dino, _choice: toy_encoders()  # type: ignore[assignment]
     iconicity.indexer.builder.COMMIT_IMAGES = 2
+    iconicity.indexer.merge._COMMIT_ROWS = 2
     # so small a study has a FAISS index too
-    iconicity.scorer.elsewhere.LEAST = 1  # type: ignore[attr-defined]
+    iconicity.scorer.shards.LEAST = 1  # type: ignore[attr-defined]
     iconicity.scorer.nearest.FACTORY = "IVF2,Flat"
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["iconicity", *map(str, args)]
@@ -143,11 +145,19 @@ class World:
         (self.changing / "beta" / "01.png").unlink()
         shutil.rmtree(self.changing / "gamma")
         self._run(*self.score_args(root / "base", root / "scored", "concept", ["m1"]))
+        for shard in ("1/2", "2/2"):
+            part = root / f"part-{shard[0]}"
+            self._run("index", "build", "--refs", self.refs, "--index", part, "--workers", 0, "--shard", shard)
+            results = root / f"scored-{shard[0]}"
+            self._run(*self.score_args(root / "base", results, "concept", ["m1", "m2"]), "--shard", shard)
+        parts, scored = ([root / f"{name}-{i}" for i in (1, 2)] for name in ("part", "scored"))
         scenarios = [
             Scenario(self, "build", None, lambda w: ("index", "build", "--refs", self.refs, "--index", w / "i", "--workers", 0)),
             Scenario(self, "rebuild", "before", lambda w: ("index", "build", "--refs", self.changing, "--index", w / "i", "--workers", 0)),
             Scenario(self, "add", "base", lambda w: ("index", "add", "--refs", more, "--index", w / "i", "--workers", 0)),
             Scenario(self, "remove", "base", lambda w: ("index", "remove", "--index", w / "i", "--concept", "beta", "--ref", "alpha/00.png", "--workers", 0)),
+            Scenario(self, "merge", None, lambda w: ("index", "merge", *parts, "--index", w / "i")),
+            Scenario(self, "merge results", "base", lambda w: ("merge", *scored, "--index", w / "i", "--out", w / "o"), "scored"),
             Scenario(self, "score", "base", lambda w: self.score_args(w / "i", w / "o", "all", ["m1", "m2"], w / "c")),
             Scenario(self, "rescore", "base", lambda w: self.score_args(w / "i", w / "o", "concept", ["m1", "m2"], w / "c"), "scored"),
             Scenario(self, "report", "base", lambda w: ("report", w / "o", "--index", w / "i", "--out", w / "r", "--workers", 0), "scored"),

@@ -12,6 +12,7 @@ from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.index import open_index
+from iconicity.indexer.shards import Shard
 from iconicity.indexer.vectors import open_vectors
 from iconicity.indexer.verify import verify_index
 
@@ -73,8 +74,8 @@ def test_two_processes_wait_for_each_other(refs: Path, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from iconicity.indexer.index import open_index;"
         "from iconicity.indexer import vectors; import time; chunks = vectors._chunks\n"
-        "def slow(index):\n"
-        "    for rows in chunks(index, 1):\n"
+        "def slow(index, concepts):\n"
+        "    for rows in chunks(index, concepts, 1):\n"
         "        time.sleep(0.1); yield rows\n"
         "vectors._chunks = slow\n"
         "print(float(vectors.open_vectors(open_index(Path(sys.argv[1])), Path(sys.argv[2])).clip.sum()))"
@@ -84,3 +85,32 @@ def test_two_processes_wait_for_each_other(refs: Path, tmp_path: Path) -> None:
     sums = [p.communicate(timeout=120)[0] for p in both]
     expected = float(open_vectors(open_index(tmp_path / "i"), None).clip.sum())
     assert [float(s) for s in sums] == [pytest.approx(expected, abs=1e-4)] * 2
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_shards_are_the_whole_in_parts(refs: Path, tmp_path: Path, mapped: bool) -> None:
+    make_refs(refs, ["a", "a-b", "x'y"])
+    build_index(refs, tmp_path / "i", toy_encoders())
+    index = open_index(tmp_path / "i")
+    cache = tmp_path / "cache" if mapped else None
+    whole = open_vectors(index, cache)
+    seen: list[str] = []
+    for n in (1, 2, 7):
+        parts = [open_vectors(index, cache, shard=Shard(i, n)) for i in range(1, n + 1)]
+        ids = [r for part in parts for r in part.ref_ids.to_pylist()]
+        assert sorted(ids) == whole.ref_ids.to_pylist()
+        for i, part in enumerate(parts, 1):
+            assert all(c in Shard(i, n) for c in part.concepts)
+            for concept in part.concepts:
+                (lo, hi), (start, stop) = part.rows_of(concept), whole.rows_of(concept)
+                assert np.array_equal(part.clip[lo:hi], whole.clip[start:stop])
+                assert np.array_equal(part.patches[lo:hi], whole.patches[start:stop])
+                assert part.ref_ids.to_pylist()[lo:hi] == whole.ref_ids.to_pylist()[start:stop]
+        assert min(len(p.ref_ids) for p in parts) == 0 or n < 7
+        seen += [str(p.folder) for p in parts if p.folder is not None]
+    assert len(seen) == len(set(seen)) and bool(seen) == mapped
+    if mapped:
+        folder = open_vectors(index, cache, shard=Shard(1, 1)).folder
+        assert folder is not None
+        (folder / "clip.npy").write_bytes(b"")
+        assert np.array_equal(open_vectors(index, cache, shard=Shard(1, 1)).clip, whole.clip)

@@ -113,7 +113,7 @@ def test_scope_is_a_setting_and_costs_no_forward_pass(place: Path) -> None:
 def test_approximate_is_counted_and_settled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(place, "exact", tau_vr=0.9)
     exact = require_results(place / "exact").rows("m1")
-    monkeypatch.setattr("iconicity.scorer.elsewhere.LEAST", 0)
+    monkeypatch.setattr("iconicity.scorer.shards.LEAST", 0)
     monkeypatch.setattr(nearest, "FACTORY", "IVF4,RaBitQfs")
     monkeypatch.setattr(nearest, "NPROBE", 1)
     run(place, "near", search="approximate", tau_vr=0.9)

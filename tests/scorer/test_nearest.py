@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,7 @@ def test_exact_is_the_plain_loop(seed: int, n: int, total: int) -> None:
     rng = np.random.default_rng(seed)
     vectors, queries = unit(rng, total, 16), unit(rng, n, 16)
     own = ranges(rng, n, total)
-    best, at = best_outside(queries, own, Held(vectors).blocks, tau=0.5)
+    best, at = best_outside(queries, own, Held(vectors).blocks)
     expected, _ = plain(queries, own, vectors)
     some = expected > -2
     np.testing.assert_allclose(best[some], expected[some], atol=1e-6)
@@ -77,21 +78,44 @@ def test_decisions_at_tau_are_those_of_float64() -> None:
     rng = np.random.default_rng(5)
     vectors, queries = unit(rng, 3000, 32), unit(rng, 200, 32)
     own = np.zeros((200, 2), np.int64)
-    expected, _ = plain(queries, own, vectors)
-    for tau in expected[:20]:
-        best, _ = best_outside(queries, own, Held(vectors).blocks, float(tau))
-        near = np.abs(expected - tau) < 1e-5
-        assert np.array_equal(best[near] >= tau, expected[near] >= tau)
+    expected, where = plain(queries, own, vectors)
+    best, at = best_outside(queries, own, Held(vectors).blocks)
+    assert np.array_equal(best, expected) and np.array_equal(at, where)
 
 
-def test_torch_multiplies_alike() -> None:
-    rng = np.random.default_rng(9)
-    block, queries = unit(rng, 500, 16), unit(rng, 40, 16)
-    own = ranges(rng, 40, 500)
-    value, at = nearest.torch_block_best(queries, block, own, 0, "cpu")
-    expected, where = plain(queries, own, block)
-    np.testing.assert_allclose(value, expected, atol=1e-6)
-    assert np.array_equal(at, where)
+@pytest.mark.parametrize("few", [64, 1])
+@pytest.mark.parametrize("close", [nearest._close, nearest.torch_close])
+def test_of_equal_patches_the_first_counts_however_they_lie_in_blocks(
+    close: Callable[..., Any], few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blank paper: many patches are one and the same, or differ by less than float32 tells."""
+    monkeypatch.setattr(nearest, "_FEW", few)
+    monkeypatch.setattr(nearest, "_WIDE_ROWS", 7)
+    monkeypatch.setattr(nearest, "_PAIRS", 5)
+    monkeypatch.setattr(nearest, "_close", close)
+    rng = np.random.default_rng(2)
+    pool = unit(rng, 30, 48)
+    pool[10:20] = pool[0] + np.float32(1e-7) * rng.standard_normal((10, 48)).astype(np.float32)
+    vectors, queries = pool[rng.integers(0, 30, 2000)], pool[rng.integers(0, 30, 60)]
+    own = ranges(rng, 60, 2000)
+    own[:4] = (0, 2000)  # nothing else is there
+    expected, where = plain(queries, own, vectors)
+    expected, where = np.where(expected < -1, -1, np.minimum(expected, 1)), where
+    for size in (2000, 700, 1, 33):
+        blocks = [(i, vectors[i : i + size]) for i in range(0, 2000, size)]
+        best, at = best_outside(queries, own, lambda blocks=blocks: blocks)  # type: ignore[misc]
+        assert np.array_equal(best, expected.astype(np.float32))
+        first = [-1 if i < 4 else next(j for j in range(2000) if outside(j, o) and product(q, vectors[j]) == b)
+                 for i, (q, o, b) in enumerate(zip(queries, own, best, strict=True))]  # fmt: skip
+        assert at.tolist() == first
+
+
+def outside(j: int, own: Ints) -> bool:
+    return not own[0] <= j < own[1]
+
+
+def product(a: FloatArray, b: FloatArray) -> np.float32:
+    return min(np.float32(1), np.float32(a.astype(np.float64) @ b.astype(np.float64)))
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""Merge finished indexes into one without embedding anything: what array tasks built by shard, say.
+
+A concept lies whole in one part, since dedup compares all of its references; so rows are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from iconicity.indexer.build import require_room, require_whole_rows
+from iconicity.indexer.builder import Skipped, manifest_or_none, seal, skipped_files
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
+from iconicity.indexer.files import lock
+from iconicity.indexer.index import Index, open_index, require_no_links, require_whole_files
+from iconicity.indexer.manifest import settings_difference
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.store import Reference, ReferenceStore, Row, row_checksum
+
+_COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
+_CONCEPTS = 500  # whose references are compared at once
+
+
+@dataclass
+class MergeReport:
+    """What a merge did: rows written and rows that were there already, the files the parts passed over, the identity."""
+
+    index_id: str = ""
+    merged: int = 0
+    unchanged: int = 0
+    concepts: int = 0
+    kept: int = 0
+    dropped: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    changed: bool = False
+
+
+def merge_indexes(parts: Sequence[Path], index: Path, progress: Progress = no_progress) -> MergeReport:
+    """Write the rows of finished indexes into ``index``, which is made where there is none; it then equals a build of all.
+
+    Rows are tested against their checksums on the way, a commit of them in memory at a time. What ``index`` holds of
+    other concepts stays. Stopped and run again, it writes what is missing. Raises :class:`SettingsError` when the parts or ``index`` were
+    made differently, :class:`InputError` when two hold one concept with other references or bytes,
+    :class:`IndexFormatError` for a part that is not finished, :class:`CorruptIndexError`, :class:`LockedError`.
+    """
+    if not parts:
+        raise InputError(f"{index}: nothing to merge into it; name the indexes that are its parts")
+    opened = [_finished(part, index) for part in parts]
+    first = opened[0]
+    for part in opened[1:]:
+        _require_alike(part.path, part.settings, first.path, first.settings)
+    source = _sources(opened)
+    require_room(index)
+    with lock(index, "building this index"):
+        require_no_links(index)
+        ReferenceStore.sweep(index)
+        manifest = manifest_or_none(index)
+        if manifest is not None:
+            require_whole_files(index, manifest, data=True)
+        store = ReferenceStore.open(index)
+        if store is None:
+            store = ReferenceStore.create(index, first.settings, first.store.clip_dim, first.store.patches_len)
+        _require_alike(index, store.settings, first.path, first.settings)
+        require_whole_rows(store, manifest)
+        for part, concepts in source:
+            _require_covered(store, part, concepts)
+        report = MergeReport()
+        held = {ref_id: checksum for ref_id, _, checksum in store.identities()}
+        total, done = sum(part.manifest["counts"]["references"] for part, _ in source), 0
+        for part, concepts in source:
+            rows = _rows(part)
+            while chunk := list(islice(rows, _COMMIT_ROWS)):
+                own = [row for row in chunk if row.reference.concept in concepts]
+                new = [row for row in own if held.get(row.reference.ref_id) != _checksum(row)]
+                store.upsert(new)
+                report.merged += len(new)
+                report.unchanged += len(own) - len(new)
+                done += len(chunk)
+                progress("references", done, total)
+        report.skipped = _skipped([] if manifest is None else skipped_files(manifest), opened)
+        _finish(index, store, manifest, report, len(parts))
+    return report
+
+
+def _finished(part: Path, index: Path) -> Index:
+    """A part, opened. Raises :class:`IndexFormatError` when its last build did not end."""
+    if part.resolve() == index.resolve():
+        raise InputError(f"{part}: the index to merge into is none of its parts; name others")
+    opened = open_index(part)
+    newest = ReferenceStore.open(part)
+    if newest is None or newest.version != opened.store.version:
+        raise IndexFormatError(f"{part}: its last build did not finish; run the same 'iconicity index build' again")
+    return opened
+
+
+def _require_alike(part: Path, settings: Mapping[str, object], first: Path, others: Mapping[str, object]) -> None:
+    what = settings_difference(settings, others, f"{part} against {first}", f"{first} with")
+    if what is not None:
+        raise SettingsError(f"{part}: made with {what}; parts of one index are built with the same options")
+
+
+def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
+    """Each part with the concepts that are taken from it: those no part before it has."""
+    owner: dict[str, Index] = {}
+    out: list[tuple[Index, set[str]]] = []
+    for part in opened:
+        new, twice = set(), []
+        for concept in part.concepts():
+            if concept in owner:
+                twice.append(concept)
+            else:
+                owner[concept] = part
+                new.add(concept)
+        for concept in twice:
+            earlier = owner[concept]
+            a, b = earlier.references([concept]), part.references([concept])
+            for ref_id in a.keys() & b.keys():
+                if a[ref_id].sha256 != b[ref_id].sha256:
+                    raise InputError(
+                        f"{part.path}: holds other bytes than {earlier.path} under the name {ref_id}; leave one of the "
+                        "two out, or build one index of all files"
+                    )
+            if a.keys() != b.keys():
+                raise _divided(concept, part.path, earlier.path, min(a.keys() ^ b.keys()))
+        out.append((part, new))
+    return out
+
+
+def _divided(concept: str, here: Path, there: Path, ref_id: str) -> InputError:
+    return InputError(
+        f"{here}: '{concept}' has other references than in {there}, first {ref_id}; near-duplicates are told within a "
+        "whole concept: build it in one part"
+    )
+
+
+def _require_covered(store: ReferenceStore, part: Index, concepts: set[str]) -> None:
+    """Raises :class:`InputError` when the index to merge into has references of a part's concept that the part has not."""
+    ordered = sorted(concepts)
+    for start in range(0, len(ordered), _CONCEPTS):
+        chunk = ordered[start : start + _CONCEPTS]
+        held: dict[str, Reference] = store.references(chunk)
+        lost = sorted(held.keys() - part.references(chunk).keys()) if held else []
+        if lost:
+            raise InputError(
+                f"{store.directory}: holds {lost[0]}, which {part.path} has not among its references of "
+                f"'{held[lost[0]].concept}'; remove it with 'iconicity index remove', or merge into a new folder"
+            )
+
+
+def _rows(part: Index) -> Iterator[Row]:
+    """Every row of a part, tested. Raises :class:`CorruptIndexError`, also when some are missing."""
+    n = 0
+    for row in part.store.tested_rows():
+        n += 1
+        yield row
+    if n != part.manifest["counts"]["references"]:
+        raise CorruptIndexError(
+            f"{part.path}: {n} of {part.manifest['counts']['references']} references are there; {mending(part.path)}"
+        )
+
+
+def _checksum(row: Row) -> str:
+    return row_checksum(row.reference, row.clip, row.patches)
+
+
+def _skipped(held: Sequence[Skipped], opened: Sequence[Index]) -> list[Skipped]:
+    """What the parts passed over, and what the index did of concepts that no part knows."""
+    passed = {s for part in opened for s in skipped_files(part.manifest)}
+    known = {s.concept for s in passed}.union(*(part.concepts() for part in opened))
+    return sorted(passed | {s for s in held if s.concept not in known}, key=lambda s: (s.path, s.concept, s.reason))
+
+
+def _finish(
+    index: Path, store: ReferenceStore, manifest: Mapping[str, object] | None, report: MergeReport, parts: int
+) -> None:
+    """Leave an index that is whole and unchanged as it is, else seal it."""
+    skipped = [vars(s) for s in report.skipped]
+    same = (
+        manifest is not None
+        and manifest["table_version"] == store.version
+        and manifest["skipped"] == skipped
+        and manifest["cleaned"]
+    )
+    if same:
+        assert manifest is not None
+        report.index_id = str(manifest["index_id"])
+    else:
+        event: dict[str, str | int] = {"command": "merge", "merged": report.merged, "unchanged": report.unchanged}
+        report.index_id = seal(index, store, skipped, event | {"parts": parts})
+        report.changed = True
+    counts = store.concepts()
+    report.concepts, report.kept = len(counts), sum(n.kept for n in counts.values())
+    report.dropped = sum(n.total for n in counts.values()) - report.kept
