@@ -12,10 +12,10 @@ import pickle
 import socket
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from iconicity.indexer.engine import Outcome, Plan, Start, Task, outcomes_known, units
 from iconicity.indexer.errors import IconicityError, InputError
@@ -72,11 +72,22 @@ class Cluster:
             if ours:
                 ray.shutdown()
 
+    def serve(self, openings: Sequence[Opens]) -> Served:
+        """What each opens, in an actor of its own. Raises what opening raises."""
+        _require_ray()
+        ours = _connect(self._address)
+        return Served(openings, self._pool, self._gpus(), ours)
+
+    def _gpus(self) -> float:
+        """GPUs of an actor."""
+        import ray
+
+        return self._pool.gpus if self._pool.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+
     def _stream(self, plan: Plan, listed: list[Task[K]]) -> Iterator[tuple[int, Outcome]]:
         import ray.data
 
-        pool = self._pool
-        gpus = pool.gpus if pool.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
+        pool, gpus = self._pool, self._gpus()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours is of images
         packed = [{"unit": pickle.dumps(unit)} for unit in units(listed)]
@@ -110,6 +121,68 @@ class _Actor:
             except IconicityError as e:
                 answers.append(e)
         return {"outcomes": [pickle.dumps(a) for a in answers]}
+
+
+class Opens(Protocol):
+    """Can be pickled, and opened in another process: what it gives is asked there, again and again."""
+
+    def open(self) -> Any: ...
+
+
+class Served:
+    """What was opened in actors; an actor that dies is begun anew, and asked again."""
+
+    def __init__(self, openings: Sequence[Opens], pool: ActorPool, gpus: float, ours: bool) -> None:
+        import ray
+
+        self._ours = ours
+        kind = ray.remote(num_cpus=pool.cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(_Servant)
+        self._actors = [kind.remote(opening) for opening in openings]
+        try:
+            self.ask(None)
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, question: Any) -> list[Any]:
+        """Everyone's answer, all asked at once. Raises :class:`IconicityError`."""
+        import ray
+
+        once = ray.put(question)
+        try:
+            answers = ray.get([actor.ask.remote(once) for actor in self._actors])
+        except ray.exceptions.RayError as e:
+            raise IconicityError(f"the Ray cluster cannot go on ({_last_line(e)}); run the same command again") from e
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return list(answers)
+
+    def close(self) -> None:
+        """End the actors, and the cluster where it was begun for them."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+        if self._ours:
+            ray.shutdown()
+
+
+class _Servant:
+    """An error is an answer too: one of the constructor would end the actor."""
+
+    def __init__(self, opening: Opens) -> None:
+        self._opening = opening
+        self._opened: Any = None
+
+    def ask(self, question: Any) -> Any:
+        try:
+            if self._opened is None:
+                self._opened = self._opening.open()
+            return None if question is None else self._opened.ask(question)
+        except IconicityError as e:
+            return e
 
 
 def _require_ray() -> None:

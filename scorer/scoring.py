@@ -168,14 +168,13 @@ def score(
         if held is not None:
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
-        run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, progress)
+        run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, engine, progress)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
         models = sorted({*work, *(held.models if held else ())})
-        if engine is not None:
-            run.fill(engine, {model: work.get(model) for model in models})
+        run.fill({model: work.get(model) for model in models})
         with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
             for model in models:
                 run.model(model, work.get(model), writer, report)
@@ -255,8 +254,10 @@ class _Run:
         embedder: GeneratedEmbedder,
         cache: VectorCache | None,
         device: str,
+        engine: Engine | None,
         progress: Progress,
     ) -> None:
+        self._engine = engine
         self._idx = idx
         self._counts = counts
         self._how = how
@@ -267,19 +268,21 @@ class _Run:
         self._embedder = embedder
         self._progress = progress
         directory = None if cache is None else cache.directory
-        shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, progress)
+        shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, engine, progress)
         self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
         self.close = self._elsewhere.close
 
-    def fill(self, engine: Engine, work: Mapping[str, Chosen | None]) -> None:
-        """Have an engine embed what the images of all models lack."""
+    def fill(self, work: Mapping[str, Chosen | None]) -> None:
+        """Have the engine, where there is one, embed what the images of all models lack."""
+        if self._engine is None:
+            return
         requests = (
             (image, row, self._wanted(self._metrics(model, chosen is not None)))
             for model, chosen in work.items()
             if chosen is not None or not self._same_index
             for image, row in self._requests(model, None if chosen is None else chosen.concepts)
         )
-        self._embedder.fill(engine, requests, self._progress)
+        self._embedder.fill(self._engine, requests, self._progress)
 
     def model(self, model: str, chosen: Chosen | None, writer: ScoresWriter, report: ScoreReport) -> None:
         """Write a model's rows; ``chosen`` None: one that was not named in this run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -177,6 +177,13 @@ class LocalShards:
         self._shards = ()
 
 
+@runtime_checkable
+class Serves(Protocol):
+    """An engine that can have shards live where it embeds."""
+
+    def serve(self, openings: Sequence[Opening]) -> Shards: ...
+
+
 def open_shards(
     index: Index,
     mode: str,
@@ -184,15 +191,19 @@ def open_shards(
     cache: Path | None,
     device: str,
     n: int = 1,
+    engine: object = None,
     progress: Progress = no_progress,
 ) -> Shards:
-    """The whole index in this process, or ``n`` shards in a process each."""
+    """The whole index in this process, or ``n`` shards: in actors of the ``engine`` if it serves, else in a process each."""
     whole = Opening(index.path, index.index_id, None, mode, tau, cache, device)
     if n == 1:
         return LocalShards([whole.open(index, progress)])
+    openings = [replace(whole, shard=Shard(i, n)) for i in range(1, n + 1)]
+    if isinstance(engine, Serves):
+        return engine.serve(openings)
     from iconicity.scorer.processes import ProcessShards
 
-    return ProcessShards([replace(whole, shard=Shard(i, n)) for i in range(1, n + 1)])
+    return ProcessShards(openings)
 
 
 def _known(best: Float32, at: Ints) -> Float32:

@@ -8,20 +8,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from engines import DRIVER, children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
+from engines import CONCEPTS, DRIVER, children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
 from run import run
-from toys import make_refs, slow_toys_on, toy_encoders, toys_on
+from toys import make_gen, make_refs, slow_toys_on, toy_encoders, toys_on
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.cluster import ActorPool, Cluster, _require_reachable, local_cluster
 from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.engine import Outcome, Plan, Runner, Task
-from iconicity.indexer.errors import InputError, ModelUnavailableError
+from iconicity.indexer.errors import IndexFormatError, InputError, ModelUnavailableError
 from iconicity.indexer.index import open_index
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.shards import Shard
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.scoring import score
+from iconicity.scorer.shards import ClipQueries, Opening, Queries
 
 
 def no_weights(plan: Plan, device: str) -> Runner:
@@ -60,6 +66,43 @@ def test_outcomes_are_those_of_this_process(ray: None, actors: int, tmp_path: Pa
 
 def test_index_and_results_are_those_of_this_process(ray: None, tmp_path: Path) -> None:
     require_same_index_and_results(Cluster(toys_on, ActorPool(2, 2)), tmp_path)
+
+
+def test_shards_live_in_actors(ray: None, tmp_path: Path) -> None:
+    """Scope all gives what one universe gives, also when an actor dies in between; errors are those of this process."""
+    refs, gen = make_refs(tmp_path / "refs", CONCEPTS), make_gen(tmp_path / "gen", CONCEPTS[:6])
+    build_index(refs, tmp_path / "i", toy_encoders())
+    score(tmp_path / "i", {"m": gen}, tmp_path / "one", scope="all", load=toy_encoders)
+    cluster, cache = Cluster(toys_on, ActorPool()), VectorCache(tmp_path / "cache")
+    score(
+        tmp_path / "i",
+        {"m": gen},
+        tmp_path / "two",
+        scope="all",
+        search_shards=2,
+        engine=cluster,
+        cache=cache,
+        load=toy_encoders,
+    )
+    cache.close()
+    assert (tmp_path / "two" / "scores_dynamic.parquet").read_bytes() == (
+        tmp_path / "one" / "scores_dynamic.parquet"
+    ).read_bytes()
+
+    index = open_index(tmp_path / "i")
+    whole = Opening(index.path, index.index_id, None, "dynamic", 0.6, None, "cpu")
+    served = cluster.serve([replace(whole, shard=Shard(i, 2)) for i in (1, 2)])
+    rows = index.block(CONCEPTS[:3])
+    asked = Queries(
+        ClipQueries(rows.clip, tuple(r.concept for r in rows.references), np.ones(len(rows.clip), np.float32))
+    )
+    before = [a.clip.best for a in served.ask(asked)]
+    assert kill(children(os.getpid(), "ray::_Servant")[:1]) == 1
+    after = [a.clip.best for a in served.ask(asked)]
+    np.testing.assert_array_equal(before, after)
+    served.close()
+    with pytest.raises(IndexFormatError, match="was built again meanwhile"):
+        cluster.serve([replace(whole, index_id="0" * 64, shard=Shard(1, 2))])
 
 
 def test_a_killed_actor_loses_nothing(ray: None, tmp_path: Path) -> None:
