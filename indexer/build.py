@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import (
@@ -37,16 +36,17 @@ from iconicity.indexer.manifest import (
     encoder_specs,
     read_manifest,
 )
+from iconicity.indexer.places import PROBE, Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import ReferenceStore, is_table
+from iconicity.indexer.store import TABLE, ReferenceStore, is_table
 
 VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
 
 
 def build_index(
-    refs: Path,
-    index: Path,
+    refs: Place,
+    index: Place,
     encoders: Encoders,
     *,
     concepts: Iterable[str] | None = None,
@@ -102,8 +102,8 @@ def build_index(
 
 
 def add_references(
-    refs: Path,
-    index: Path,
+    refs: Place,
+    index: Place,
     *,
     load: LoadEncoders | None = None,
     concepts: Iterable[str] | None = None,
@@ -124,7 +124,7 @@ def add_references(
         held = store.references()
         new = [c for c in _candidates(found) if c.ref_id not in held]
         for c in _candidates(found):
-            if c.ref_id in held and _sha_or_none(Path(c.path)) not in {None, held[c.ref_id].sha256}:
+            if c.ref_id in held and _sha_or_none(c.path) not in {None, held[c.ref_id].sha256}:
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
@@ -136,7 +136,7 @@ def add_references(
 
 
 def remove_references(
-    index: Path,
+    index: Place,
     *,
     concepts: Sequence[str] = (),
     ref_ids: Sequence[str] = (),
@@ -172,13 +172,14 @@ def remove_references(
         return report
 
 
-def _purge(index: Path) -> None:
-    """Write the rows that are there to new files, and delete all others."""
+def _purge(index: Place) -> None:
+    """Write the rows that are there to new files, and delete all others. On object storage that is done whoever reads."""
     store = ReferenceStore.open(index)
     assert store is not None
     manifest = read_manifest(index)
     rows = iter(store.tested_rows())
-    seal(index, store.rewrite(iter(lambda: list(islice(rows, _PURGED)), [])), manifest["skipped"], {"command": "purge"})
+    rewritten = store.rewrite(iter(lambda: list(islice(rows, _PURGED)), []))
+    seal(index, rewritten, manifest["skipped"], {"command": "purge"}, keep_days=0)
     if not read_manifest(index)["cleaned"]:
         raise LockedError(
             f"{index}: removed, but somebody reads a version that still has it; stop that, and run 'iconicity index "
@@ -186,8 +187,13 @@ def _purge(index: Path) -> None:
         )
 
 
-def _require_room(index: Path) -> None:
+def _require_room(index: Place) -> None:
     """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
+    if isinstance(index, Remote):
+        found = [n for n in index.names() if n != MANIFEST and not n.startswith(PROBE)]
+        if found and f"{TABLE}.lance" not in found:
+            raise IndexFormatError(f"{index}: holds other objects and no index; name a new place with --index")
+        return
     if index.is_file():
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
     if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
@@ -198,7 +204,7 @@ def _reproduce(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
     return reproduce(clip, dino, EncoderChoice())
 
 
-def _sha_or_none(path: Path) -> str | None:
+def _sha_or_none(path: str) -> str | None:
     try:
         return sha256_hex(read_bytes(path))
     except ImageError:
@@ -221,7 +227,7 @@ def _settings(
     }
 
 
-def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
+def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:
     for name, want, got in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
         if want.fingerprint != got.fingerprint:
             raise SettingsError(
@@ -235,7 +241,7 @@ def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, A
             )
 
 
-def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
+def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     require_no_links(index)
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
@@ -251,8 +257,11 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
 def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
     """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
 
-    Those of a finished one were tested with the files. Raises :class:`CorruptIndexError`.
+    Those of a finished one were tested with the files; on object storage a row is there with its bytes or not at all.
+    Raises :class:`CorruptIndexError`.
     """
+    if isinstance(store.directory, Remote):
+        return
     if manifest is None or manifest["table_version"] != store.version:
         for _ in store.kept_rows():
             pass
@@ -260,7 +269,7 @@ def _require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | Non
 
 def _candidates(found: Discovery) -> list[Candidate]:
     return [
-        Candidate(f"{folder.concept}/{name}", folder.concept, (folder.path / name).as_posix(), read=True)
+        Candidate(f"{folder.concept}/{name}", folder.concept, str(folder.path / name), read=True)
         for folder in found.folders
         for name in folder.names
     ]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from iconicity.indexer.dedup import Deduplicator
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, EncoderSpec
-from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
+from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError, LockedError
 from iconicity.indexer.files import file_sha256, no_readers
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.manifest import (
@@ -28,13 +29,16 @@ from iconicity.indexer.manifest import (
     write_manifest,
 )
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
 
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
 
-COMMIT_IMAGES = 256
-COMMIT_SECONDS = 60.0
+# When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
+COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
+COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
+KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Builder:
 
     def __init__(
         self,
-        index: Path,
+        index: Place,
         store: ReferenceStore,
         load: LoadEncoders,
         batch_size: int | None,
@@ -115,6 +119,8 @@ class Builder:
         self._wanted: dict[str, Reference] = {}
         self._copies: list[tuple[Reference, str]] = []
         self._rows: list[Row] = []
+        local = (COMMIT_IMAGES, COMMIT_SECONDS)
+        self._pace = (REMOTE_COMMIT_IMAGES, REMOTE_COMMIT_SECONDS) if isinstance(index, Remote) else local
         self._committed_at = time.monotonic()
         self._writing: Future[None] | None = None
 
@@ -131,8 +137,8 @@ class Builder:
                     report.embedded += 1
                     self._rows.append(Row(reference, vectors.clip, vectors.patches))
                 if (
-                    len(self._rows) + len(self._copies) >= COMMIT_IMAGES
-                    or time.monotonic() - self._committed_at > COMMIT_SECONDS
+                    len(self._rows) + len(self._copies) >= self._pace[0]
+                    or time.monotonic() - self._committed_at > self._pace[1]
                 ):
                     self._commit(writer)
             self._commit(writer)
@@ -169,7 +175,7 @@ class Builder:
             sha = None
             if self._old:
                 try:
-                    sha = sha256_hex(read_bytes(Path(c.path)))
+                    sha = sha256_hex(read_bytes(c.path))
                 except ImageError as e:
                     yield (c, e), None
                     continue
@@ -279,10 +285,10 @@ class Builder:
             "command": self._command,
             **{k: getattr(report, k) for k in ("embedded", "copied", "unchanged", "removed")},
         }
-        return seal(self._index, self._store, skipped, event)
+        return seal(self._index, self._store, skipped, event, self._wanted)
 
 
-def manifest_or_none(index: Path) -> dict[str, Any] | None:
+def manifest_or_none(index: Place) -> dict[str, Any] | None:
     """The manifest, None where a build did not finish or damaged it: a new one is written at the end."""
     try:
         return read_manifest(index)
@@ -300,16 +306,25 @@ def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
 
 
 def seal(
-    index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]], event: Mapping[str, str | int]
+    index: Place,
+    store: ReferenceStore,
+    skipped: Sequence[Mapping[str, str]],
+    event: Mapping[str, str | int],
+    wanted: Mapping[str, Reference] | None = None,
+    keep_days: int = KEEP_DAYS,
 ) -> str:
     """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
 
     ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
     digests of what the index then holds.
-    While somebody reads an older version nothing is dropped: the next build does it.
+    While somebody reads an older version nothing is dropped: the next build does it. On object storage, where that
+    cannot be known, versions of the last ``keep_days`` stay; and as nothing locks there, what the table holds is first
+    compared with what this build ``wanted``. Raises :class:`LockedError` when another wrote meanwhile.
     """
     store.compact()
     store.sync()
+    if isinstance(index, Remote) and wanted is not None and store.references() != wanted:
+        raise LockedError(f"{index}: another builder wrote to it at the same time; run the same command again")
     identities = store.identities()
     identity = index_id(identities, [s.fingerprint for s in encoder_specs(store.settings)])
     concepts = store.concepts()
@@ -348,9 +363,13 @@ def seal(
         return digests[path]
 
     def write(cleaned: bool) -> None:
-        files = {p.relative_to(index).as_posix(): digest_of(p) for p in store.files()}
+        files = {p.relative_to(str(index)).as_posix(): digest_of(p) for p in store.files()}
         write_manifest(index, {**manifest, "cleaned": cleaned, "files": files})
 
+    if isinstance(index, Remote):
+        write(cleaned=True)
+        store.drop_old_versions(timedelta(days=keep_days))
+        return identity
     write(cleaned=False)  # from here on readers see the new rows
     with no_readers(index) as alone:
         if alone:

@@ -16,6 +16,7 @@ from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import damaged_files
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
@@ -42,7 +43,7 @@ class Repair:
 
 
 def repair_index(
-    index: Path,
+    index: Place,
     load: LoadEncoders,
     *,
     batch_size: int | None = None,
@@ -57,6 +58,10 @@ def repair_index(
     :class:`IndexFormatError` or :class:`CorruptIndexError` when there is nothing to go by, :class:`LockedError`
     while a build runs.
     """
+    if isinstance(index, Remote):
+        raise IndexFormatError(
+            f"{index}: on object storage nothing is mended in place; run 'iconicity index build' again, or copy it to a disk"
+        )
     if not is_table(index):
         raise IndexFormatError(f"{index}: holds no table of references; make one with 'iconicity index build'")
     repair = Repair()
@@ -244,7 +249,7 @@ def _as_indexed(row: Lost, repair: Repair) -> Reference | None:
         repair.lost.append("a row whose name cannot be read")
         return None
     try:
-        if sha256_hex(read_bytes(Path(reference.path))) == reference.sha256:
+        if sha256_hex(read_bytes(reference.path)) == reference.sha256:
             return reference
         repair.lost.append(f"{reference.ref_id}: {reference.path} has changed since it was indexed")
     except ImageError as e:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lancedb
 import numpy as np
@@ -26,6 +26,7 @@ from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, sc
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.files import fsync, sweep
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
 TABLE = "references"
@@ -33,6 +34,7 @@ HINT = "latest_version_hint.json"  # written again by each commit, and only a hi
 SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
 _CHUNK = 1000  # keys in one filter expression
 _BATCH_ROWS = 1024  # rows read at once
+PlaceT = TypeVar("PlaceT", Path, Remote, Place)
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,9 @@ def reference_checksum(reference: Reference) -> str:
 
 
 class ReferenceStore:
-    """The table of one index directory. Writers hold the builder's lock; readers pin a version."""
+    """The table of one index directory, or of one on object storage. Writers hold the builder's lock; readers pin a version."""
 
-    def __init__(self, directory: Path, table: Any) -> None:
+    def __init__(self, directory: Place, table: Any) -> None:
         self.directory = directory
         self._table = table
         self._schema: pa.Schema = table.schema
@@ -113,16 +115,19 @@ class ReferenceStore:
         self._pinned_count: int | None = None  # rows of a version never change
 
     @classmethod
-    def create(cls, directory: Path, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
+    def create(cls, directory: Place, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
         """Make an empty table; its schema carries the settings that never change."""
         try:
-            table = lancedb.connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
-        except (RuntimeError, OSError) as e:
+            table = _connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
+        except (RuntimeError, OSError, ValueError) as e:
+            _see_storage(directory)
+            if isinstance(directory, Remote) and (made := cls.open(directory)) is not None:  # by another builder
+                return made
             raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
         return cls(directory, table)
 
     @classmethod
-    def open(cls, directory: Path, version: int | None = None) -> ReferenceStore | None:
+    def open(cls, directory: Place, version: int | None = None) -> ReferenceStore | None:
         """The table as it is now, or as it was at a version; None when there is none.
 
         Raises :class:`IndexFormatError` when it cannot be opened.
@@ -130,7 +135,7 @@ class ReferenceStore:
         if not versions_folder(directory).is_dir():
             return None
         try:
-            table = lancedb.connect(directory).open_table(TABLE)
+            table = _connect(directory).open_table(TABLE)
             _require_own_schema(table.schema)
             if version is None:
                 return cls(directory, table)
@@ -139,6 +144,7 @@ class ReferenceStore:
             store._pinned_count = int(table.count_rows())
             return store
         except Exception as e:  # a damaged table raises anything, panics of the library's native code included
+            _see_storage(directory)
             at = "" if version is None else f" at version {version}"
             raise IndexFormatError(
                 f"{directory}: its table cannot be opened{at} ({first_line(e)}); {mending(directory)}"
@@ -167,6 +173,7 @@ class ReferenceStore:
             for batch in query.to_batches(_BATCH_ROWS):
                 yield batch.select(list(columns))
         except Exception as e:  # see above
+            _see_storage(self.directory)
             raise CorruptIndexError(
                 f"{self.directory}: rows cannot be read ({first_line(e)}); {mending(self.directory)}"
             ) from e
@@ -305,9 +312,13 @@ class ReferenceStore:
         try:
             yield
         except Exception as e:  # see above
+            _see_storage(self.directory, writing=True)
+            mend = (
+                "" if isinstance(self.directory, Remote)
+                else f"free space, allow writing, or mend it with 'iconicity index repair --index {self.directory}', then "
+            )  # fmt: skip
             raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
-                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
+                f"{self.directory}: cannot be written ({first_line(e)}); {mend}run the same command again: what is written is kept"
             ) from e
 
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
@@ -315,7 +326,7 @@ class ReferenceStore:
         batches = (batch for rows in parts if rows for batch in self._to_arrow(rows).to_batches())
         reader = pa.RecordBatchReader.from_batches(self._schema, batches)
         with self._writing():
-            table = lancedb.connect(self.directory).create_table(
+            table = _connect(self.directory).create_table(
                 TABLE, reader, self._schema, "overwrite", on_bad_vectors="null"
             )
         return ReferenceStore(self.directory, table)
@@ -326,34 +337,45 @@ class ReferenceStore:
                 self._table.delete(where)
 
     def compact(self) -> None:
-        """Merge small files into large ones; old versions stay readable."""
+        """Merge small files into large ones, and go on with the newest version; old ones stay readable."""
         with self._writing():
             self._table.optimize(cleanup_older_than=timedelta(days=36500))
+            self._table.checkout_latest()
 
-    def drop_old_versions(self) -> None:
-        """Delete the files that only older versions need."""
+    def drop_old_versions(self, age: timedelta = timedelta(0)) -> None:
+        """Delete the files that only older versions need: of any age, or where others may write or read, of some."""
+        alone = isinstance(self.directory, Path)  # elsewhere an unknown file may be of a commit that is on its way
         with warnings.catch_warnings(), self._writing():
             warnings.simplefilter("ignore", UserWarning)
-            self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+            self._table.optimize(cleanup_older_than=age, delete_unverified=alone)
 
-    def version_file(self) -> Path:
+    def version_file(self) -> Place:
         """The small file that says which files this version consists of."""
         return versions_of(self.directory)[self.version]
 
     def files(self) -> list[Path]:
-        """Every file of the table that is written once, sorted."""
+        """Every file of a local table that is written once, sorted; none on object storage, which tests its own bytes."""
+        if isinstance(self.directory, Remote):
+            return []
         root = self.directory / f"{TABLE}.lance"
         return sorted(p for p in root.rglob("*") if p.is_file() and p.name != HINT)
 
     def sync(self) -> None:
-        """fsync every file and directory of the table: LanceDB syncs none."""
+        """fsync every file and directory of the table: LanceDB syncs none. A put to object storage needs none."""
+        if isinstance(self.directory, Remote):
+            return
         root = self.directory / f"{TABLE}.lance"
         for path in [*self.files(), *(p for p in root.rglob("*") if p.is_dir()), root, self.directory]:
             fsync(path)
 
     @staticmethod
-    def sweep(directory: Path) -> None:
-        """Remove what killed writers and repairs leave, and a table directory without a first version."""
+    def sweep(directory: Place) -> None:
+        """Remove what killed writers and repairs leave, and a table directory without a first version.
+
+        Not on object storage, where another may be writing: there old versions' dropping does it after some days.
+        """
+        if isinstance(directory, Remote):
+            return
         sweep(directory)
         root = directory / f"{TABLE}.lance"
         left = ("**/.tmp*", "**/*#*", f"_versions/*{SET_ASIDE}")  # Lance writes NAME#1, then renames it
@@ -363,15 +385,17 @@ class ReferenceStore:
             shutil.rmtree(root)
 
 
-def versions_folder(directory: Path) -> Path:
+def versions_folder(directory: PlaceT) -> PlaceT:
     """Where the table's versions are listed."""
     return directory / f"{TABLE}.lance" / "_versions"
 
 
-def versions_of(directory: Path) -> dict[int, Path]:
+def versions_of(directory: PlaceT) -> dict[int, PlaceT]:
     """Version number -> its file, oldest first. Lance counts down in 20 digits, so that the newest is listed first."""
-    files = versions_folder(directory).glob("*.manifest")
-    found = {int(p.stem) if len(p.stem) < 20 else 2**64 - 1 - int(p.stem): p for p in files if p.stem.isdigit()}
+    folder = versions_folder(directory)
+    names = folder.names() if isinstance(folder, Remote) else [p.name for p in folder.glob("*.manifest")]
+    numbers = [n.removesuffix(".manifest") for n in names if n.endswith(".manifest")]
+    found = {int(n) if len(n) < 20 else 2**64 - 1 - int(n): folder / f"{n}.manifest" for n in numbers if n.isdigit()}
     return dict(sorted(found.items()))
 
 
@@ -385,7 +409,17 @@ def _require_own_schema(held: pa.Schema) -> None:
         raise ValueError("its columns are not those of its settings")
 
 
-def is_table(directory: Path) -> bool:
+def _connect(directory: Place) -> Any:
+    return lancedb.connect(directory if isinstance(directory, Path) else directory.url)
+
+
+def _see_storage(directory: Place, writing: bool = False) -> None:
+    """LanceDB's errors about object storage are all alike. Raises :class:`StorageError` when it is that."""
+    if isinstance(directory, Remote):
+        directory.probe(writing)
+
+
+def is_table(directory: Place) -> bool:
     """Whether a directory holds a table, whole or not."""
     return (directory / f"{TABLE}.lance").is_dir()
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.embed import Embedder, Vectors
@@ -40,6 +39,7 @@ class GeneratedImage:
     variant: str | None = None
     stored_sha256: str | None = None
     stored_reason: str | None = None
+    identity: str | None = None  # what the listing says that another object would not have; None: look at the file
 
     @property
     def stored(self) -> bool:
@@ -164,16 +164,15 @@ class GeneratedEmbedder:
             return Embedded(
                 image, row if image.stored_reason is None else None, image.stored_sha256, image.stored_reason
             )
-        path = Path(image.path)
-        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(path)
+        stat = image.identity or stat_text(image.path)
+        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
         if sha is None:
-            stat = stat_text(path)
             try:
-                sha = sha256_hex(read_bytes(path))
+                sha = sha256_hex(read_bytes(image.path))
             except ImageError as e:
                 return Embedded(image, reason=e.reason)
             if self._cache is not None and stat:
-                self._cache.remember_file(path, stat, sha)
+                self._cache.remember_file(image.path, stat, sha)
         true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha
         return Embedded(image, row if true else None, sha)
 
