@@ -15,7 +15,7 @@ from typing import Any
 from iconicity.indexer.dedup import Deduplicator
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, EncoderSpec
-from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError, LockedError
+from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.manifest import (
@@ -31,7 +31,7 @@ from iconicity.indexer.manifest import (
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
-from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.store import Reference, ReferenceStore, Row, another_wrote
 
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
 
@@ -324,7 +324,7 @@ def seal(
     store.compact()
     store.sync()
     if isinstance(index, Remote) and wanted is not None and store.references() != wanted:
-        raise LockedError(f"{index}: another builder wrote to it at the same time; run the same command again")
+        raise another_wrote(index)
     identities = store.identities()
     identity = index_id(identities, [s.fingerprint for s in encoder_specs(store.settings)])
     concepts = store.concepts()

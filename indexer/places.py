@@ -196,7 +196,9 @@ def place(text: Place | str) -> Place:
         return Path(text)
     scheme, bucket = found[1].lower(), text[found.end() :].partition("/")[0]
     if scheme not in EXTRAS:
-        raise InputError(f"{text}: not a place that is known; name a folder, or a URL with {', '.join(EXTRAS)}://")
+        raise InputError(
+            f"{text}: not a place that is known; name a folder, or a URL that begins with s3://, gs:// or az://"
+        )
     if not bucket or "@" in bucket:
         raise InputError(
             f"{scheme}://{bucket.rpartition('@')[2]}: write {scheme}://BUCKET/PATH; credentials are taken from the environment"

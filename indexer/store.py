@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, schema, vectors
 from iconicity.indexer.encoders import FloatArray, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
+from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError, mending
 from iconicity.indexer.files import fsync, sweep
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
@@ -312,13 +312,11 @@ class ReferenceStore:
         try:
             yield
         except Exception as e:  # see above
-            _see_storage(self.directory, writing=True)
-            mend = (
-                "" if isinstance(self.directory, Remote)
-                else f"free space, allow writing, or mend it with 'iconicity index repair --index {self.directory}', then "
-            )  # fmt: skip
+            if isinstance(self.directory, Remote):
+                raise _not_written(self.directory, e) from e
             raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); {mend}run the same command again: what is written is kept"
+                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
+                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
             ) from e
 
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
@@ -417,6 +415,21 @@ def _see_storage(directory: Place, writing: bool = False) -> None:
     """LanceDB's errors about object storage are all alike. Raises :class:`StorageError` when it is that."""
     if isinstance(directory, Remote):
         directory.probe(writing)
+
+
+def _not_written(directory: Remote, error: Exception) -> IconicityError:
+    """Why a commit did not come about there. Raises :class:`StorageError` where that is the storage."""
+    if any(word in str(error).lower() for word in ("conflict", "contention")):
+        return another_wrote(directory)
+    _see_storage(directory, writing=True)
+    return IconicityError(
+        f"{directory}: cannot be written ({first_line(error)}); run the same command again: what is written is kept"
+    )
+
+
+def another_wrote(directory: Place) -> LockedError:
+    """On object storage nothing is locked: it is found out afterwards."""
+    return LockedError(f"{directory}: another builder wrote to it at the same time; run the same command again")
 
 
 def is_table(directory: Place) -> bool:
