@@ -38,7 +38,8 @@ from iconicity.indexer.manifest import (
 )
 from iconicity.indexer.places import PROBE, Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import TABLE, ReferenceStore, is_table
+from iconicity.indexer.store import ReferenceStore
+from iconicity.indexer.table import TABLE, is_table, sweep_table
 
 VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
@@ -80,7 +81,7 @@ def build_index(
     _require_room(index)
     with lock(index, "building this index"):
         require_no_links(index)
-        ReferenceStore.sweep(index)
+        sweep_table(index)
         held = manifest_or_none(index)
         if held is not None:
             require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
@@ -245,7 +246,7 @@ def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     require_no_links(index)
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
-    ReferenceStore.sweep(index)
+    sweep_table(index)
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")

@@ -17,7 +17,7 @@ from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
-from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.manifest import (
     MANIFEST,
     counts_digest,
@@ -31,13 +31,15 @@ from iconicity.indexer.manifest import (
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
-from iconicity.indexer.store import Reference, ReferenceStore, Row, another_wrote
+from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.table import another_wrote
 
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
 
 # When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
 COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
 COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
+_AHEAD = 256  # objects read at once
 KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
 
 
@@ -166,7 +168,10 @@ class Builder:
 
     def _jobs(self, ordered: Sequence[Candidate]) -> Iterator[tuple[tuple[Candidate, Seen], Job | None]]:
         """Files whose bytes the index knows need no job. A first build does not hash first: every file is new."""
-        for c in ordered:
+        ahead: dict[str, str | ImageError] = {}
+        for i, c in enumerate(ordered):
+            if self._old and i % _AHEAD == 0:
+                ahead = hashed_ahead(other.path for other in ordered[i : i + _AHEAD] if other.read)
             held = self._old.get(c.ref_id)
             if not c.read:
                 assert held is not None
@@ -175,10 +180,13 @@ class Builder:
             sha = None
             if self._old:
                 try:
-                    sha = sha256_hex(read_bytes(c.path))
+                    found = ahead.get(c.path) or sha256_hex(read_bytes(c.path))
                 except ImageError as e:
-                    yield (c, e), None
+                    found = e
+                if isinstance(found, ImageError):
+                    yield (c, found), None
                     continue
+                sha = found
             known = sha is not None and sha in self._by_sha
             yield (c, sha), None if known else Job(c.path, sha, phash=True)
 

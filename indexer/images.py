@@ -8,16 +8,18 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.places import Item, Place, Remote, place
+from iconicity.indexer.places import Item, Place, Remote, is_url, place
 from iconicity.indexer.tar import read_member, split
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
+_REQUESTS = 16  # sent at once
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -263,6 +265,22 @@ def read_bytes(path: Place | str) -> bytes:
     if not data:
         raise ImageError(str(path), "empty file")
     return data
+
+
+def hashed_ahead(paths: Iterable[str]) -> dict[str, str | ImageError]:
+    """SHA-256 of those that are URLs, or why they cannot be read: a request takes long, and many are sent at once."""
+    urls = [path for path in paths if is_url(path)]
+    if not urls:
+        return {}
+    with ThreadPoolExecutor(_REQUESTS) as threads:
+        return dict(zip(urls, threads.map(_hashed, urls), strict=True))
+
+
+def _hashed(path: str) -> str | ImageError:
+    try:
+        return sha256_hex(read_bytes(path))
+    except ImageError as e:
+        return e
 
 
 def sha256_hex(data: bytes) -> str:

@@ -230,7 +230,12 @@ def _filesystem(where: Remote) -> Any:
             raise StorageError(
                 f"{where}: the endpoint is plain http, which anybody on the way can read; add --allow-http if that is meant"
             )
-        timeouts = {"connect_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS, "retries": {"max_attempts": 1}}
+        timeouts = {
+            "connect_timeout": _CONNECT_SECONDS,
+            "read_timeout": _READ_SECONDS,
+            "retries": {"max_attempts": 1},
+            "max_pool_connections": 32,
+        }
         # An object is read by one request: by several it might be two objects, one written over the other.
         options |= {"endpoint_url": endpoint or None, "config_kwargs": timeouts, "max_concurrency": 1}
         if region := os.environ.get("AWS_REGION"):  # LanceDB's name for it; botocore has another

@@ -18,7 +18,8 @@ from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_folder, versions_of
+from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.table import SET_ASIDE, is_table, sweep_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
@@ -71,7 +72,7 @@ def repair_index(
             _restore_version_file(index, manifest, repair)
         for path in index.rglob(f"_versions/*{SET_ASIDE}"):  # by a repair that was killed
             path.rename(path.with_suffix(".manifest"))
-        ReferenceStore.sweep(index)
+        sweep_table(index)
         version, lost = _best_version(index, manifest, repair)
         old = _open(index, version)
         if manifest is not None and version == manifest["table_version"] and not lost:

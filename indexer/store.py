@@ -2,39 +2,32 @@
 
 LanceDB checks no bytes, syncs no file and doubles rows without a declared primary key; so every row has a
 checksum, and another of its scalar columns for reads that leave the vectors out; the key is declared at creation,
-writes are upserts, and files are synced here. Its native code may panic on damaged bytes: such errors are of any class.
+writes are upserts, and files are synced here; table.py knows where they lie. Its native code may panic on damaged bytes: such errors are of any class.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 
 from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, schema, vectors
 from iconicity.indexer.encoders import FloatArray, canonical_json
-from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError, mending
-from iconicity.indexer.files import fsync, sweep
+from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
+from iconicity.indexer.files import fsync
 from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.table import HINT, TABLE, connect, first_line, see_storage, versions_folder, versions_of, writing
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
-TABLE = "references"
-HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
-SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
 _CHUNK = 1000  # keys in one filter expression
 _BATCH_ROWS = 1024  # rows read at once
-PlaceT = TypeVar("PlaceT", Path, Remote, Place)
 
 
 @dataclass(frozen=True)
@@ -118,9 +111,9 @@ class ReferenceStore:
     def create(cls, directory: Place, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
         """Make an empty table; its schema carries the settings that never change."""
         try:
-            table = _connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
+            table = connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
         except (RuntimeError, OSError, ValueError) as e:
-            _see_storage(directory)
+            see_storage(directory)
             if isinstance(directory, Remote) and (made := cls.open(directory)) is not None:  # by another builder
                 return made
             raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
@@ -135,7 +128,7 @@ class ReferenceStore:
         if not versions_folder(directory).is_dir():
             return None
         try:
-            table = _connect(directory).open_table(TABLE)
+            table = connect(directory).open_table(TABLE)
             _require_own_schema(table.schema)
             if version is None:
                 return cls(directory, table)
@@ -144,7 +137,7 @@ class ReferenceStore:
             store._pinned_count = int(table.count_rows())
             return store
         except Exception as e:  # a damaged table raises anything, panics of the library's native code included
-            _see_storage(directory)
+            see_storage(directory)
             at = "" if version is None else f" at version {version}"
             raise IndexFormatError(
                 f"{directory}: its table cannot be opened{at} ({first_line(e)}); {mending(directory)}"
@@ -173,7 +166,7 @@ class ReferenceStore:
             for batch in query.to_batches(_BATCH_ROWS):
                 yield batch.select(list(columns))
         except Exception as e:  # see above
-            _see_storage(self.directory)
+            see_storage(self.directory)
             raise CorruptIndexError(
                 f"{self.directory}: rows cannot be read ({first_line(e)}); {mending(self.directory)}"
             ) from e
@@ -287,7 +280,7 @@ class ReferenceStore:
             return
         batch = self._to_arrow(rows)
         merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
-        with self._writing():
+        with writing(self.directory):
             merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
 
     def _to_arrow(self, rows: Sequence[Row]) -> pa.Table:
@@ -307,43 +300,31 @@ class ReferenceStore:
         ]
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as e:  # see above
-            if isinstance(self.directory, Remote):
-                raise _not_written(self.directory, e) from e
-            raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
-                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
-            ) from e
-
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
         """Commit a version that holds these rows and no other, as a whole; older versions stay as they are."""
         batches = (batch for rows in parts if rows for batch in self._to_arrow(rows).to_batches())
         reader = pa.RecordBatchReader.from_batches(self._schema, batches)
-        with self._writing():
-            table = _connect(self.directory).create_table(
+        with writing(self.directory):
+            table = connect(self.directory).create_table(
                 TABLE, reader, self._schema, "overwrite", on_bad_vectors="null"
             )
         return ReferenceStore(self.directory, table)
 
     def delete(self, ref_ids: Sequence[str]) -> None:
         for where in _filters("ref_id", ref_ids):
-            with self._writing():
+            with writing(self.directory):
                 self._table.delete(where)
 
     def compact(self) -> None:
         """Merge small files into large ones, and go on with the newest version; old ones stay readable."""
-        with self._writing():
+        with writing(self.directory):
             self._table.optimize(cleanup_older_than=timedelta(days=36500))
             self._table.checkout_latest()
 
     def drop_old_versions(self, age: timedelta = timedelta(0)) -> None:
         """Delete the files that only older versions need: of any age, or where others may write or read, of some."""
         alone = isinstance(self.directory, Path)  # elsewhere an unknown file may be of a commit that is on its way
-        with warnings.catch_warnings(), self._writing():
+        with warnings.catch_warnings(), writing(self.directory):
             warnings.simplefilter("ignore", UserWarning)
             self._table.optimize(cleanup_older_than=age, delete_unverified=alone)
 
@@ -366,36 +347,6 @@ class ReferenceStore:
         for path in [*self.files(), *(p for p in root.rglob("*") if p.is_dir()), root, self.directory]:
             fsync(path)
 
-    @staticmethod
-    def sweep(directory: Place) -> None:
-        """Remove what killed writers and repairs leave, and a table directory without a first version.
-
-        Not on object storage, where another may be writing: there old versions' dropping does it after some days.
-        """
-        if isinstance(directory, Remote):
-            return
-        sweep(directory)
-        root = directory / f"{TABLE}.lance"
-        left = ("**/.tmp*", "**/*#*", f"_versions/*{SET_ASIDE}")  # Lance writes NAME#1, then renames it
-        for path in chain.from_iterable(root.glob(pattern) for pattern in left):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if root.is_dir() and not any((root / "_versions").glob("*.manifest")):
-            shutil.rmtree(root)
-
-
-def versions_folder(directory: PlaceT) -> PlaceT:
-    """Where the table's versions are listed."""
-    return directory / f"{TABLE}.lance" / "_versions"
-
-
-def versions_of(directory: PlaceT) -> dict[int, PlaceT]:
-    """Version number -> its file, oldest first. Lance counts down in 20 digits, so that the newest is listed first."""
-    folder = versions_folder(directory)
-    names = folder.names() if isinstance(folder, Remote) else [p.name for p in folder.glob("*.manifest")]
-    numbers = [n.removesuffix(".manifest") for n in names if n.endswith(".manifest")]
-    found = {int(n) if len(n) < 20 else 2**64 - 1 - int(n): folder / f"{n}.manifest" for n in numbers if n.isdigit()}
-    return dict(sorted(found.items()))
-
 
 def _require_own_schema(held: pa.Schema) -> None:
     """Raises ValueError for a table whose columns are not those its settings ask for."""
@@ -405,40 +356,6 @@ def _require_own_schema(held: pa.Schema) -> None:
     expected = schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
     if held.names != expected.names or held.types != expected.types:
         raise ValueError("its columns are not those of its settings")
-
-
-def _connect(directory: Place) -> Any:
-    return lancedb.connect(directory if isinstance(directory, Path) else directory.url)
-
-
-def _see_storage(directory: Place, writing: bool = False) -> None:
-    """LanceDB's errors about object storage are all alike. Raises :class:`StorageError` when it is that."""
-    if isinstance(directory, Remote):
-        directory.probe(writing)
-
-
-def _not_written(directory: Remote, error: Exception) -> IconicityError:
-    """Why a commit did not come about there. Raises :class:`StorageError` where that is the storage."""
-    if any(word in str(error).lower() for word in ("conflict", "contention")):
-        return another_wrote(directory)
-    _see_storage(directory, writing=True)
-    return IconicityError(
-        f"{directory}: cannot be written ({first_line(error)}); run the same command again: what is written is kept"
-    )
-
-
-def another_wrote(directory: Place) -> LockedError:
-    """On object storage nothing is locked: it is found out afterwards."""
-    return LockedError(f"{directory}: another builder wrote to it at the same time; run the same command again")
-
-
-def is_table(directory: Place) -> bool:
-    """Whether a directory holds a table, whole or not."""
-    return (directory / f"{TABLE}.lance").is_dir()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _filters(column: str, values: Sequence[str]) -> Iterator[str]:

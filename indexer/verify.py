@@ -15,7 +15,8 @@ from iconicity.indexer.index import Index, damaged_files, open_index
 from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import HINT, Row, row_checksum
+from iconicity.indexer.store import Row, row_checksum
+from iconicity.indexer.table import HINT
 
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
@@ -151,26 +151,33 @@ class GeneratedEmbedder:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
             self._on_the_way = {sha: item for sha, item in self._on_the_way.items() if not item.settled}
-            items = [self._identify(image, row) for image, row in chunk]
+            ahead = hashed_ahead(i.path for i, _ in chunk if not i.stored and self._known(i, i.identity or "") is None)
+            items = [self._identify(image, row, ahead) for image, row in chunk]
             for item in items:
                 item.wanted = wanted(item.image, item.row) if item.reason is None else item.wanted
             self._from_cache(items)
             for item in items:
                 yield item, self._job(item)
 
-    def _identify(self, image: GeneratedImage, row: Record | None) -> Embedded:
+    def _known(self, image: GeneratedImage, stat: str) -> str | None:
+        return None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
+
+    def _identify(self, image: GeneratedImage, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
         """The image's SHA-256, without reading a file that has not changed; else the reason."""
         if image.stored:
             return Embedded(
                 image, row if image.stored_reason is None else None, image.stored_sha256, image.stored_reason
             )
         stat = image.identity or stat_text(image.path)
-        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
+        sha = self._known(image, stat)
         if sha is None:
             try:
-                sha = sha256_hex(read_bytes(image.path))
+                found = ahead.get(image.path) or sha256_hex(read_bytes(image.path))
             except ImageError as e:
-                return Embedded(image, reason=e.reason)
+                found = e
+            if isinstance(found, ImageError):
+                return Embedded(image, reason=found.reason)
+            sha = found
             if self._cache is not None and stat:
                 self._cache.remember_file(image.path, stat, sha)
         true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha

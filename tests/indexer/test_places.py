@@ -154,9 +154,12 @@ def test_add_remove_and_purge(storage: Storage, refs: Path, tmp_path: Path) -> N
 def test_commits_are_large_there(storage: Storage, refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commits: list[str] = []
     upsert = ReferenceStore.upsert
-    monkeypatch.setattr(
-        ReferenceStore, "upsert", lambda self, rows: (commits.append(str(self.directory)), upsert(self, rows))[1]
-    )
+
+    def counted(self: ReferenceStore, rows: Any) -> None:
+        commits.append(str(self.directory))
+        upsert(self, rows)
+
+    monkeypatch.setattr(ReferenceStore, "upsert", counted)
     monkeypatch.setattr(builder, "COMMIT_IMAGES", 2)
     build_index(refs, tmp_path / "i", toy_encoders())
     url = storage.fresh()

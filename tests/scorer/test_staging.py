@@ -143,13 +143,13 @@ def test_puts_that_are_cut_short_do_not_verify(
     score(study.index, {"m": gen}, held.folder, load=toy_encoders)
     held.put()
     whole = storage.contents(out)
+    upload = Remote.upload
     for done in range(5):
         for key, data in whole.items():
             storage.put(f"s3://{key}", data)
         held.fetch()
         score(study.index, {"m": gen}, held.folder, tau_cra=0.5, tau_vr=0.5, load=toy_encoders)
         puts: list[str] = []
-        upload = Remote.upload
 
         def some(self: Remote, path: Path, puts: list[str] = puts, done: int = done) -> None:
             if len(puts) == done:
