@@ -233,7 +233,7 @@ def _filesystem(where: Remote) -> Any:
         timeouts = {
             "connect_timeout": _CONNECT_SECONDS,
             "read_timeout": _READ_SECONDS,
-            "retries": {"max_attempts": 1},
+            "retries": {"total_max_attempts": 2},
             "max_pool_connections": 32,
         }
         # An object is read by one request: by several it might be two objects, one written over the other.
@@ -243,7 +243,10 @@ def _filesystem(where: Remote) -> Any:
     try:
         import fsspec
 
-        return fsspec.filesystem(where.scheme, **options)
+        found = fsspec.filesystem(where.scheme, **options)
+        if where.scheme == "s3":
+            found.retries = 1  # by s3fs, which multiply with botocore's: waiting for a server is done here
+        return found
     except ImportError as e:
         raise StorageError(
             f"{where}: object storage needs a package that is not installed; pip install 'iconicity[{EXTRAS[where.scheme]}]'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,16 +114,14 @@ class Storage:
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self._n = 0
 
     @property
     def environment(self) -> dict[str, str]:
         return {**KEYS, "AWS_ENDPOINT_URL": self.gate.url, "AWS_ALLOW_HTTP": "true"}
 
     def fresh(self) -> str:
-        """A URL below which nothing lies."""
-        self._n += 1
-        return f"s3://{BUCKET}/place {self._n}"
+        """A URL below which nothing lies; moto keeps one memory for all servers of a process."""
+        return f"s3://{BUCKET}/a place {uuid.uuid4().hex[:8]}"
 
     def filesystem(self) -> Any:
         """The bucket, past the gate."""
