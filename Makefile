@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim ladder faults soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test lint sim ladder faults faults-s3 soak fuzz bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,11 @@ sim: setup
 # Crashes, power cuts, full disks, flipped bytes, processes at once: at most an hour; docs/faults.md shows its tables.
 faults: setup
 	$(BIN)/python tests/faults/run.py
+
+# Builders of an index on object storage killed at random moments, and times beside a disk; docs/object-storage.md.
+faults-s3: setup
+	$(BIN)/python tests/faults/objects.py --kills 50
+	$(BIN)/python tests/faults/objects.py --times 500
 
 # Build, add, remove, score and verify with random sizes: rows right, disk bounded, memory flat.
 SECONDS ?= 1200
