@@ -260,8 +260,7 @@ def read_bytes(path: Place | str) -> bytes:
                 raise ImageError(path, f"a file of {found.st_size / 1e9:.1f} GB; an image has at most 2")
             data = path.read_bytes()
     except OSError as e:
-        reason = "there is no such object" if isinstance(path, Remote) else e.strerror or e
-        raise ImageError(str(path), f"cannot be read: {reason}") from e
+        raise ImageError(str(path), f"cannot be read: {e.strerror or e}") from e
     if not data:
         raise ImageError(str(path), "empty file")
     return data

@@ -6,6 +6,7 @@ come from the environment alone, as the clouds' own libraries read them.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -168,7 +169,7 @@ class Remote:
                     ) from e
                 if isinstance(e, FileNotFoundError):
                     _reached.add(known)
-                    raise
+                    raise FileNotFoundError(errno.ENOENT, "no such object", self.url) from e
                 if wait is not None and _is_away(e):
                     time.sleep(wait)
                     continue

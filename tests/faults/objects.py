@@ -105,7 +105,10 @@ def times(root: Path, images: int) -> int:
     both("open", open_index)
     both("read 16 concepts' vectors", lambda i: open_index(i).block([f"c{k:03d}" for k in range(16)]))
     both("verify", verify_index)
-    both(f"score {2 * (images // 10)} images", lambda i: score(i, {"m": gen}, root / f"o{type(i).__name__}", load=toy_encoders))
+    both(
+        f"score {2 * (images // 10)} images",
+        lambda i: score(i, {"m": gen}, root / f"o{type(i).__name__}", load=toy_encoders),
+    )
     held = Staged.claim(remote, root / "cache")
     started = time.perf_counter()
     held.fetch()

@@ -101,7 +101,7 @@ def test_references_there_are_those_here(storage: Storage, refs: Path, tmp_path:
     storage.put(f"{there}/beta/01.png", b"other")
     assert f"{there}/beta/01.png: bytes differ" in verify_index(tmp_path / "i", deep=True)[0]
     storage.filesystem().rm_file(f"{there}/beta/01.png".removeprefix("s3://"))
-    assert "there is no such object" in verify_index(tmp_path / "i", deep=True)[0]
+    assert "cannot be read: no such object" in verify_index(tmp_path / "i", deep=True)[0]
 
 
 def test_the_rules_for_names_are_the_same(storage: Storage, tmp_path: Path) -> None:
