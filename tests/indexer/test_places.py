@@ -304,6 +304,41 @@ def test_a_place_with_other_things_is_refused(storage: Storage, refs: Path) -> N
         build_index(refs, place(url), toy_encoders())
 
 
+class DefaultCredentialsError(Exception):
+    """As Google's library calls it."""
+
+
+class HttpResponseError(Exception):
+    """As Azure's library calls it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize(
+    ("scheme", "error", "says"),
+    [
+        ("gs", DefaultCredentialsError("?"), "no credentials were found; set GOOGLE_APPLICATION_CREDENTIALS"),
+        ("az", HttpResponseError(403), r"refused \(403\)"),
+        ("az", HttpResponseError(503), "the server does not answer"),
+        ("gs", ConnectionResetError("reset"), "the server does not answer"),
+        ("gs", ValueError("what\nelse"), "object storage: what; run the same command again"),
+    ],
+)
+def test_other_clouds_have_the_same_errors(
+    scheme: str, error: Exception, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cloud:
+        def cat_file(self, _: str) -> bytes:
+            raise error
+
+    monkeypatch.setattr("iconicity.indexer.places._filesystem", lambda _: Cloud())
+    there = place(f"{scheme}://bucket/x")
+    with pytest.raises(StorageError, match=rf"^{scheme}://bucket/x: .*{says}"):
+        there.read_bytes()
+
+
 def test_options_name_the_server(storage: Storage, refs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iconicity.indexer.encoders.load_encoders", lambda *_: toy_encoders())
     for name in ("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"):
