@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test lint sim ladder faults faults-engines soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test lint sim ladder faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
 
 setup: $(VENV)/.ready
 
@@ -37,6 +37,11 @@ faults: setup
 # Killed actors, devices and drivers of builds on Ray and on several devices, about 15 minutes; docs/scaling.md.
 faults-engines: setup
 	$(BIN)/python tests/faults/engines.py
+
+# Builders of an index on object storage killed at random moments, and times beside a disk; docs/object-storage.md.
+faults-s3: setup
+	$(BIN)/python tests/faults/objects.py --kills 50
+	$(BIN)/python tests/faults/objects.py --times 500
 
 # Build, add, remove, score and verify with random sizes: rows right, disk bounded, memory flat.
 SECONDS ?= 1200

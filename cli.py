@@ -12,13 +12,14 @@ import click
 
 from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.options import DIRECTORY, progress_bar
+from iconicity.indexer.options import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.audit_commands import check_command, reproduce_command
 from iconicity.scorer.bench.commands import bench
 from iconicity.scorer.commands import cache, merge_command, score_command, search_command, verify_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
+from iconicity.scorer.staging import let_go, put_back
 from iconicity.scorer.validate.commands import validate
 
 
@@ -56,6 +57,7 @@ for command in (
     verify_command, cache, validate, bench,
 ):  # fmt: skip
     cli.add_command(command)
+with_storage(cli)
 
 
 def _stop(signum: int, _frame: object) -> NoReturn:
@@ -82,6 +84,7 @@ def main() -> None:
     sys.unraisablehook = _stop_again
     try:
         code = cli.main(standalone_mode=False)
+        put_back()
     except click.ClickException as e:
         vars(e)["message"] = one_line(e.message)
         e.show()
@@ -99,6 +102,8 @@ def main() -> None:
         name = e.filename if e.filename is not None else "a file"
         echo_line(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
         code = 1
+    finally:
+        let_go()
     sys.exit(code)
 
 

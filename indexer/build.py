@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import (
@@ -38,17 +37,19 @@ from iconicity.indexer.manifest import (
     read_manifest,
     settings_difference,
 )
+from iconicity.indexer.places import PROBE, Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import Reference, ReferenceStore, is_table
+from iconicity.indexer.store import Reference, ReferenceStore
+from iconicity.indexer.table import TABLE, is_table, sweep_table
 
 VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
 
 
 def build_index(
-    refs: Path,
-    index: Path,
+    refs: Place,
+    index: Place,
     encoders: Encoders,
     *,
     concepts: Iterable[str] | None = None,
@@ -91,7 +92,7 @@ def build_index(
     require_room(index)
     with lock(index, "building this index"):
         require_no_links(index)
-        ReferenceStore.sweep(index)
+        sweep_table(index)
         held = manifest_or_none(index)
         if held is not None:
             require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
@@ -124,8 +125,8 @@ def build_index(
 
 
 def add_references(
-    refs: Path,
-    index: Path,
+    refs: Place,
+    index: Place,
     *,
     load: LoadEncoders | None = None,
     concepts: Iterable[str] | None = None,
@@ -147,7 +148,7 @@ def add_references(
         held = store.references()
         new = [c for c in _candidates(found) if c.ref_id not in held]
         for c in _candidates(found):
-            if c.ref_id in held and _sha_or_none(Path(c.path)) not in {None, held[c.ref_id].sha256}:
+            if c.ref_id in held and _sha_or_none(c.path) not in {None, held[c.ref_id].sha256}:
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
@@ -161,7 +162,7 @@ def add_references(
 
 
 def remove_references(
-    index: Path,
+    index: Place,
     *,
     concepts: Sequence[str] = (),
     ref_ids: Sequence[str] = (),
@@ -197,13 +198,14 @@ def remove_references(
         return report
 
 
-def _purge(index: Path) -> None:
-    """Write the rows that are there to new files, and delete all others."""
+def _purge(index: Place) -> None:
+    """Write the rows that are there to new files, and delete all others. On object storage that is done whoever reads."""
     store = ReferenceStore.open(index)
     assert store is not None
     manifest = read_manifest(index)
     rows = iter(store.tested_rows())
-    seal(index, store.rewrite(iter(lambda: list(islice(rows, _PURGED)), [])), manifest["skipped"], {"command": "purge"})
+    rewritten = store.rewrite(iter(lambda: list(islice(rows, _PURGED)), []))
+    seal(index, rewritten, manifest["skipped"], {"command": "purge"}, keep_days=0)
     if not read_manifest(index)["cleaned"]:
         raise LockedError(
             f"{index}: removed, but somebody reads a version that still has it; stop that, and run 'iconicity index "
@@ -211,8 +213,13 @@ def _purge(index: Path) -> None:
         )
 
 
-def require_room(index: Path) -> None:
+def require_room(index: Place) -> None:
     """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
+    if isinstance(index, Remote):
+        found = [n for n in index.names() if n != MANIFEST and not n.startswith(PROBE)]
+        if found and f"{TABLE}.lance" not in found:
+            raise IndexFormatError(f"{index}: holds other objects and no index; name a new place with --index")
+        return
     if index.is_file():
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
     if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
@@ -223,7 +230,7 @@ def _reproduce(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
     return reproduce(clip, dino, EncoderChoice())
 
 
-def _sha_or_none(path: Path) -> str | None:
+def _sha_or_none(path: str) -> str | None:
     try:
         return sha256_hex(read_bytes(path))
     except ImageError:
@@ -246,17 +253,17 @@ def _settings(
     }
 
 
-def _require_same_settings(index: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
+def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:
     what = settings_difference(held, asked, "index against asked", "asked for")
     if what is not None:
         raise SettingsError(f"{index}: made with {what}; name a new folder with --index")
 
 
-def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
+def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     require_no_links(index)
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
-    ReferenceStore.sweep(index)
+    sweep_table(index)
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
@@ -268,8 +275,11 @@ def _open_for_change(index: Path) -> tuple[ReferenceStore, dict[str, Any]]:
 def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
     """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
 
-    Those of a finished one were tested with the files. Raises :class:`CorruptIndexError`.
+    Those of a finished one were tested with the files; on object storage a row is there with its bytes or not at all.
+    Raises :class:`CorruptIndexError`.
     """
+    if isinstance(store.directory, Remote):
+        return
     if manifest is None or manifest["table_version"] != store.version:
         for _ in store.kept_rows():
             pass
@@ -277,7 +287,7 @@ def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None
 
 def _candidates(found: Discovery) -> list[Candidate]:
     return [
-        Candidate(f"{folder.concept}/{name}", folder.concept, (folder.path / name).as_posix(), read=True)
+        Candidate(f"{folder.concept}/{name}", folder.concept, str(folder.path / name), read=True)
         for folder in found.folders
         for name in folder.names
     ]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from iconicity.indexer.engine import Engine, Outcome, Plan, Task
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
-from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.images import REQUESTS, read_bytes, sha256_hex
 from iconicity.indexer.manifest import (
     MANIFEST,
     counts_digest,
@@ -26,12 +27,16 @@ from iconicity.indexer.manifest import (
     write_manifest,
 )
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.table import another_wrote
 
-COMMIT_IMAGES = 256
-COMMIT_SECONDS = 60.0
+# When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
+COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
+COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
 _HASHED = 256  # files hashed at once, by some threads: storage answers slowly, and hashing holds no lock
+KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Builder:
 
     def __init__(
         self,
-        index: Path,
+        index: Place,
         store: ReferenceStore,
         engine: Engine,
         batch_size: int | None,
@@ -111,6 +116,8 @@ class Builder:
         self._wanted: dict[str, Reference] = {}
         self._copies: list[tuple[Reference, str]] = []
         self._rows: list[Row] = []
+        local = (COMMIT_IMAGES, COMMIT_SECONDS)
+        self._pace = (REMOTE_COMMIT_IMAGES, REMOTE_COMMIT_SECONDS) if isinstance(index, Remote) else local
         self._committed_at = time.monotonic()
         self._writing: Future[None] | None = None
 
@@ -128,8 +135,8 @@ class Builder:
                     report.skipped.append(Skipped(candidate.path, candidate.concept, e.reason))
                 self._progress("references", done, len(ordered))
                 if (
-                    len(self._rows) + len(self._copies) >= COMMIT_IMAGES
-                    or time.monotonic() - self._committed_at > COMMIT_SECONDS
+                    len(self._rows) + len(self._copies) >= self._pace[0]
+                    or time.monotonic() - self._committed_at > self._pace[1]
                 ):
                     self._commit(writer)
             self._commit(writer)
@@ -172,7 +179,7 @@ class Builder:
     def _seen(self, ordered: Sequence[Candidate]) -> Iterator[tuple[Candidate, Seen]]:
         """Candidates with their SHA-256, in order. A first build does not hash first: every file is new."""
         iterator = iter(ordered)
-        with ThreadPoolExecutor(8, "hash") as threads:
+        with ThreadPoolExecutor(REQUESTS, "hash") as threads:
             while part := list(islice(iterator, _HASHED)):
                 yield from zip(part, threads.map(self._look, part), strict=True)
 
@@ -182,7 +189,7 @@ class Builder:
         if not self._old:
             return None
         try:
-            return sha256_hex(read_bytes(Path(c.path)))
+            return sha256_hex(read_bytes(c.path))
         except ImageError as e:
             return e
 
@@ -261,10 +268,10 @@ class Builder:
             "command": self._command,
             **{k: getattr(report, k) for k in ("embedded", "copied", "unchanged", "removed")},
         }
-        return seal(self._index, self._store, skipped, event)
+        return seal(self._index, self._store, skipped, event, self._wanted)
 
 
-def manifest_or_none(index: Path) -> dict[str, Any] | None:
+def manifest_or_none(index: Place) -> dict[str, Any] | None:
     """The manifest, None where a build did not finish or damaged it: a new one is written at the end."""
     try:
         return read_manifest(index)
@@ -282,16 +289,25 @@ def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
 
 
 def seal(
-    index: Path, store: ReferenceStore, skipped: Sequence[Mapping[str, str]], event: Mapping[str, str | int]
+    index: Place,
+    store: ReferenceStore,
+    skipped: Sequence[Mapping[str, str]],
+    event: Mapping[str, str | int],
+    wanted: Mapping[str, Reference] | None = None,
+    keep_days: int = KEEP_DAYS,
 ) -> str:
     """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
 
     ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
     digests of what the index then holds.
-    While somebody reads an older version nothing is dropped: the next build does it.
+    While somebody reads an older version nothing is dropped: the next build does it. On object storage, where that
+    cannot be known, versions of the last ``keep_days`` stay; and as nothing locks there, what the table holds is first
+    compared with what this build ``wanted``. Raises :class:`LockedError` when another wrote meanwhile.
     """
     store.compact()
     store.sync()
+    if isinstance(index, Remote) and wanted is not None and store.references() != wanted:
+        raise another_wrote(index)
     identities = store.identities()
     identity = index_id(identities, [s.fingerprint for s in encoder_specs(store.settings)])
     concepts = store.concepts()
@@ -330,9 +346,13 @@ def seal(
         return digests[path]
 
     def write(cleaned: bool) -> None:
-        files = {p.relative_to(index).as_posix(): digest_of(p) for p in store.files()}
+        files = {p.relative_to(str(index)).as_posix(): digest_of(p) for p in store.files()}
         write_manifest(index, {**manifest, "cleaned": cleaned, "files": files})
 
+    if isinstance(index, Remote):
+        write(cleaned=True)
+        store.drop_old_versions(timedelta(days=keep_days))
+        return identity
     write(cleaned=False)  # from here on readers see the new rows
     with no_readers(index) as alone:
         if alone:

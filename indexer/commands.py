@@ -10,8 +10,8 @@ import click
 
 from iconicity.indexer.errors import mending
 from iconicity.indexer.options import (
-    DIRECTORY,
     EXIT_SKIPPED,
+    PLACE,
     csv_options,
     engine_of,
     engine_options,
@@ -32,6 +32,7 @@ from iconicity.indexer.say import echo, echo_line, json_text
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
     from iconicity.indexer.merge import MergeReport
+    from iconicity.indexer.places import Place
     from iconicity.indexer.shards import Shard
 
 
@@ -50,9 +51,9 @@ def index() -> None:
     "--refs",
     "--refdir",
     "refs",
-    type=DIRECTORY,
+    type=PLACE,
     required=True,
-    help="Folder with one folder of images for each concept.",
+    help="Folder or URL with one folder of images for each concept.",
 )
 @index_option
 @csv_options
@@ -108,7 +109,7 @@ def index() -> None:
 @speed_options
 @engine_options
 def index_build(
-    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
+    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
     precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
@@ -157,7 +158,7 @@ def index_build(
 
 
 @index.command("add")
-@click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="Folder with new files or concepts.")
+@click.option("--refs", "--refdir", "refs", type=PLACE, required=True, help="Folder or URL with new files or concepts.")
 @index_option
 @csv_options
 @links_option
@@ -165,7 +166,7 @@ def index_build(
 @speed_options
 @engine_options
 def index_add(
-    refs: Path, index: Path, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
+    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
     max_pixels: int, follow_links: bool, where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
@@ -194,7 +195,7 @@ def index_add(
 @model_options
 @speed_options
 def index_remove(
-    index: Path, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, batch_size: int | None, workers: int | None,
+    index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, batch_size: int | None, workers: int | None,
     max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
@@ -215,9 +216,9 @@ def index_remove(
 
 
 @index.command("merge")
-@click.argument("parts", type=DIRECTORY, nargs=-1, required=True)
+@click.argument("parts", type=PLACE, nargs=-1, required=True)
 @index_option
-def index_merge(parts: Sequence[Path], index: Path) -> int:
+def index_merge(parts: Sequence[Place], index: Place) -> int:
     """Write the rows of finished indexes into one: what tasks built with --shard. Nothing is embedded.
 
     \b
@@ -238,7 +239,7 @@ def index_merge(parts: Sequence[Path], index: Path) -> int:
 @index.command("info")
 @index_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def index_info(index: Path, as_json: bool) -> int:
+def index_info(index: Place, as_json: bool) -> int:
     """Say what an index holds: references kept and dropped, encoders, grid, size, versions.
 
     \b
@@ -257,7 +258,7 @@ def index_info(index: Path, as_json: bool) -> int:
 @index.command("log")
 @index_option
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-def index_log(index: Path, as_json: bool) -> int:
+def index_log(index: Place, as_json: bool) -> int:
     """Say what was done to an index: when, what, by which version, from which files.
 
     \b
@@ -275,7 +276,7 @@ def index_log(index: Path, as_json: bool) -> int:
 @index.command("verify")
 @index_option
 @click.option("--deep", is_flag=True, help="Read every source image again too, where it was indexed from.")
-def index_verify(index: Path, deep: bool) -> int:
+def index_verify(index: Place, deep: bool) -> int:
     """Test every byte of an index: file digests, row checksums, norms, counts.
 
     \b
@@ -292,7 +293,7 @@ def index_verify(index: Path, deep: bool) -> int:
 @model_options
 @speed_options
 def index_repair(
-    index: Path, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any
+    index: Place, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any
 ) -> int:  # fmt: skip
     """Mend a damaged index: keep what is right, embed the rest again from its files, say what is lost.
 
@@ -325,7 +326,7 @@ def index_repair(
     return EXIT_SKIPPED if repair.lost else 0
 
 
-def _say_build(report: BuildReport, index: Path) -> int:
+def _say_build(report: BuildReport, index: Place) -> int:
     code = say_skipped(report.skipped, report.notices)
     if not report.changed:
         echo_line(f"{index}: nothing has changed, 0 images embedded")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from iconicity.indexer.places import Remote
 
 
 class IconicityError(Exception):
@@ -30,12 +34,20 @@ class LockedError(IconicityError):
     """Another process is writing the same index or results directory."""
 
 
+class StorageError(IconicityError):
+    """Object storage cannot be reached, refuses, lacks a bucket, or cannot be written to by two at once."""
+
+
 class CorruptIndexError(IconicityError):
     """Stored rows do not match their checksums, or files do not match the manifest."""
 
 
-def mending(directory: Path) -> str:
+def mending(directory: Path | Remote) -> str:
     """How to go on with a damaged index: the last part of each message about one."""
+    if not isinstance(directory, Path):  # object storage tests its own bytes: it is another's purge rather than damage
+        return (
+            "run the same command again; if that does not help, restore it from a copy, or delete it and build it again"
+        )
     return (
         f"mend it with 'iconicity index repair --index {directory}', restore it from a copy, or delete the folder and "
         "build it again"

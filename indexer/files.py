@@ -1,4 +1,7 @@
-"""Files that are whole or not there, also after a power cut."""
+"""Files that are whole or not there, also after a power cut; and whose turn it is with a folder.
+
+On object storage there are no locks: a build there looks whether another wrote meanwhile, see builder.py.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from iconicity.indexer.errors import LockedError
+from iconicity.indexer.places import Place, Remote
 
 LOCK = ".lock"  # held by the one builder
 READERS = ".readers"  # shared by all readers
@@ -85,7 +89,9 @@ def write_atomically(path: Path, text: str) -> None:
 class Reading:
     """While one is alive, nobody deletes what it may read. The system ends it with the process, however that ends."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Place) -> None:
+        if isinstance(directory, Remote):
+            return
         path = directory / READERS
         try:
             fd = os.open(path, os.O_RDONLY)
@@ -113,6 +119,15 @@ def no_readers(directory: Path) -> Iterator[bool]:
         os.close(fd)
 
 
+def hold(path: Path) -> int | None:
+    """The descriptor of a lock file that is held until it is closed; None when another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    if _try_lock(fd):
+        return fd
+    os.close(fd)
+    return None
+
+
 def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,8 +136,10 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def writer_of(directory: Path) -> str | None:
-    """The process that holds a directory's lock, in words; None: nobody."""
+def writer_of(directory: Place) -> str | None:
+    """The process that holds a directory's lock, in words; None: nobody, or nobody that can be known of."""
+    if isinstance(directory, Remote):
+        return None
     try:
         fd = os.open(directory / LOCK, os.O_RDONLY)
     except OSError:
@@ -141,11 +158,16 @@ def _owner(fd: int) -> str:
 
 
 @contextmanager
-def lock(directory: Path, doing: str) -> Iterator[None]:
-    """Hold a directory's lock; the system frees it when the process ends, however it ends.
+def lock(directory: Place, doing: str) -> Iterator[None]:
+    """Hold a directory's lock; the system frees it when the process ends, however it ends. On object storage nothing
+    is held: it is only seen whether it may be written to, by two at once.
 
-    Raises :class:`LockedError` naming the process that holds it.
+    Raises :class:`LockedError` naming the process that holds it, :class:`StorageError`.
     """
+    if isinstance(directory, Remote):
+        directory.probe(writing=True)
+        yield
+        return
     if not directory.is_dir():
         directory.mkdir(parents=True, exist_ok=True)
         fsync(directory.parent)

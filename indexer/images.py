@@ -8,15 +8,18 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import ImageError, InputError
+from iconicity.indexer.places import Item, Place, Remote, is_url, place
 from iconicity.indexer.tar import read_member, split
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
+REQUESTS = 16  # sent at once
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -35,24 +38,25 @@ class ConceptFolder:
     """One ``<root>/<folder>/`` with the names of its image files, sorted."""
 
     concept: str
-    path: Path
+    path: Place
     names: tuple[str, ...]
+    identities: tuple[str, ...] = ()  # of its objects on object storage, name by name
 
 
 @dataclass(frozen=True)
 class Discovery:
     """What lies under a root: concept folders in order of concept, and what was passed over."""
 
-    root: Path
+    root: Place
     folders: tuple[ConceptFolder, ...]
-    ignored: tuple[Path, ...] = field(default=())  # other suffixes, nested folders
-    unnamed: tuple[tuple[str, Path], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
-    linked: tuple[tuple[str, Path], ...] = field(default=())  # (concept, link that leads out of the root)
+    ignored: tuple[Place, ...] = field(default=())  # other suffixes, nested folders
+    unnamed: tuple[tuple[str, Place], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
+    linked: tuple[tuple[str, Place], ...] = field(default=())  # (concept, link that leads out of the root)
 
     def concept_set(self) -> set[str]:
         return {f.concept for f in self.folders}
 
-    def unusable(self) -> list[tuple[str, Path, str]]:
+    def unusable(self) -> list[tuple[str, Place, str]]:
         """(concept, path, reason) of what cannot be used by its name or place."""
         return [
             *((c, p, NOT_UTF8) for c, p in self.unnamed),
@@ -63,11 +67,11 @@ class Discovery:
 class Inside:
     """Whether a path below a root leads to a place below it, links followed; each folder is looked at once."""
 
-    def __init__(self, root: Path, follow_links: bool = False) -> None:
+    def __init__(self, root: Place, follow_links: bool = False) -> None:
         self._base = f"{root}/"
-        self._real = os.path.realpath(root)
+        self._real = os.path.realpath(str(root))
         self._folders: dict[str, bool] = {}
-        self._follow_links = follow_links  # then every path does
+        self._follow_links = follow_links or isinstance(root, Remote)  # then every path does
 
     def __call__(self, name: str) -> bool:
         if self._follow_links:
@@ -83,11 +87,13 @@ class Inside:
         return Path(os.path.realpath(self._base + name)).is_relative_to(self._real)
 
 
-def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Discovery:
+def discover(root: Place, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Discovery:
     """List ``root/<concept>/*`` with an image suffix; hidden files are ignored, nothing is opened.
 
     Links that lead out of ``root`` are listed apart, unless ``follow_links``. Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
     """
+    if isinstance(root, Remote):
+        return discovery_of(root, root.files(), concepts)
     if not is_text(str(root)):
         raise InputError(f"{shown(root)}: its name is not UTF-8, so that no result could name its files; rename it")
     if root.is_file():
@@ -107,7 +113,7 @@ def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bo
             ignored.append(folder)
             continue
         if concept in seen:
-            raise InputError(f"{seen[concept]} and {folder} are both the concept '{concept}': merge or rename one")
+            raise _both(seen[concept], folder, concept)
         seen[concept] = folder
         if wanted is not None and concept not in wanted:
             continue
@@ -134,6 +140,47 @@ def discover(root: Path, concepts: Iterable[str] | None = None, follow_links: bo
     return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed), tuple(linked))
 
 
+def _both(one: Place, other: Place, concept: str) -> InputError:
+    return InputError(f"{one} and {other} are both the concept '{concept}': merge or rename one")
+
+
+def discovery_of(root: Remote, items: Mapping[str, Item], concepts: Iterable[str] | None = None) -> Discovery:
+    """:func:`discover` of objects that are listed already, by the same rules."""
+    if not items:
+        raise InputError(f"{root}: no object lies there; it must hold one folder of images for each concept")
+    wanted = None if concepts is None else set(concepts)
+    inside: dict[str, dict[str, str]] = {}
+    others: dict[str, set[str]] = {}
+    for key, item in sorted(items.items()):
+        folder, _, name = key.partition("/")
+        if not name or folder.startswith("."):
+            continue
+        held = inside.setdefault(folder, {})
+        name, nested, _ = name.partition("/")
+        if not name or name.startswith("."):
+            continue
+        if nested or os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122
+            others.setdefault(folder, set()).add(name)
+        else:
+            held[name] = item.identity
+    seen: dict[str, Place] = {}
+    folders: list[ConceptFolder] = []
+    ignored: list[Place] = []
+    for folder, held in sorted(inside.items()):
+        concept, path = concept_name(folder), root / folder
+        if not concept:
+            ignored.append(path)
+            continue
+        if concept in seen:
+            raise _both(seen[concept], path, concept)
+        seen[concept] = path
+        if wanted is None or concept in wanted:
+            ignored += [path / name for name in sorted(others.get(folder, ()))]
+            folders.append(ConceptFolder(concept, path, tuple(sorted(held)), tuple(held[n] for n in sorted(held))))
+    folders.sort(key=lambda f: f.concept)
+    return Discovery(root, tuple(folders), tuple(ignored))
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -141,12 +188,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def has_images(folder: Path) -> bool:
+def has_images(folder: Place) -> bool:
     """Whether image files lie directly in a folder."""
+    if isinstance(folder, Remote):
+        return any(os.path.splitext(n)[1].lower() in SUFFIXES for n in folder.names())  # noqa: PTH122
     return folder.is_dir() and any(p.suffix.lower() in SUFFIXES and p.is_file() for p in folder.iterdir())
 
 
-def shown(path: Path) -> str:
+def shown(path: Place) -> str:
     """A path as text that can be printed and stored, bytes that are not UTF-8 as escapes."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -192,11 +241,16 @@ def read_concepts(csv_path: Path, column: str) -> list[str]:
     return concepts
 
 
-def read_bytes(path: Path) -> bytes:
-    """Bytes of a file, or of a tar's member. Raises :class:`ImageError` when it cannot be read or is empty."""
+def read_bytes(path: Place | str) -> bytes:
+    """Bytes of a file, of a tar's member, or of an object by its URL. Raises :class:`ImageError` when it cannot be read
+    or is empty, :class:`StorageError` when no object could be.
+    """
+    path = place(path)
     try:
-        inside = split(path)
-        if inside is not None:
+        inside = None if isinstance(path, Remote) else split(path)
+        if isinstance(path, Remote):
+            data = path.read_bytes()
+        elif inside is not None:
             data = read_member(*inside)
         else:
             found = path.stat()
@@ -206,10 +260,26 @@ def read_bytes(path: Path) -> bytes:
                 raise ImageError(path, f"a file of {found.st_size / 1e9:.1f} GB; an image has at most 2")
             data = path.read_bytes()
     except OSError as e:
-        raise ImageError(path, f"cannot be read: {e.strerror or e}") from e
+        raise ImageError(str(path), f"cannot be read: {e.strerror or e}") from e
     if not data:
-        raise ImageError(path, "empty file")
+        raise ImageError(str(path), "empty file")
     return data
+
+
+def hashed_ahead(paths: Iterable[str]) -> dict[str, str | ImageError]:
+    """SHA-256 of those that are URLs, or why they cannot be read: a request takes long, and many are sent at once."""
+    urls = [path for path in paths if is_url(path)]
+    if not urls:
+        return {}
+    with ThreadPoolExecutor(REQUESTS) as threads:
+        return dict(zip(urls, threads.map(_hashed, urls), strict=True))
+
+
+def _hashed(path: str) -> str | ImageError:
+    try:
+        return sha256_hex(read_bytes(path))
+    except ImageError as e:
+        return e
 
 
 def sha256_hex(data: bytes) -> str:

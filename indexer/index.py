@@ -14,6 +14,7 @@ from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.files import Reading, file_sha256
 from iconicity.indexer.manifest import MANIFEST, counts_digest, encoder_specs, read_manifest
+from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.store import ConceptCount, Reference, ReferenceStore, VectorBlock
 
 
@@ -25,7 +26,7 @@ class Index:
     a concept's name would leave a row out.
     """
 
-    path: Path
+    path: Place
     manifest: Mapping[str, Any]
     store: ReferenceStore
     reading: Reading | None = None  # builders leave the version's files alone while this lives
@@ -89,32 +90,36 @@ class Index:
                 )
 
 
-def damaged_files(directory: Path, manifest: Mapping[str, Any], data: bool) -> Iterator[Path]:
+def damaged_files(directory: Place, manifest: Mapping[str, Any], data: bool) -> Iterator[Path]:
     """Files whose bytes are not those the manifest lists; with ``data`` also the large ones, else those are not read.
 
-    All are written once. LanceDB checks none.
+    All are written once. LanceDB checks none; object storage tests its own bytes, and is not read for it.
     """
+    if isinstance(directory, Remote):
+        return
     for name, digest in manifest["files"].items():
         path = directory / name
         if (data or path.suffix != ".lance") and path.is_file() and file_sha256(path) != digest:
             yield path
 
 
-def require_whole_files(directory: Path, manifest: Mapping[str, Any], data: bool) -> None:
+def require_whole_files(directory: Place, manifest: Mapping[str, Any], data: bool) -> None:
     """Raises :class:`CorruptIndexError` naming the first of :func:`damaged_files`."""
     for path in damaged_files(directory, manifest, data):
         raise CorruptIndexError(f"{path}: bytes differ from what was written; {mending(directory)}")
 
 
-def require_no_links(directory: Path) -> None:
+def require_no_links(directory: Place) -> None:
     """Raises :class:`IndexFormatError` for a link within an index: what is cleaned up there lies there."""
+    if isinstance(directory, Remote):
+        return
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
                 raise IndexFormatError(f"{folder}/{name}: a link; an index holds its files itself, copy them there")
 
 
-def require_same_settings(directory: Path, manifest: Mapping[str, Any], store: ReferenceStore) -> None:
+def require_same_settings(directory: Place, manifest: Mapping[str, Any], store: ReferenceStore) -> None:
     """Raises :class:`CorruptIndexError` when the manifest and the table tell different settings."""
     if manifest["settings"] != store.settings:
         raise CorruptIndexError(
@@ -122,11 +127,13 @@ def require_same_settings(directory: Path, manifest: Mapping[str, Any], store: R
         )
 
 
-def open_index(path: Path | str) -> Index:
-    """Open an index directory. Raises :class:`IndexFormatError` or :class:`CorruptIndexError`."""
-    directory = Path(path)
+def open_index(path: Place | str) -> Index:
+    """Open an index by its directory or URL. Raises :class:`IndexFormatError`, :class:`CorruptIndexError` or
+    :class:`StorageError`.
+    """
+    directory = place(path)
     require_no_links(directory)
-    reading = Reading(directory) if (directory / MANIFEST).is_file() else None
+    reading = Reading(directory) if isinstance(directory, Path) and (directory / MANIFEST).is_file() else None
     manifest = read_manifest(directory)
     require_whole_files(directory, manifest, data=False)
     store = ReferenceStore.open(directory, int(manifest["table_version"]))

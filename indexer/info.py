@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.files import LOCKS
 from iconicity.indexer.manifest import read_manifest
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.say import one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
 
 
-def index_facts(path: Path, concepts: bool = True) -> dict[str, Any]:
+def index_facts(path: Place, concepts: bool = True) -> dict[str, Any]:
     """Encoders, counts, size, versions; with ``concepts`` each one's references too.
 
     Those are kept ones, and dropped ones with the kept one they duplicate and the distance. Without them the
     manifest alone is read.
     """
     manifest = read_manifest(path)
-    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name not in LOCKS)
+    size = _bytes(path)
     keys = ("index_id", "format", "created", "counts", "settings", "skipped", "versions")
     facts = {**{k: manifest[k] for k in keys}, "bytes": size}
     return {**facts, "concepts": _concepts(path)} if concepts else facts
 
 
-def _concepts(path: Path) -> dict[str, dict[str, list[Any]]]:
+def _bytes(path: Place) -> int:
+    if isinstance(path, Remote):
+        return sum(item.size for item in path.files().values())
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file() and p.name not in LOCKS)
+
+
+def _concepts(path: Place) -> dict[str, dict[str, list[Any]]]:
     from iconicity.indexer.index import open_index
 
     concepts: dict[str, dict[str, list[Any]]] = {}

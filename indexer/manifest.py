@@ -13,6 +13,7 @@ from typing import Any, cast
 from iconicity.indexer.encoders import EncoderSpec, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.files import write_atomically
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.untrusted import ManifestShape, other_format, read_json, require_inside, require_shape
 
 FORMAT = 2
@@ -51,29 +52,33 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+def write_manifest(directory: Place, manifest: dict[str, Any]) -> None:
+    """Replace the manifest as a whole."""
     manifest = {**manifest, "format": FORMAT}
     manifest["digest"] = digest(manifest)
-    write_atomically(directory / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if isinstance(directory, Remote):
+        (directory / MANIFEST).write_bytes(text.encode())
+    else:
+        write_atomically(directory / MANIFEST, text)
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Raises :class:`IndexFormatError` (no index, unfinished, another format) or :class:`CorruptIndexError`."""
+def read_manifest(directory: Place) -> dict[str, Any]:
+    """Raises :class:`IndexFormatError` (no index, unfinished, another format), :class:`CorruptIndexError` or
+    :class:`StorageError`.
+    """
     path = directory / MANIFEST
-    if directory.is_file():
-        raise IndexFormatError(f"{directory}: a file, not an index; --index names the folder of one")
-    if not directory.is_dir():
-        raise IndexFormatError(
-            f"{directory}: no such index; make one with 'iconicity index build --refs DIR --index {directory}'"
-        )
-    if not path.is_file():
-        raise IndexFormatError(
-            f"{directory}: no {MANIFEST}: not an index, or its build did not finish; run 'iconicity index build' again"
-        )
+    if isinstance(directory, Path):
+        _require_manifest(directory)
     try:
         manifest = cast(dict[str, Any], read_json(path))
         found, by = manifest.get("format"), manifest.get("versions")
     except (OSError, ValueError, AttributeError) as e:
+        if isinstance(directory, Remote) and isinstance(e, FileNotFoundError):
+            raise IndexFormatError(
+                f"{directory}: no {MANIFEST}: no index is there, or its build did not finish; run 'iconicity index build "
+                f"--refs DIR --index {directory}'"
+            ) from e
         raise CorruptIndexError(f"{path}: cannot be read ({e}); {mending(directory)}") from e
     if found != FORMAT and manifest.get("digest") != digest({**manifest, "format": FORMAT}):  # not this number alone
         raise IndexFormatError(
@@ -88,6 +93,19 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     except ValueError as e:
         raise IndexFormatError(f"{path}: not what iconicity writes ({e}); build the index again") from e
     return manifest
+
+
+def _require_manifest(directory: Path) -> None:
+    if directory.is_file():
+        raise IndexFormatError(f"{directory}: a file, not an index; --index names the folder of one")
+    if not directory.is_dir():
+        raise IndexFormatError(
+            f"{directory}: no such index; make one with 'iconicity index build --refs DIR --index {directory}'"
+        )
+    if not (directory / MANIFEST).is_file():
+        raise IndexFormatError(
+            f"{directory}: no {MANIFEST}: not an index, or its build did not finish; run 'iconicity index build' again"
+        )
 
 
 def encoder_specs(settings: Mapping[str, Any]) -> tuple[EncoderSpec, EncoderSpec]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from iconicity.indexer.build import require_room, require_whole_rows
 from iconicity.indexer.builder import Skipped, manifest_or_none, seal, skipped_files
@@ -16,8 +15,10 @@ from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputE
 from iconicity.indexer.files import lock
 from iconicity.indexer.index import Index, open_index, require_no_links, require_whole_files
 from iconicity.indexer.manifest import settings_difference
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row, row_checksum
+from iconicity.indexer.table import sweep_table
 
 _COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
 _CONCEPTS = 500  # whose references are compared at once
@@ -37,7 +38,7 @@ class MergeReport:
     changed: bool = False
 
 
-def merge_indexes(parts: Sequence[Path], index: Path, progress: Progress = no_progress) -> MergeReport:
+def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_progress) -> MergeReport:
     """Write the rows of finished indexes into ``index``, which is made where there is none; it then equals a build of all.
 
     Rows are tested against their checksums on the way, a commit of them in memory at a time. What ``index`` holds of
@@ -55,7 +56,7 @@ def merge_indexes(parts: Sequence[Path], index: Path, progress: Progress = no_pr
     require_room(index)
     with lock(index, "building this index"):
         require_no_links(index)
-        ReferenceStore.sweep(index)
+        sweep_table(index)
         manifest = manifest_or_none(index)
         if manifest is not None:
             require_whole_files(index, manifest, data=True)
@@ -84,9 +85,9 @@ def merge_indexes(parts: Sequence[Path], index: Path, progress: Progress = no_pr
     return report
 
 
-def _finished(part: Path, index: Path) -> Index:
+def _finished(part: Place, index: Place) -> Index:
     """A part, opened. Raises :class:`IndexFormatError` when its last build did not end."""
-    if part.resolve() == index.resolve():
+    if _same_place(part, index):
         raise InputError(f"{part}: the index to merge into is none of its parts; name others")
     opened = open_index(part)
     newest = ReferenceStore.open(part)
@@ -95,7 +96,11 @@ def _finished(part: Path, index: Path) -> Index:
     return opened
 
 
-def _require_alike(part: Path, settings: Mapping[str, object], first: Path, others: Mapping[str, object]) -> None:
+def _same_place(a: Place, b: Place) -> bool:
+    return a == b if isinstance(a, Remote) or isinstance(b, Remote) else a.resolve() == b.resolve()
+
+
+def _require_alike(part: Place, settings: Mapping[str, object], first: Place, others: Mapping[str, object]) -> None:
     what = settings_difference(settings, others, f"{part} against {first}", f"{first} with")
     if what is not None:
         raise SettingsError(f"{part}: made with {what}; parts of one index are built with the same options")
@@ -128,7 +133,7 @@ def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
     return out
 
 
-def _divided(concept: str, here: Path, there: Path, ref_id: str) -> InputError:
+def _divided(concept: str, here: Place, there: Place, ref_id: str) -> InputError:
     return InputError(
         f"{here}: '{concept}' has other references than in {there}, first {ref_id}; near-duplicates are told within a "
         "whole concept: build it in one part"
@@ -173,7 +178,7 @@ def _skipped(held: Sequence[Skipped], opened: Sequence[Index]) -> list[Skipped]:
 
 
 def _finish(
-    index: Path, store: ReferenceStore, manifest: Mapping[str, object] | None, report: MergeReport, parts: int
+    index: Place, store: ReferenceStore, manifest: Mapping[str, object] | None, report: MergeReport, parts: int
 ) -> None:
     """Leave an index that is whole and unchanged as it is, else seal it."""
     skipped = [vars(s) for s in report.skipped]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -12,6 +13,7 @@ import click
 
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.say import echo_line, one_line
 from iconicity.indexer.shards import Shard
 
@@ -23,7 +25,58 @@ if TYPE_CHECKING:
 
 EXIT_SKIPPED = 3
 F = TypeVar("F", bound=Callable[..., Any])
-DIRECTORY = click.Path(path_type=Path)
+
+
+class _Local(click.Path):
+    """A path of this machine: a URL taken for one would make folders of its parts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value):
+            self.fail(f"'{value}' is a URL; this takes a folder or file of this machine", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class TakesUrls(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """What may be a URL on object storage. Commands that have such a parameter get the options of :func:`with_storage`."""
+
+    name = "path"
+
+
+class _AnyPlace(TakesUrls):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        return place(value)
+
+
+DIRECTORY = _Local(path_type=Path)
+PLACE = _AnyPlace()
+
+
+def with_storage(command: click.Command) -> None:
+    """Give a command that takes URLs, and those below a group, the options that say where object storage is."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            with_storage(below)
+    elif any(isinstance(p.type, TakesUrls) for p in command.params):
+        command.params += [
+            click.Option(
+                ["--endpoint-url"], metavar="URL", expose_value=False, is_eager=True, callback=_set_endpoint,
+                help="Of object storage that is not the cloud's own.  [default: $AWS_ENDPOINT_URL]",
+            ),
+            click.Option(
+                ["--allow-http"], is_flag=True, expose_value=False, is_eager=True, callback=_allow_http,
+                help="Also where that is plain http.",
+            ),
+        ]  # fmt: skip
+
+
+def _set_endpoint(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        os.environ["AWS_ENDPOINT_URL"] = value  # LanceDB and the libraries of fsspec read it there
+
+
+def _allow_http(_context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["AWS_ALLOW_HTTP"] = "true"
 
 
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
@@ -35,7 +88,7 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-index_option = click.option("--index", "index", type=DIRECTORY, required=True, help="The index directory.")
+index_option = click.option("--index", "index", type=PLACE, required=True, help="The index directory, or its URL.")
 
 
 class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -189,7 +242,7 @@ def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
     return EXIT_SKIPPED if skipped else 0
 
 
-def say_problems(what: Path | str, problems: Sequence[str], mending: str = "") -> int:
+def say_problems(what: Place | str, problems: Sequence[str], mending: str = "") -> int:
     """What a test of stored bytes found. Raises :class:`IconicityError` that counts it, with how to go on."""
     for problem in problems:
         echo_line(problem, err=True)

@@ -112,12 +112,11 @@ class Opened:
 
 def open_image(recipe: Recipe, job: Job, decode: Decode) -> Opened:
     """Read, hash and decode one image. Raises :class:`ImageError`."""
-    path = Path(job.path)
-    data = read_bytes(path)
+    data = read_bytes(job.path)
     sha = sha256_hex(data)
     if job.sha256 not in (None, sha):
-        raise ImageError(path, "changed while it was read")
-    return Opened(sha, decode(data, path, recipe.exif, recipe.max_pixels))
+        raise ImageError(job.path, "changed while it was read")
+    return Opened(sha, decode(data, job.path, recipe.exif, recipe.max_pixels))
 
 
 def load(recipe: Recipe, job: Job, opened: Callable[[], Opened]) -> Loaded:

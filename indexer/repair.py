@@ -17,8 +17,10 @@ from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import damaged_files
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import SET_ASIDE, Reference, ReferenceStore, Row, is_table, versions_folder, versions_of
+from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.table import SET_ASIDE, is_table, sweep_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
@@ -43,7 +45,7 @@ class Repair:
 
 
 def repair_index(
-    index: Path,
+    index: Place,
     load: LoadEncoders,
     *,
     batch_size: int | None = None,
@@ -58,6 +60,10 @@ def repair_index(
     :class:`IndexFormatError` or :class:`CorruptIndexError` when there is nothing to go by, :class:`LockedError`
     while a build runs.
     """
+    if isinstance(index, Remote):
+        raise IndexFormatError(
+            f"{index}: on object storage nothing is mended in place; run 'iconicity index build' again, or copy it to a disk"
+        )
     if not is_table(index):
         raise IndexFormatError(f"{index}: holds no table of references; make one with 'iconicity index build'")
     repair = Repair()
@@ -67,7 +73,7 @@ def repair_index(
             _restore_version_file(index, manifest, repair)
         for path in index.rglob(f"_versions/*{SET_ASIDE}"):  # by a repair that was killed
             path.rename(path.with_suffix(".manifest"))
-        ReferenceStore.sweep(index)
+        sweep_table(index)
         version, lost = _best_version(index, manifest, repair)
         old = _open(index, version)
         if manifest is not None and version == manifest["table_version"] and not lost:
@@ -245,7 +251,7 @@ def _as_indexed(row: Lost, repair: Repair) -> Reference | None:
         repair.lost.append("a row whose name cannot be read")
         return None
     try:
-        if sha256_hex(read_bytes(Path(reference.path))) == reference.sha256:
+        if sha256_hex(read_bytes(reference.path)) == reference.sha256:
             return reference
         repair.lost.append(f"{reference.ref_id}: {reference.path} has changed since it was indexed")
     except ImageError as e:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from iconicity.indexer.places import named
+
 # Control characters (C0, DEL, C1), lone surrogates, line and paragraph separators, and what reorders or hides text:
 # letters of right-to-left scripts stay, the marks that turn other text around do not.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\ufff9-\ufffb]")
@@ -30,9 +32,9 @@ def json_text(value: Any) -> str:
 
 def echo(text: object, err: bool = False) -> None:
     """Print text whose lines are ours."""
-    click.echo("\n".join(one_line(line) for line in str(text).split("\n")), err=err)
+    click.echo("\n".join(one_line(line) for line in named(str(text)).split("\n")), err=err)
 
 
 def echo_line(text: object, err: bool = False) -> None:
     """Print one line, in which names may stand."""
-    click.echo(one_line(str(text)), err=err)
+    click.echo(one_line(named(str(text))), err=err)

@@ -2,35 +2,30 @@
 
 LanceDB checks no bytes, syncs no file and doubles rows without a declared primary key; so every row has a
 checksum, and another of its scalar columns for reads that leave the vectors out; the key is declared at creation,
-writes are upserts, and files are synced here. Its native code may panic on damaged bytes: such errors are of any class.
+writes are upserts, and files are synced here; table.py knows where they lie. Its native code may panic on damaged bytes: such errors are of any class.
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import lancedb
 import numpy as np
 import pyarrow as pa
 
 from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, schema, vectors
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
-from iconicity.indexer.files import fsync, sweep
+from iconicity.indexer.files import fsync
+from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.table import HINT, TABLE, connect, first_line, see_storage, versions_folder, versions_of, writing
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
-TABLE = "references"
-HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
-SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
 _CHUNK = 1000  # keys in one filter expression
 _BATCH_ROWS = 1024  # rows read at once
 
@@ -99,9 +94,9 @@ def reference_checksum(reference: Reference) -> str:
 
 
 class ReferenceStore:
-    """The table of one index directory. Writers hold the builder's lock; readers pin a version."""
+    """The table of one index directory, or of one on object storage. Writers hold the builder's lock; readers pin a version."""
 
-    def __init__(self, directory: Path, table: Any) -> None:
+    def __init__(self, directory: Place, table: Any) -> None:
         self.directory = directory
         self._table = table
         self._schema: pa.Schema = table.schema
@@ -113,16 +108,19 @@ class ReferenceStore:
         self._pinned_count: int | None = None  # rows of a version never change
 
     @classmethod
-    def create(cls, directory: Path, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
+    def create(cls, directory: Place, settings: Mapping[str, Any], clip_dim: int, patches_len: int) -> ReferenceStore:
         """Make an empty table; its schema carries the settings that never change."""
         try:
-            table = lancedb.connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
-        except (RuntimeError, OSError) as e:
+            table = connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
+        except (RuntimeError, OSError, ValueError) as e:
+            see_storage(directory)
+            if isinstance(directory, Remote) and (made := cls.open(directory)) is not None:  # by another builder
+                return made
             raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
         return cls(directory, table)
 
     @classmethod
-    def open(cls, directory: Path, version: int | None = None) -> ReferenceStore | None:
+    def open(cls, directory: Place, version: int | None = None) -> ReferenceStore | None:
         """The table as it is now, or as it was at a version; None when there is none.
 
         Raises :class:`IndexFormatError` when it cannot be opened.
@@ -130,7 +128,7 @@ class ReferenceStore:
         if not versions_folder(directory).is_dir():
             return None
         try:
-            table = lancedb.connect(directory).open_table(TABLE)
+            table = connect(directory).open_table(TABLE)
             _require_own_schema(table.schema)
             if version is None:
                 return cls(directory, table)
@@ -139,6 +137,7 @@ class ReferenceStore:
             store._pinned_count = int(table.count_rows())
             return store
         except Exception as e:  # a damaged table raises anything, panics of the library's native code included
+            see_storage(directory)
             at = "" if version is None else f" at version {version}"
             raise IndexFormatError(
                 f"{directory}: its table cannot be opened{at} ({first_line(e)}); {mending(directory)}"
@@ -167,6 +166,7 @@ class ReferenceStore:
             for batch in query.to_batches(_BATCH_ROWS):
                 yield batch.select(list(columns))
         except Exception as e:  # see above
+            see_storage(self.directory)
             raise CorruptIndexError(
                 f"{self.directory}: rows cannot be read ({first_line(e)}); {mending(self.directory)}"
             ) from e
@@ -281,7 +281,7 @@ class ReferenceStore:
             return
         batch = self._to_arrow(rows)
         merge = self._table.merge_insert("ref_id").when_matched_update_all().when_not_matched_insert_all()
-        with self._writing():
+        with writing(self.directory):
             merge.execute(batch, on_bad_vectors="null")  # LanceDB calls the nulls of dropped rows bad
 
     def _to_arrow(self, rows: Sequence[Row]) -> pa.Table:
@@ -301,79 +301,52 @@ class ReferenceStore:
         ]
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as e:  # see above
-            raise IconicityError(
-                f"{self.directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
-                f"'iconicity index repair --index {self.directory}', then run the same command again: what is written is kept"
-            ) from e
-
     def rewrite(self, parts: Iterable[Sequence[Row]]) -> ReferenceStore:
         """Commit a version that holds these rows and no other, as a whole; older versions stay as they are."""
         batches = (batch for rows in parts if rows for batch in self._to_arrow(rows).to_batches())
         reader = pa.RecordBatchReader.from_batches(self._schema, batches)
-        with self._writing():
-            table = lancedb.connect(self.directory).create_table(
+        with writing(self.directory):
+            table = connect(self.directory).create_table(
                 TABLE, reader, self._schema, "overwrite", on_bad_vectors="null"
             )
         return ReferenceStore(self.directory, table)
 
     def delete(self, ref_ids: Sequence[str]) -> None:
         for where in _filters("ref_id", ref_ids):
-            with self._writing():
+            with writing(self.directory):
                 self._table.delete(where)
 
     def compact(self) -> None:
-        """Merge small files into large ones; old versions stay readable."""
-        with self._writing():
+        """Merge small files into large ones, and go on with the newest version; old ones stay readable."""
+        with writing(self.directory):
             self._table.optimize(cleanup_older_than=timedelta(days=36500))
+            self._table.checkout_latest()
 
-    def drop_old_versions(self) -> None:
-        """Delete the files that only older versions need."""
-        with warnings.catch_warnings(), self._writing():
+    def drop_old_versions(self, age: timedelta = timedelta(0)) -> None:
+        """Delete the files that only older versions need: of any age, or where others may write or read, of some."""
+        alone = isinstance(self.directory, Path)  # elsewhere an unknown file may be of a commit that is on its way
+        with warnings.catch_warnings(), writing(self.directory):
             warnings.simplefilter("ignore", UserWarning)
-            self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+            self._table.optimize(cleanup_older_than=age, delete_unverified=alone)
 
-    def version_file(self) -> Path:
+    def version_file(self) -> Place:
         """The small file that says which files this version consists of."""
         return versions_of(self.directory)[self.version]
 
     def files(self) -> list[Path]:
-        """Every file of the table that is written once, sorted."""
+        """Every file of a local table that is written once, sorted; none on object storage, which tests its own bytes."""
+        if isinstance(self.directory, Remote):
+            return []
         root = self.directory / f"{TABLE}.lance"
         return sorted(p for p in root.rglob("*") if p.is_file() and p.name != HINT)
 
     def sync(self) -> None:
-        """fsync every file and directory of the table: LanceDB syncs none."""
+        """fsync every file and directory of the table: LanceDB syncs none. A put to object storage needs none."""
+        if isinstance(self.directory, Remote):
+            return
         root = self.directory / f"{TABLE}.lance"
         for path in [*self.files(), *(p for p in root.rglob("*") if p.is_dir()), root, self.directory]:
             fsync(path)
-
-    @staticmethod
-    def sweep(directory: Path) -> None:
-        """Remove what killed writers and repairs leave, and a table directory without a first version."""
-        sweep(directory)
-        root = directory / f"{TABLE}.lance"
-        left = ("**/.tmp*", "**/*#*", f"_versions/*{SET_ASIDE}")  # Lance writes NAME#1, then renames it
-        for path in chain.from_iterable(root.glob(pattern) for pattern in left):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if root.is_dir() and not any((root / "_versions").glob("*.manifest")):
-            shutil.rmtree(root)
-
-
-def versions_folder(directory: Path) -> Path:
-    """Where the table's versions are listed."""
-    return directory / f"{TABLE}.lance" / "_versions"
-
-
-def versions_of(directory: Path) -> dict[int, Path]:
-    """Version number -> its file, oldest first. Lance counts down in 20 digits, so that the newest is listed first."""
-    files = versions_folder(directory).glob("*.manifest")
-    found = {int(p.stem) if len(p.stem) < 20 else 2**64 - 1 - int(p.stem): p for p in files if p.stem.isdigit()}
-    return dict(sorted(found.items()))
 
 
 def _require_own_schema(held: pa.Schema) -> None:
@@ -384,15 +357,6 @@ def _require_own_schema(held: pa.Schema) -> None:
     expected = schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
     if held.names != expected.names or held.types != expected.types:
         raise ValueError("its columns are not those of its settings")
-
-
-def is_table(directory: Path) -> bool:
-    """Whether a directory holds a table, whole or not."""
-    return (directory / f"{TABLE}.lance").is_dir()
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _within(concepts: Iterable[str] | None) -> list[str | None]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import (
     Annotated,
     Any,
@@ -16,6 +16,8 @@ from typing import (
 
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
+
+from iconicity.indexer.places import Place, Remote
 
 MAX_JSON = 64 << 20  # bytes of a manifest, a calibration or a meta file
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -205,10 +207,13 @@ def parse_json(data: bytes | str) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def read_json(path: Path, most: int = MAX_JSON) -> Any:
+def read_json(path: Place, most: int = MAX_JSON) -> Any:
     """A JSON file of at most so many bytes. Raises OSError or ValueError."""
-    with path.open("rb") as f:
-        data = f.read(most + 1)
+    if isinstance(path, Remote):
+        data = path.read_bytes()
+    else:
+        with path.open("rb") as f:
+            data = f.read(most + 1)
     if len(data) > most:
         raise ValueError(f"more than {most >> 20} MB")
     return parse_json(data)

@@ -13,13 +13,15 @@ from iconicity.indexer.files import LOCKS, Reading, writer_of
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index, damaged_files, open_index
 from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.store import HINT, Row, row_checksum
+from iconicity.indexer.store import Row, row_checksum
+from iconicity.indexer.table import HINT
 
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
-def verify_index(path: Path, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
+def verify_index(path: Place, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
     Checks the manifest's digest, the SHA-256 of every file, and per row the checksums, the norms (1 +- 1e-5; float16: 2e-3),
@@ -28,7 +30,8 @@ def verify_index(path: Path, progress: Progress = no_progress, *, deep: bool = F
     its new files belong to no finished index yet.
     """
     _require_no_builder(path)
-    reading = Reading(path) if (path / MANIFEST).is_file() else None  # until all is read
+    held = isinstance(path, Path) and (path / MANIFEST).is_file()
+    reading = Reading(path) if held else None  # until all is read
     problems = list(_problems(path, progress, deep))
     if problems:
         _require_no_builder(path)
@@ -36,13 +39,13 @@ def verify_index(path: Path, progress: Progress = no_progress, *, deep: bool = F
     return problems
 
 
-def _require_no_builder(path: Path) -> None:
+def _require_no_builder(path: Place) -> None:
     builder = writer_of(path)
     if builder is not None:
         raise LockedError(f"{path}: {builder} is building this index; verify it when that is done")
 
 
-def _problems(path: Path, progress: Progress, deep: bool) -> Iterator[str]:
+def _problems(path: Place, progress: Progress, deep: bool) -> Iterator[str]:
     found: list[str] = []
     try:
         for problem in file_problems(path, read_manifest(path)):
@@ -59,14 +62,19 @@ def _problems(path: Path, progress: Progress, deep: bool) -> Iterator[str]:
         for i, r in enumerate(references.values()):
             progress("source images", i + 1, len(references))
             try:
-                if sha256_hex(read_bytes(Path(r.path))) != r.sha256:
+                if sha256_hex(read_bytes(r.path)) != r.sha256:
                     yield f"{r.path}: bytes differ from what was indexed as {r.ref_id}"
             except ImageError as e:
                 yield f"{e}; indexed as {r.ref_id}"
 
 
-def file_problems(path: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Files that are gone, not of the index, or not as they were written, one line each."""
+def file_problems(path: Place, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Files that are gone, not of the index, or not as they were written, one line each.
+
+    None of an index that was made on object storage, also where it was copied to a disk: it lists no files.
+    """
+    if isinstance(path, Remote) or not manifest["files"]:
+        return
     apart = {*LOCKS, MANIFEST, HINT}
     present = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file() and p.name not in apart}
     listed = manifest["files"].keys()

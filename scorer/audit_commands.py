@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from iconicity.indexer.options import (
-    DIRECTORY,
     EXIT_SKIPPED,
     loader,
     model_options,
@@ -17,6 +16,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.places import Place
 from iconicity.scorer.findings.commands import (
     output_options,
     results_argument,
@@ -25,6 +25,7 @@ from iconicity.scorer.findings.commands import (
     study_of,
     tau_options,
 )
+from iconicity.scorer.staging import RESULTS
 
 
 @click.command("check")
@@ -56,13 +57,13 @@ def check_command(
 
 
 @click.command("reproduce")
-@click.argument("results", type=DIRECTORY)
+@click.argument("results", type=RESULTS)
 @scored_index_option
 @output_options("models", "differences")
 @model_options
 @speed_options
 def reproduce_command(
-    results: Path, index: Path | None, table: str, out: Sequence[Path], as_json: bool, batch_size: int | None,
+    results: Path, index: Place | None, table: str, out: Sequence[Path], as_json: bool, batch_size: int | None,
     workers: int | None, max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Score the images of RESULTS once more, from the files, and compare; exit code 1 if a row differs.

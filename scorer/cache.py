@@ -18,6 +18,7 @@ import platformdirs
 
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.places import is_url
 from iconicity.indexer.tar import on_disk
 
 _SCHEMA = """
@@ -58,20 +59,17 @@ class VectorCache:
             f"{self.path}: the cache cannot be used ({error}); name another with --cache, use --no-cache, or delete it if it is damaged"
         )
 
-    def known_sha256(self, path: Path) -> str | None:
-        """SHA-256 of a file whose path, size, times and inode are as they were when it was read."""
+    def known_sha256(self, path: Path | str, stat: str) -> str | None:
+        """SHA-256 of a file whose stat (see :func:`stat_text`) is as it was when it was read; empty: not known."""
         try:
-            stat = _stat(path)
             row = self._db.execute(
                 "SELECT sha256, checksum FROM known_files WHERE path = ? AND stat = ?", (_key(path), stat)
             ).fetchone()
-        except OSError:
-            return None
         except sqlite3.Error as e:
             raise self._unusable(e) from e
         return str(row[0]) if row and _matches(row[0], _key(path), stat.encode(), row[1]) else None
 
-    def remember_file(self, path: Path, stat: str, sha256: str) -> None:
+    def remember_file(self, path: Path | str, stat: str, sha256: str) -> None:
         """A file just read, its stat taken before; written with the next ``put``."""
         self._files.append((_key(path), stat, sha256))
 
@@ -172,21 +170,22 @@ class VectorCache:
         self._db.close()
 
 
-def stat_text(path: Path) -> str:
-    """Size, mtime, ctime and inode as one text, for a tar's member the tar's; empty when it cannot be looked at."""
+def stat_text(path: Path | str) -> str:
+    """Size, mtime, ctime and inode as one text, for a tar's member the tar's; empty when it cannot be looked at.
+
+    Of an object it is empty too: its listing says what it is, and asking for each would be a request each.
+    """
+    if is_url(str(path)):
+        return ""
     try:
-        return _stat(path)
+        s = on_disk(Path(path)).stat()
     except OSError:
         return ""
-
-
-def _stat(path: Path) -> str:
-    s = on_disk(path).stat()
     return f"{s.st_size}/{s.st_mtime_ns}/{s.st_ctime_ns}/{s.st_ino}"
 
 
-def _key(path: Path) -> str:
-    return str(path.absolute())
+def _key(path: Path | str) -> str:
+    return str(path) if is_url(str(path)) else str(Path(path).absolute())
 
 
 def _matches(sha: str, key: str, data: object, checksum: object) -> bool:

@@ -11,6 +11,8 @@ import click
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import (
     DIRECTORY,
+    PLACE,
+    TakesUrls,
     csv_options,
     engine_of,
     engine_options,
@@ -27,15 +29,24 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
+from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.say import echo, echo_line, json_text
+from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
     from iconicity.indexer.shards import Shard
     from iconicity.scorer.scoring import ScoreReport
 
 
+class _Generated(TakesUrls):
+    """Text: where the images are is not all of it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return str(value)
+
+
 @click.command("score")
-@click.option("--index", "index", type=DIRECTORY, help="The index directory.")
+@click.option("--index", "index", type=PLACE, help="The index directory, or its URL.")
 @click.option("--metric", type=click.Choice(["cra", "vr", "all"]), default="all", show_default=True)
 @click.option(
     "--gen",
@@ -43,11 +54,14 @@ if TYPE_CHECKING:
     "gen",
     multiple=True,
     metavar="[NAME[@VARIANT]=]DIR",
-    help="A model's images: one folder a concept, an imagefolder, GenEval's, tar files. May be repeated.",
+    type=_Generated(),
+    help="A model's images, in a folder or at a URL: one folder a concept, an imagefolder, GenEval's, tar files. May be repeated.",
 )
 @click.option("--gen-root", type=DIRECTORY, help="Take each subfolder as one model.")
 @click.option("--model", help="Name of the one --gen folder.")
-@click.option("--out", type=DIRECTORY, default=Path("results"), show_default=True, help="The results directory.")
+@click.option(
+    "--out", type=RESULTS, default=Path("results"), show_default=True, help="The results directory, or its URL."
+)
 @click.option(
     "--mode",
     type=click.Choice(["dynamic", "static"]),
@@ -109,7 +123,7 @@ if TYPE_CHECKING:
 @speed_options
 @engine_options
 def score_command(
-    index: Path | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
+    index: Place | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
     slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
@@ -165,12 +179,10 @@ def score_command(
 
 
 @click.command("merge")
-@click.argument("parts", type=DIRECTORY, nargs=-1, required=True)
-@click.option("--out", type=DIRECTORY, required=True, help="The results directory to write.")
-@click.option(
-    "--index", type=DIRECTORY, help="The index they were scored against.  [default: where their meta files say]"
-)
-def merge_command(parts: Sequence[Path], out: Path, index: Path | None) -> int:
+@click.argument("parts", type=RESULTS, nargs=-1, required=True)
+@click.option("--out", type=RESULTS, required=True, help="The results directory to write.")
+@click.option("--index", type=PLACE, help="The index they were scored against.  [default: where their meta files say]")
+def merge_command(parts: Sequence[Path], out: Path, index: Place | None) -> int:
     """Merge results directories that were scored apart, with --shard or model by model. ('iconicity index merge' merges indexes.)
 
     \b
@@ -196,7 +208,7 @@ def merge_command(parts: Sequence[Path], out: Path, index: Path | None) -> int:
 @max_pixels_option
 @model_options
 def search_command(
-    image: Path, index: Path, k: int, as_json: bool, html: Path | None, max_pixels: int, **models: Any
+    image: Path, index: Place, k: int, as_json: bool, html: Path | None, max_pixels: int, **models: Any
 ) -> int:
     """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
 
@@ -223,7 +235,7 @@ def search_command(
 
 
 @click.command("verify")
-@click.argument("results", type=DIRECTORY)
+@click.argument("results", type=RESULTS)
 def verify_command(results: Path) -> int:
     """Test every byte of a results directory. ('iconicity index verify' and 'iconicity cache verify' test the others.)
 
@@ -300,20 +312,21 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
     return 0
 
 
-def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Path]:
+def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Place]:
     """Model name -> folder, from --gen NAME=DIR, --gen DIR --model NAME, and --gen-root."""
     from iconicity.indexer.images import LEADS_OUT, Inside, is_text, shown
 
     if not gen and gen_root is None:
         raise click.UsageError("name the generated images: --gen NAME=DIR, or --gen-root DIR")
-    if model and (len(gen) != 1 or "=" in gen[0] or gen_root):
+    if model and (len(gen) != 1 or ("=" in gen[0] and not is_url(gen[0])) or gen_root):
         raise click.UsageError("--model names the one --gen folder; with several, write --gen NAME=DIR")
-    pairs: list[tuple[str, Path]] = []
+    pairs: list[tuple[str, Place]] = []
     for item in gen:
-        name, eq, folder = item.partition("=")
+        name, eq, folder = ("", "", item) if is_url(item) else item.partition("=")  # a URL may have a = of its own
         if eq and not folder:
             raise click.UsageError(f"--gen {item}: names no folder")
-        pairs.append((name, Path(folder)) if eq else (model or Path(item).name.removesuffix(".tar"), Path(item)))
+        where = place(folder if eq else item)
+        pairs.append((name if eq else model or where.name.removesuffix(".tar"), where))
     if gen_root is not None:
         if not gen_root.is_dir():
             raise IconicityError(f"{gen_root}: no such folder; --gen-root names one with a folder for each model")

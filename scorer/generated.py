@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.images import read_bytes, sha256_hex
+from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job
@@ -41,6 +40,7 @@ class GeneratedImage:
     variant: str | None = None
     stored_sha256: str | None = None
     stored_reason: str | None = None
+    identity: str | None = None  # what the listing says that another object would not have; None: look at the file
 
     @property
     def stored(self) -> bool:
@@ -153,7 +153,7 @@ class GeneratedEmbedder:
             if vectors is not None:
                 self._filled += 1
                 if lookup.stat:
-                    self._cache.remember_file(Path(lookup.path), lookup.stat, outcome.sha256)
+                    self._cache.remember_file(lookup.path, lookup.stat, outcome.sha256)
                 for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
                     if array is not None:
                         self._unsaved.append((outcome.sha256, key, array))
@@ -167,12 +167,12 @@ class GeneratedEmbedder:
         """What an engine is to embed: no file is read here."""
         assert self._cache is not None
         for image, row, wanted in requests:
-            path = Path(image.path)
             if image.stored_reason is not None:
                 continue
             sha, stat = image.stored_sha256, ""
             if not image.stored:
-                sha, stat = None if self._rehash else self._cache.known_sha256(path), stat_text(path)
+                stat = image.identity or stat_text(image.path)
+                sha = self._known(image, stat)
             true = row is not None and row["status"] == "ok" and sha is not None and row["gen_sha256"] == sha
             need = wanted(image, row if true else None)
             if sha is not None:
@@ -204,29 +204,35 @@ class GeneratedEmbedder:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
             self._on_the_way = {sha: item for sha, item in self._on_the_way.items() if not item.settled}
-            items = [self._identify(image, row) for image, row in chunk]
+            ahead = hashed_ahead(i.path for i, _ in chunk if not i.stored and self._known(i, i.identity or "") is None)
+            items = [self._identify(image, row, ahead) for image, row in chunk]
             for item in items:
                 item.wanted = wanted(item.image, item.row) if item.reason is None else item.wanted
             self._from_cache(items)
             for item in items:
                 yield item, self._job(item)
 
-    def _identify(self, image: GeneratedImage, row: Record | None) -> Embedded:
+    def _known(self, image: GeneratedImage, stat: str) -> str | None:
+        return None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
+
+    def _identify(self, image: GeneratedImage, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
         """The image's SHA-256, without reading a file that has not changed; else the reason."""
         if image.stored:
             return Embedded(
                 image, row if image.stored_reason is None else None, image.stored_sha256, image.stored_reason
             )
-        path = Path(image.path)
-        sha = None if self._cache is None or self._rehash else self._cache.known_sha256(path)
+        stat = image.identity or stat_text(image.path)
+        sha = self._known(image, stat)
         if sha is None:
-            stat = stat_text(path)
             try:
-                sha = sha256_hex(read_bytes(path))
+                found = ahead.get(image.path) or sha256_hex(read_bytes(image.path))
             except ImageError as e:
-                return Embedded(image, reason=e.reason)
+                found = e
+            if isinstance(found, ImageError):
+                return Embedded(image, reason=found.reason)
+            sha = found
             if self._cache is not None and stat:
-                self._cache.remember_file(path, stat, sha)
+                self._cache.remember_file(image.path, stat, sha)
         true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha
         return Embedded(image, row if true else None, sha)
 

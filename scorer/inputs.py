@@ -6,17 +6,19 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import concept_name, discover, is_text, shown
+from iconicity.indexer.images import Discovery, concept_name, discover, discovery_of, is_text, shown
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.tar import COMPRESSED, SUFFIX
 from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, list_webdataset
 from iconicity.scorer.listing import ConceptImages, Listed, Listing
-from iconicity.scorer.metadata import find_metadata
+from iconicity.scorer.metadata import FILES, find_metadata
 
 Counts = Mapping[str, ConceptCount]
 
@@ -50,7 +52,7 @@ def variant_of(label: str) -> str | None:
 
 def choose(
     label: str,
-    path: Path,
+    path: Place,
     counts: Counts,
     only: set[str] | None,
     everywhere: bool,
@@ -93,12 +95,17 @@ def _first(images: Iterable[Listed], k: int) -> Iterable[Listed]:
             yield image
 
 
-def list_images(path: Path, counts: Counts, variant: str | None = None, follow_links: bool = False) -> Listing:
-    """Every image at ``path``: a tar, a folder of tars, an imagefolder, GenEval's, or one folder a concept.
+def list_images(path: Place, counts: Counts, variant: str | None = None, follow_links: bool = False) -> Listing:
+    """Every image at ``path``: a tar, a folder of tars, an imagefolder, GenEval's, or one folder a concept; on object
+    storage only the last.
 
     Raises :class:`InputError` when it is none of these, or its metadata cannot be read.
     """
     listing = Listing(path, counts, variant, follow_links)
+    if isinstance(path, Remote):
+        _list_objects(listing, path)
+        listing.finish()
+        return listing
     if path.name.lower().endswith(COMPRESSED):
         raise InputError(f"{path}: compressed, so that no image can be read by itself; uncompress it to a {SUFFIX}")
     if not is_text(str(path)) or not (path.is_dir() or (path.is_file() and path.suffix.lower() == SUFFIX)):
@@ -106,15 +113,27 @@ def list_images(path: Path, counts: Counts, variant: str | None = None, follow_l
     if path.is_file():
         list_webdataset(listing, [path])
     elif (metadata := find_metadata(path)) is not None:
-        list_imagefolder(listing, metadata)
+        list_imagefolder(listing, path, metadata)
     else:
-        _list_by_children(listing)
+        _list_by_children(listing, path)
     listing.finish()
     return listing
 
 
-def _list_by_children(listing: Listing) -> None:
-    root = listing.root
+def _list_objects(listing: Listing, root: Remote) -> None:
+    """One folder a concept on object storage, in one listing."""
+    items = root.files()
+    other = [k for k in items if "/" not in k and (k in FILES or k.lower().endswith((SUFFIX, *COMPRESSED)))]
+    other += [k for k in items if k.count("/") == 1 and k.endswith("/metadata.jsonl")]
+    if other or (not items and root.name.lower().endswith((SUFFIX, *COMPRESSED))):
+        raise InputError(
+            f"{root / other[0] if other else root}: on object storage images lie in one folder a concept; copy "
+            f"{'this' if other else 'tar files'} to a disk and name that with --gen"
+        )
+    _take_folders(listing, discovery_of(root, items))
+
+
+def _list_by_children(listing: Listing, root: Path) -> None:
     children = sorted(p for p in root.iterdir() if not p.name.startswith("."))
     folders = [p for p in children if p.is_dir()]
     tars = [p for p in children if p.suffix.lower() == SUFFIX and p.is_file()]
@@ -126,24 +145,30 @@ def _list_by_children(listing: Listing) -> None:
     elif any(is_geneval(f) for f in folders):
         list_geneval(listing, folders)
     else:
-        _list_concept_folders(listing)
+        _list_concept_folders(listing, root)
         if tars:
             listing.notices.append(
                 f"{root}: {len(tars)} tar files beside folders were not read; give them a folder of their own, first {tars[0]}"
             )
 
 
-def _list_concept_folders(listing: Listing) -> None:
+def _list_concept_folders(listing: Listing, root: Path) -> None:
     """One folder a concept, the plain layout."""
-    found = discover(listing.root, follow_links=listing.follow_links)
+    found = discover(root, follow_links=listing.follow_links)
     known = listing.known
     if not any(c in known for c in found.concept_set()):
-        inner = next((f.path for f in found.folders if _holds_concepts(f.path, listing)), None)
+        inner = next(
+            (f.path for f in found.folders if isinstance(f.path, Path) and _holds_concepts(f.path, listing)), None
+        )
         if inner is not None:
             raise InputError(
                 f"{listing.root}: no folder here is a concept of the index, but {inner} holds some; "
                 f"use --gen-root {listing.root}"
             )
+    _take_folders(listing, found)
+
+
+def _take_folders(listing: Listing, found: Discovery) -> None:
     for concept, path, reason in found.unusable():
         listing.skip(shown(path), concept, reason)
     if found.ignored:
@@ -152,8 +177,10 @@ def _list_concept_folders(listing: Listing) -> None:
             f"first {shown(found.ignored[0])}"
         )
     for f in found.folders:
-        base = f.path.as_posix()
-        listing.concepts[f.concept] = [Listed(n, f"{base}/{n}", variant=listing.variant) for n in f.names]
+        base, told = str(f.path), f.identities or repeat(None)
+        listing.concepts[f.concept] = [
+            Listed(n, f"{base}/{n}", variant=listing.variant, identity=i) for n, i in zip(f.names, told, strict=False)
+        ]
         listing.places[f.concept] = str(f.path)
 
 

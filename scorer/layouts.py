@@ -14,12 +14,12 @@ from iconicity.scorer.metadata import FILE_NAME, Columns, Fields, Row, clean, pa
 _SIDECAR_BYTES = 1 << 20  # a sidecar that is larger describes no image
 
 
-def list_imagefolder(listing: Listing, metadata: Path) -> None:
+def list_imagefolder(listing: Listing, root: Path, metadata: Path) -> None:
     """Hugging Face ``imagefolder``: the metadata file of a folder names the images below it, by ``file_name``.
 
     A row never reaches a file outside of the folder, by ``..`` or an absolute path, nor by a link unless links are followed.
     """
-    root, columns = listing.root, Columns()
+    columns = Columns()
     base, source = (root / "x").as_posix()[:-1], str(metadata)  # a Path for each row would take half of the time
     stays = listing.stays
     on_disk = set(_image_files(root))

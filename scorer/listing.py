@@ -6,12 +6,12 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import Inside, concept_name
+from iconicity.indexer.places import Place
 from iconicity.scorer.metadata import Fields
 
 _concept_name = lru_cache(1 << 14)(concept_name)
@@ -25,6 +25,7 @@ class Listed(NamedTuple):
     seed: int | None = None
     prompt: str | None = None
     variant: str | None = None
+    identity: str | None = None  # of an object on object storage
 
 
 class ConceptImages(NamedTuple):
@@ -42,7 +43,7 @@ class Listing:
     ``follow_links``: also where they lead out of ``root``.
     """
 
-    root: Path
+    root: Place
     known: Container[str]
     variant: str | None = None
     follow_links: bool = False

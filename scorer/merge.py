@@ -14,6 +14,7 @@ from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.index import open_index
+from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.results import Record, Results, index_of, meta_of, open_results, require_results, writing_scores
@@ -32,7 +33,7 @@ class MergedResults:
 
 
 def merge_results(
-    parts: Sequence[Path], out: Path, index: Path | None = None, progress: Progress = no_progress
+    parts: Sequence[Path], out: Path, index: Place | None = None, progress: Progress = no_progress
 ) -> MergedResults:
     """Write the rows of several results directories into ``out``, sorted as scoring sorts them, and its derived files.
 
@@ -81,7 +82,7 @@ def merge_results(
     return merged
 
 
-def _index_of(opened: Sequence[Results]) -> Path:
+def _index_of(opened: Sequence[Results]) -> Place:
     """The index that a part's meta file names and that is there. Raises :class:`InputError`."""
     for part in opened[:-1]:
         try:

@@ -15,6 +15,7 @@ from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
+from iconicity.indexer.places import named
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.derived import METRICS
 from iconicity.scorer.findings.finding import Finding
@@ -84,7 +85,7 @@ def reproduce_results(
     columns = ["model", "gen_relpath", "verdict", "what"]
     return Finding(
         {"models": frame, "differences": pd.DataFrame(differences, columns=columns)}, notes,
-        {"index_id": mine, "results": str(results.path)}, scalars,
+        {"index_id": mine, "results": named(str(results.path))}, scalars,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.manifest import versions
+from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import is_whole, writing_signed
@@ -172,13 +173,13 @@ def meta_of(results: Results) -> dict[str, Any]:
     return {}
 
 
-def index_of(results: Results) -> Path:
+def index_of(results: Results) -> Place:
     """The index that results were scored against, where their meta file says. Raises :class:`InputError`."""
     named = meta_of(results).get("index")
     path = named.get("path") if isinstance(named, dict) else None
-    if not isinstance(path, str) or "\0" in path or not Path(path).is_dir():
+    if not isinstance(path, str) or "\0" in path or not (is_url(path) or Path(path).is_dir()):
         raise InputError(f"{results.path}: the index it was scored against is not where it was; name it with --index")
-    return Path(path)
+    return place(path)
 
 
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:

@@ -19,6 +19,7 @@ from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
@@ -77,8 +78,8 @@ class Scoring:
 
 
 def score(
-    index: Index | Path | str,
-    generated: Mapping[str, Path | Chosen] | Mapping[str, Path],
+    index: Index | Place | str,
+    generated: Mapping[str, Place | Chosen] | Mapping[str, Path] | Mapping[str, Place],
     out: Path,
     *,
     metrics: Sequence[str] = METRICS,
@@ -147,7 +148,7 @@ def score(
         report.notices += chosen.notices
     total = sum(chosen.total for chosen in work.values())
     if listed == 0 or not counts:
-        given = [path for path in generated.values() if isinstance(path, Path)]
+        given = [path for path in generated.values() if not isinstance(path, Chosen)]
         raise InputError(_nothing_to_score(idx, given, counts, only, report))
     if engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
@@ -189,7 +190,7 @@ def score(
 
 def _nothing_to_score(
     idx: Index,
-    given: Sequence[Path],
+    given: Sequence[Place],
     counts: Mapping[str, ConceptCount],
     only: set[str] | None,
     report: ScoreReport,
@@ -198,7 +199,7 @@ def _nothing_to_score(
     held = f"its concepts are named like '{first}'" if first else "it holds no concept"
     within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
     folders = ", ".join(map(str, given))
-    if any(has_images(f) and find_metadata(f) is None for f in given):
+    if any(has_images(f) and (isinstance(f, Remote) or find_metadata(f) is None) for f in given):
         above = given[0].parent
         return (
             f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
@@ -366,7 +367,7 @@ class _Run:
     def _requests(self, model: str, listed: Sequence[ConceptImages] | None) -> Iterator[Request]:
         """Images to score with the rows they have, sorted; rows of concepts this run is not about come along."""
         images = (
-            ((c.concept, f"{c.concept}/{i.name}"), 0, GeneratedImage(model, c.concept, i.path, f"{c.concept}/{i.name}", i.seed, i.prompt, i.variant))
+            ((c.concept, f"{c.concept}/{i.name}"), 0, GeneratedImage(model, c.concept, i.path, f"{c.concept}/{i.name}", i.seed, i.prompt, i.variant, identity=i.identity))
             for c in listed or ()
             for i in c.images
         )  # fmt: skip

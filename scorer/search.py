@@ -16,12 +16,13 @@ from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Recipe
+from iconicity.indexer.places import Place
 from iconicity.indexer.vectors import open_vectors
 
 
 def search_image(
     image: Path,
-    index: Index | Path | str,
+    index: Index | Place | str,
     k: int = 10,
     load: Callable[[], Encoders] | None = None,
     cache: Path | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 from iconicity.indexer.encoders import FloatArray, pick_device
 from iconicity.indexer.errors import IndexFormatError
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.vectors import AllVectors, open_vectors
@@ -98,7 +99,7 @@ class Shards(Protocol):
 class Opening:
     """From what a shard's search is opened, in any process that can read the index. ``shard`` None: all of it."""
 
-    index: Path
+    index: Place
     index_id: str
     shard: Shard | None
     mode: str

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from objects import Storage, serving
 from toys import Study, make_gen, make_refs, toy_encoders
 
 from iconicity.indexer.build import build_index
@@ -32,6 +33,23 @@ def study(refs: Path, tmp_path: Path) -> Study:
     """A toy index of ``refs``, and a place to score against it."""
     build_index(refs, tmp_path / "i", toy_encoders())
     return Study(tmp_path / "i", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Storage]:
+    """An S3 server on loopback, for the tests of a file."""
+    with serving() as storage:
+        yield storage
+
+
+@pytest.fixture
+def storage(server: Storage, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """That server, named by the environment as a user would."""
+    server.gate.open()
+    monkeypatch.setattr("iconicity.indexer.places._reached", set())
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server
 
 
 @pytest.fixture(scope="module")

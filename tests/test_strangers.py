@@ -26,7 +26,8 @@ from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFor
 from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import FORMAT as INDEX_FORMAT
 from iconicity.indexer.manifest import digest
-from iconicity.indexer.store import TABLE, ReferenceStore
+from iconicity.indexer.store import ReferenceStore
+from iconicity.indexer.table import TABLE
 from iconicity.indexer.untrusted import parse_json, read_json
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import FORMAT, read_calibration

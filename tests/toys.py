@@ -16,6 +16,7 @@ from PIL import Image
 
 from iconicity.indexer.encoders import Encoders, EncoderSpec, unit_rows
 from iconicity.indexer.engine import Plan, Runner
+from iconicity.indexer.places import Place
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
@@ -152,7 +153,7 @@ class Study:
         self.loads += 1
         return self.encoders
 
-    def __call__(self, generated: dict[str, Path], **options: Any) -> ScoreReport:
+    def __call__(self, generated: Mapping[str, Place], **options: Any) -> ScoreReport:
         options.setdefault("cache", VectorCache(self.root / "cache"))
         return score(self.index, generated, options.pop("out", self.out), load=self.load, **options)
 

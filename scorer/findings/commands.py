@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, F, index_option, options, progress_bar
+from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar
+from iconicity.indexer.places import Place
 from iconicity.indexer.say import echo, echo_line
+from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
     from iconicity.scorer.findings.finding import Finding
     from iconicity.scorer.findings.study import Study
 
-results_argument = click.argument("results", type=DIRECTORY, nargs=-1, required=True)
+results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
-    "--results", type=DIRECTORY, multiple=True, default=["results"], show_default=True,
+    "--results", type=RESULTS, multiple=True, default=["results"], show_default=True,
     help="A results directory. May be repeated.",
 )  # fmt: skip
 tau_options = options(
@@ -32,7 +34,7 @@ draw_options = options(
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
 )
 scored_index_option = click.option(
-    "--index", type=DIRECTORY, help="The index directory.  [default: the one the results were scored against]"
+    "--index", type=PLACE, help="The index directory, or its URL.  [default: the one the results were scored against]"
 )
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
@@ -167,7 +169,7 @@ def sweep_command(
 @draw_options
 @output_options("thresholds")
 def calibrate_command(
-    results: Sequence[Path], index: Path, alpha: float, pool: int, same_work: Path | None, related: Path | None,
+    results: Sequence[Path], index: Place, alpha: float, pool: int, same_work: Path | None, related: Path | None,
     related_col: str, concept_col: str, apply: Path | None, to: Path | None, cache: Path | None, draws: int, seed: int,
     table: str, out: Sequence[Path], as_json: bool,
 ) -> int:  # fmt: skip
@@ -243,7 +245,7 @@ def specific_command(
 @output_options("models", "concepts", "confusion", "images")
 def attribute_command(
     results: Sequence[Path],
-    index: Path,
+    index: Place,
     ic_tau: float | None,
     draws: int,
     seed: int,

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
+from iconicity.indexer.places import named
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.results import SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
@@ -89,7 +90,7 @@ class Study:
         return {
             "mode": self.mode, "tau_cra": self.tau["cra"], "tau_vr": self.tau["vr"], "index_id": s["index_id"],
             "scope": ",".join(sorted({r.settings["scope"] for r in self.sources})),
-            "patch_mode": s.get("patch_mode"), "results": ",".join(str(r.path) for r in self.sources),
+            "patch_mode": s.get("patch_mode"), "results": ",".join(named(str(r.path)) for r in self.sources),
             **{f"encoder_{name}": label for name, label in s["encoders"].items()},
         }  # fmt: skip
 

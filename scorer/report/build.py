@@ -12,6 +12,7 @@ from iconicity.indexer.files import lock
 from iconicity.indexer.images import read_concept_rows, shown
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.places import named, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference
 from iconicity.scorer.findings.calibration import Calibration
@@ -59,7 +60,7 @@ def report(
     references = needed_references(study, index)
     done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
     pictures = _pictures(study, references)
-    exif, title = bool(index.settings["exif"]), results.name or "results"
+    exif, title = bool(index.settings["exif"]), named(str(results)).rpartition("/")[2] or "results"
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, vi_scope)
@@ -75,7 +76,7 @@ def report(
 
     def thumbnails(folder: Path) -> dict[str, str]:
         failed = make_thumbnails(pictures.values(), folder, exif, workers, max_pixels, progress)
-        done.problems = {sha: f"{shown(Path(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
+        done.problems = {sha: f"{shown(place(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
         return failed
 
     if single_file:

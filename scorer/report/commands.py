@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, max_pixels_option, progress_bar
+from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar
+from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import (
     concept_col_option,
@@ -17,6 +18,7 @@ from iconicity.scorer.findings.commands import (
     scored_index_option,
     vi_scope_option,
 )
+from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ calibration_option = click.option(
 
 
 @click.command("report")
-@click.argument("results", type=DIRECTORY)
+@click.argument("results", type=RESULTS)
 @scored_index_option
 @click.option("--out", type=DIRECTORY, help="What to write.  [default: the folder report, or report.html]")
 @click.option("--single-file", is_flag=True, help="Write one .html file with everything inside, to send to someone.")
@@ -50,7 +52,7 @@ calibration_option = click.option(
 )
 @max_pixels_option
 def report_command(
-    results: Path, index: Path | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
+    results: Path, index: Place | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
     calibration: Path | None, vi_scope: str, seed: int, workers: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where; they open from a disk, without a network.
@@ -76,7 +78,7 @@ def report_command(
         echo_line(f"no picture: {problem}", err=True)
     if len(problems) > SHOWN:
         echo_line(f"no picture: {len(problems) - SHOWN} more", err=True)
-    if problems and not Path(problems[0].split(": ", 1)[0]).is_absolute():
+    if problems and not (is_url(problems[0]) or Path(problems[0].split(": ", 1)[0]).is_absolute()):
         echo_line("note: these paths are relative; run this where the index and the scores were made", err=True)
     echo_line(f"{done.images} images of {done.concepts} concepts")
     echo_line(str(done.page))
@@ -120,12 +122,12 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
 @click.option("--model", help="Of correlates: the model.  [default: the only one]")
 @click.option("--log", multiple=True, metavar="COLUMN", help="Of correlates: log scale for this attribute.")
 @click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
-@click.option("--index", type=DIRECTORY, help="Of evidence: the index directory.")
+@click.option("--index", type=PLACE, help="Of evidence: the index directory, or its URL.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @max_pixels_option
 def plot_command(
     figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, calibration: Path | None, attributes: Path | None,
-    concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Path | None, seed: int, max_pixels: int,
+    concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Place | None, seed: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Draw a figure for print: bars, recognition against independence, curves, a heat map, own similarities beside
     those of unrelated concepts (nulls), correlates, or an evidence plate.

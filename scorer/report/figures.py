@@ -201,8 +201,7 @@ def evidence(
         raise InputError(f"{index.path}: holds no {ref_id}, which these results name; score again")
     try:
         pictures = [
-            shared().decode(read_bytes(Path(path)), path, exif, max_pixels)
-            for path in (row["gen_path"], reference.path)
+            shared().decode(read_bytes(path), path, exif, max_pixels) for path in (row["gen_path"], reference.path)
         ]
     except ImageError as e:
         raise InputError(f"{e}; restore the file, or score again") from e

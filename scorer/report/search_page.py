@@ -32,7 +32,7 @@ def write_search_page(
             return
         try:
             data = io.BytesIO()
-            small(shared().decode(read_bytes(Path(path)), path, exif, max_pixels)).save(data, "JPEG", quality=82)
+            small(shared().decode(read_bytes(path), path, exif, max_pixels)).save(data, "JPEG", quality=82)
             pictures[path] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
         except ImageError as e:
             problems[path] = e.reason

@@ -83,7 +83,7 @@ def _run(
 
 def _make(picture: Picture, decoder: Decoder, site: Path, exif: bool, max_pixels: int) -> tuple[str, str | None]:
     try:
-        data = read_bytes(Path(picture.path))
+        data = read_bytes(picture.path)
         if sha256_hex(data) != picture.sha256:
             return picture.sha256, "the file has changed since it was scored"
         image = decoder.decode(data, picture.path, exif, max_pixels)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +64,7 @@ def further_cells(
     found = cache.get([r.sha256 for r in references.values()], key, _OVERLAPPING * dim)
     for n, r in enumerate(references.values(), 1):
         if r.sha256 not in found:
-            image = shared().decode(read_bytes(Path(r.path)), r.path, exif)
+            image = shared().decode(read_bytes(r.path), r.path, exif)
             crops = [image.crop(box) for box in overlapping(image.size)]
             found[r.sha256] = embed_crops(crops, encoders()).reshape(-1)
             cache.put([(r.sha256, key, found[r.sha256])])

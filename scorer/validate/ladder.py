@@ -109,7 +109,7 @@ def write_ladder(
     donor_names = sorted(names, key=lambda c: rank(seed, f"donor|{c}"))[: max(2, len(names) // 5)]
     subject_names = choose(set(names) - set(donor_names), concepts, seed)
     skipped: list[Skipped] = []
-    files = {f.concept: [f.path / n for n in f.names] for f in found.folders}
+    files = {f.concept: [refs / f.path.name / n for n in f.names] for f in found.folders}
     subjects = [c for n in subject_names if (c := _open(n, files[n], known, skipped)) is not None]
     donors = [c for n in donor_names if (c := _open(n, files[n], known, skipped)) is not None]
     donors = [d for d in donors if all(hamming(d.phash, s.phash) > NEAR for s in subjects)]

@@ -121,7 +121,7 @@ def _plates(found: Validation, kind: str, out: Path) -> Iterator[Plate]:
             continue
         seen.add(row.concept)
         path = out / "gen" / row.rung / row.gen_relpath
-        reference = Path(references[row.concept].path)
+        reference = references[row.concept].path
         pictures = [shared().decode(read_bytes(p), p) for p in (path, reference)]
         file = f"plates/{kind}_{len(seen)}.jpg"
         with replacing(out / file) as tmp:

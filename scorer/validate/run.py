@@ -152,7 +152,7 @@ def _pixel_scores(
                 path = ladder.out / "gen" / str(row.rung) / str(row.gen_relpath)
                 picture = picture or _open(path)
                 if reference.concept not in pictures:
-                    pictures[reference.concept] = _open(Path(reference.path))
+                    pictures[reference.concept] = _open(reference.path)
                 value = np.array([method.measure(picture, pictures[reference.concept])], np.float32)
                 cache.put([(layer.shas[i], key, value)])
                 held = {layer.shas[i]: value}
@@ -161,7 +161,7 @@ def _pixel_scores(
     return out
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | str) -> Image.Image:
     return shared().decode(read_bytes(path), path)
 
 

@@ -33,7 +33,7 @@ from iconicity.cli import main
 from iconicity.indexer.files import LOCK, LOCKS
 from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import MANIFEST
-from iconicity.indexer.store import HINT
+from iconicity.indexer.table import HINT
 from iconicity.indexer.verify import verify_index
 
 

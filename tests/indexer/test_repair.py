@@ -19,7 +19,8 @@ from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import MANIFEST, digest
 from iconicity.indexer.repair import repair_index
-from iconicity.indexer.store import HINT, ReferenceStore, Row, versions_of
+from iconicity.indexer.store import ReferenceStore, Row
+from iconicity.indexer.table import HINT, versions_of
 from iconicity.indexer.verify import verify_index
 
 

@@ -16,7 +16,8 @@ from iconicity.indexer.files import LOCKS
 from iconicity.indexer.index import open_index
 from iconicity.indexer.info import index_facts, info_text
 from iconicity.indexer.manifest import MANIFEST, digest, index_id
-from iconicity.indexer.store import HINT, ReferenceStore, Row, row_checksum
+from iconicity.indexer.store import ReferenceStore, Row, row_checksum
+from iconicity.indexer.table import HINT
 from iconicity.indexer.verify import verify_index
 
 

@@ -38,28 +38,28 @@ def test_damaged_rows_of_any_kind_are_found_and_not_used(tmp_path: Path) -> None
     path.write_bytes(b"one")
     cache.remember_file(path, stat_text(path), "sha")
     cache.put([("a", "k", V), ("b", "k", V)])
-    assert cache.problems() == [] and cache.known_sha256(path) == "sha"
+    assert cache.problems() == [] and cache.known_sha256(path, stat_text(path)) == "sha"
     with sqlite3.connect(cache.path) as db:
         db.execute("UPDATE known_files SET sha256 = 'shb'")
         db.execute("UPDATE vectors SET data = 'text' WHERE sha256 = 'a'")
         db.execute("UPDATE vectors SET data = 7 WHERE sha256 = 'b'")
-    assert cache.known_sha256(path) is None and cache.get(["a", "b"], "k", V.size) == {}
+    assert cache.known_sha256(path, stat_text(path)) is None and cache.get(["a", "b"], "k", V.size) == {}
     assert len(cache.problems()) == 3 and all(str(cache.path) in p for p in cache.problems())
 
 
 def test_files_are_known_until_anything_about_them_changes(tmp_path: Path) -> None:
     cache, path = VectorCache(tmp_path / "c"), tmp_path / "f.png"
     path.write_bytes(b"one")
-    assert cache.known_sha256(path) is None
+    assert cache.known_sha256(path, stat_text(path)) is None
     cache.remember_file(path, stat_text(path), "sha")
     cache.put([])
-    assert cache.known_sha256(path) == "sha"
+    assert cache.known_sha256(path, stat_text(path)) == "sha"
     stat = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # same size and mtime: ctime still tells
-    assert cache.known_sha256(path) is None
+    assert cache.known_sha256(path, stat_text(path)) is None
     path.unlink()
-    assert cache.known_sha256(path) is None and stat_text(path) == ""
+    assert cache.known_sha256(path, stat_text(path)) is None and stat_text(path) == ""
 
 
 def test_an_unusable_cache_names_the_ways_on(tmp_path: Path) -> None:
