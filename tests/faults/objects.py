@@ -14,8 +14,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +54,15 @@ def kills(root: Path, trials: int, seed: int) -> int:
     refs = make_refs(root / "refs", [f"c{i}" for i in range(8)])
     local = build_index(refs, root / "i", toy_encoders())
     wanted = _rows(root / "i")
+    child = _building(refs, f"s3://{BUCKET}/whole")
     started = time.monotonic()
-    build_there(refs, f"s3://{BUCKET}/whole", 4)
+    child.join()
     seconds = time.monotonic() - started
     killed = resumed = failures = 0
     while killed < trials:
         url = f"s3://{BUCKET}/trial {rng.random()}"
-        begin, end = _SPAWN.Pipe()
-        child = _SPAWN.Process(target=_build_when_told, args=(refs, url, end))
-        child.start()
-        begin.recv()
-        time.sleep(rng.random() * seconds * 1.2)
+        child = _building(refs, url)
+        time.sleep(rng.random() * seconds)
         child.kill()
         child.join()
         killed += child.exitcode == -9
@@ -74,7 +74,17 @@ def kills(root: Path, trials: int, seed: int) -> int:
     return failures
 
 
-def _build_when_told(refs: Path, url: str, ready: Connection) -> None:
+def _building(refs: Path, url: str) -> BaseProcess:
+    """A process that has loaded what it needs, and begins to build."""
+    begin, end = _SPAWN.Pipe()
+    child = _SPAWN.Process(target=_say_and_build, args=(refs, url, end))
+    child.start()
+    begin.recv()
+    return child
+
+
+def _say_and_build(refs: Path, url: str, ready: Connection) -> None:
+    import_module("s3fs")
     ready.send(True)
     build_there(refs, url, 4)
 
@@ -91,7 +101,7 @@ def times(root: Path, images: int) -> int:
     rows: list[tuple[str, float, float]] = []
 
     def both(what: str, work: Callable[[Any], object]) -> None:
-        took = []
+        took: list[float] = []
         for where in (root / "index", place(f"{url}/index")):
             started = time.perf_counter()
             work(where)
