@@ -27,6 +27,7 @@ from iconicity.indexer.manifest import (
     versions,
     write_manifest,
 )
+from iconicity.indexer.patches import overlaps
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
@@ -155,8 +156,9 @@ class Builder:
         return self._encoders
 
     def _recipe(self) -> Recipe:
-        rows, cols = self._store.settings["grid"]
-        return Recipe.of(self._get_encoders(), (rows, cols), self._store.settings["exif"], self._max_pixels)
+        settings = self._store.settings
+        rows, cols = settings["grid"]
+        return Recipe.of(self._get_encoders(), (rows, cols), settings["exif"], self._max_pixels, overlaps(settings))
 
     def _jobs(self, ordered: Sequence[Candidate]) -> Iterator[tuple[tuple[Candidate, Seen], Job | None]]:
         """Files whose bytes the index knows need no job. A first build does not hash first: every file is new."""
@@ -244,7 +246,8 @@ class Builder:
                 yield first[0], None
                 continue
             rows, cols = self._store.settings["grid"]
-            embedder = Embedder(self._get_encoders(), (rows, cols), self._batch_size)
+            overlapping = overlaps(self._store.settings)
+            embedder = Embedder(self._get_encoders(), (rows, cols), self._batch_size, overlapping)
             yield from embedder.map(chain([first], decided))
 
     def _commit(self, writer: ThreadPoolExecutor) -> None:

@@ -26,6 +26,7 @@ from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, sc
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.files import fsync, sweep
+from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
 
 TABLE = "references"
@@ -380,7 +381,8 @@ def _require_own_schema(held: pa.Schema) -> None:
     settings = parse_json((held.metadata or {}).get(SETTINGS, b"{}"))
     require_shape(settings, SettingsShape)
     rows, cols = settings["grid"]
-    expected = schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
+    patches = cell_count(rows, cols, overlaps(settings)) * settings["dino"]["dim"]
+    expected = schema(settings["clip"]["dim"], patches, settings)
     if held.names != expected.names or held.types != expected.types:
         raise ValueError("its columns are not those of its settings")
 

@@ -53,6 +53,7 @@ class SettingsShape(TypedDict):
     vectors: Literal["float32", "float16"]
     exif: bool
     dedup_distance: Annotated[int, Field(ge=0, le=64)] | None
+    reference_cells: NotRequired[Literal["overlapping"]]
 
 
 @_strict
@@ -126,6 +127,7 @@ class ResultsSettingsShape(TypedDict):
     encoders: dict[Literal["clip", "dino"], str]
     grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
     mode: Literal["dynamic", "static"]
+    reference_cells: NotRequired[Literal["overlapping"]]
 
 
 @_strict

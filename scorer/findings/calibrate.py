@@ -130,8 +130,9 @@ class _Run:
         has_cra: Bools = ~np.isnan(study.similarity)
         has_vr = np.asarray(~np.isnan(study.p).any(axis=1))
         usable = np.asarray(study.ok & (has_cra | has_vr))
-        cells = self.pool.patches.shape[1]
-        size = max(1, _BYTES // (8 * cells * max(1, self.pool.patches.shape[0] * self.pool.patches.shape[1])))
+        references, reference_cells, dim = self.pool.patches.shape
+        cells = math.prod(self.index.grid)
+        size = max(1, _BYTES // (8 * cells * max(1, references * reference_cells)))
         total = int(usable.sum())
         for c in concepts:
             mine: Ints = np.flatnonzero(usable & (study.concept == c))
@@ -139,7 +140,7 @@ class _Run:
                 rows = mine[start : start + size]
                 clip_rows, patch_rows = rows[has_cra[rows]], rows[has_vr[rows]]
                 clip = self._vectors(clip_rows, clip_key, (self.pool.clip.shape[1],))
-                patches = self._vectors(patch_rows, patch_key, self.pool.patches.shape[1:])
+                patches = self._vectors(patch_rows, patch_key, (cells, dim))
                 self.done += len(rows)
                 self.progress("null", self.done, total)
                 yield _Chunk(c, clip_rows, clip, patch_rows, patches)

@@ -106,7 +106,10 @@ def image_null(study: Study) -> ImageNull | None:
             with pq.ParquetFile(path, page_checksum_verification=True) as f:
                 held = head_of(f)
                 require_readable(f, _SCHEMA)
-                groups = [require_rows(read_group(f, g), source.cells) for g in range(f.num_row_groups)]
+                groups = [
+                    require_rows(read_group(f, g), source.cells, source.reference_cells)
+                    for g in range(f.num_row_groups)
+                ]
                 part = pa.concat_tables([*groups, _SCHEMA.empty_table()])
                 same = held["index_id"] == source.settings["index_id"]
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:

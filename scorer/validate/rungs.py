@@ -100,9 +100,7 @@ def _copies(concept: str, ref: Image.Image, donor: Image.Image, seed: int, turn:
         yield Made("R1", name, "copy", image, CELLS, np.ones(CELLS), save={"quality": quality})
 
 
-def _changed(
-    concept: str, ref: Image.Image, donors: Sequence[Image.Image], seed: int, turn: int
-) -> Iterator[Made]:
+def _changed(concept: str, ref: Image.Image, donors: Sequence[Image.Image], seed: int, turn: int) -> Iterator[Made]:
     for i, k in enumerate(KS):
         name = f"changed_{k:02d}"
         chosen = _chosen(seed, concept, name, k)

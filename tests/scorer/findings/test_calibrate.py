@@ -79,7 +79,8 @@ class Loop:
         keys = cache_keys(index)
         shas = self.study.table.column("gen_sha256").to_pylist()
         self.clip = cache.get(shas, keys[0], block.clip[0].size)
-        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1], block.patches[0].size).items()}
+        size = 16 * block.patches.shape[2]
+        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1], size).items()}
         self.refs: dict[str, list[tuple[str, Any, Any]]] = {}
         for r, c, p in zip(block.references, block.clip, block.patches, strict=True):
             self.refs.setdefault(r.concept, []).append((r.ref_id, c, p))
@@ -125,8 +126,20 @@ class Loop:
         return float(np.mean(shares)) if shares else float("nan"), len(shares)
 
 
-def test_each_images_null_equals_a_loop(place: Path) -> None:
-    found(place)
+@pytest.fixture(scope="module")
+def wide(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with overlapping reference cells."""
+    root = tmp_path_factory.mktemp("wide")
+    build_index(place / "refs", root / "i", toy_encoders(), reference_cells="overlapping")
+    Scoring(root / "i", root)({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, tau_cra=0.8)
+    return root
+
+
+@pytest.mark.parametrize("cells", ["grid", "overlapping"])
+def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> None:
+    place = place if cells == "grid" else wide
+    calibration = found(place)
+    assert calibration.settings.get("reference_cells", "grid") == cells
     loop = Loop(place)
     null = image_null(loop.study)
     assert null is not None
@@ -378,6 +391,13 @@ def test_a_work_of_three_names_is_never_compared(place: Path) -> None:
     again = image_null(study)
     assert again is not None and again.draws[study.concept == c].tolist() == [11] * 6
     found(place)
+
+
+def test_thresholds_hold_for_the_cells_they_were_found_with(place: Path, wide: Path) -> None:
+    with pytest.raises(SettingsError, match="reference_cells"):
+        found(wide).require_for(opened(place)[0].settings, "out")
+    with pytest.raises(SettingsError, match="reference_cells"):
+        found(place).require_for(opened(wide)[0].settings, "out")
 
 
 def test_refusals(place: Path, tmp_path: Path) -> None:
