@@ -153,7 +153,7 @@ class Embedder:
     def _store_patch(self, slot: _Slot[Any], size: tuple[int, int], cell: int, out: FloatArray) -> None:
         assert slot.patches is not None
         if self._token:
-            slot.patches[:] = cell_averages(out, *size, *self._cells)
+            slot.patches[:] = cell_averages(out, size[0], size[1], *self._cells)
         else:
             slot.patches[cell] = out
         slot.missing -= 1

@@ -20,7 +20,7 @@ from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64
 
-FORMAT = 2
+FORMAT = 3
 NULL_STEP = 0.02  # between the similarities at which the null is kept
 NULL_EDGES = np.round(np.arange(-1.0, 1.0 + NULL_STEP / 2, NULL_STEP), 2)
 SETTINGS = (

@@ -35,6 +35,7 @@ _SCHEMA = pa.schema(
         ("cra_median", pa.float32()),
         ("p_reached", pa.list_(pa.float32())),
         ("p_median", pa.list_(pa.float32())),
+        ("p_csls", pa.list_(pa.float32())),  # see csls.py
         ("p_best", pa.list_(pa.float32())),  # the draw that matches a patch best, and its reference and cell
         ("p_best_ref_id", pa.list_(pa.string())),
         ("p_best_ref_cell", pa.list_(pa.int16())),
@@ -46,7 +47,8 @@ _SCHEMA = pa.schema(
 class ImageNull:
     """The null of each image of a study at its own number of references, row for row.
 
-    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches; nan where there is no null.
+    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches, ``p_csls`` a similarity of its own
+    (csls.py); nan where there is no null.
     """
 
     draws: Ints  # (n,)
@@ -54,6 +56,7 @@ class ImageNull:
     median: Float64  # (n,)
     p_reached: Float32  # (n, K)
     p_median: Float32  # (n, K)
+    p_csls: Float32  # (n, K)
     table: pa.Table
     facts: Mapping[str, Any]
 
@@ -66,6 +69,11 @@ class ImageNull:
             "vr_specific": np.where(enough, specific_reuse(p, self.p_reached, tau), np.nan),
             "excess": np.where(enough, excess(p, self.p_median), np.nan),
         }
+
+    def vr_csls(self, tau: Float64) -> Float64:
+        """VR of the patches' CSLS at a threshold an image (n,), those ``calibrate`` gives for vr_csls; nan where one lacks."""
+        known = ~np.isnan(self.p_csls).any(axis=1) & ~np.isnan(tau)
+        return np.where(known, passes(self.p_csls, tau[:, None]).mean(axis=1), np.nan)
 
     def p_values(self) -> Float64:
         """Of each image: how often an unrelated concept is as similar, (reached + 1) / (draws + 1); nan without draws."""
@@ -132,9 +140,10 @@ def image_null(study: Study) -> ImageNull | None:
     table = table.take(rows)
     reached, _ = patch_matrix(table, "p_reached")
     median, _ = patch_matrix(table, "p_median")
+    csls, _ = patch_matrix(table, "p_csls")
     number = {c: table.column(c).to_numpy().astype(np.float64) for c in ("cra_reached", "cra_median")}
     draws = table.column("draws").fill_null(0).to_numpy().astype(np.int64)
-    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, table, facts)
+    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, csls, table, facts)
 
 
 def require_null(study: Study) -> ImageNull:

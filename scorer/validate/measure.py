@@ -146,6 +146,6 @@ def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], cal
 
 def _taken(null: ImageNull, at: Ints) -> ImageNull:
     return ImageNull(
-        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at],
+        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at], null.p_csls[at],
         null.table.take(pa.array(at)), null.facts,
     )  # fmt: skip

@@ -18,10 +18,9 @@ from iconicity.indexer.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import ModelUnavailableError
 from iconicity.indexer.files import file_sha256
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, passes, visual_reuse
+from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.rungs import GRID
-from iconicity.scorer.validate.scores import arrangement
 
 PairFunction = Callable[[Image.Image, Image.Image], float]
 _SIDE = 256  # pixels: both images are squashed to it
@@ -160,12 +159,11 @@ def split(patches: FloatArray, own: FloatArray) -> Float64:
 
 
 def _arrangement(view: View) -> Float64:
-    """VR x arrangement: reuse that keeps its layout."""
+    """Reuse that keeps its layout."""
     crop = view.layers["crop"]
     if np.isnan(crop.tau()):
         return np.full(len(crop.p), np.nan)
-    hit = passes(crop.p, crop.tau())
-    return visual_reuse(crop.p, crop.tau()) * arrangement(hit, crop.cell, *GRID)
+    return arranged_reuse(passes(crop.p, crop.tau()), crop.cell, *GRID)
 
 
 def _token(view: View, measure: Callable[[Layer], Float64]) -> Float64:
