@@ -158,17 +158,23 @@ def split(patches: FloatArray, own: FloatArray) -> Float64:
     return np.asarray(same.max(axis=1), np.float64)
 
 
-def _arrangement(view: View) -> Float64:
-    """Reuse that keeps its layout."""
-    crop = view.layers["crop"]
-    if np.isnan(crop.tau()):
-        return np.full(len(crop.p), np.nan)
-    return arranged_reuse(passes(crop.p, crop.tau()), crop.cell, *GRID)
+def _arranged(layer: Layer) -> Float64:
+    """Reuse in one arrangement, at the calibrated tau."""
+    if np.isnan(layer.tau()):
+        return np.full(len(layer.p), np.nan)
+    return arranged_reuse(passes(layer.p, layer.tau()), layer.cell, *GRID, layer.index.overlapping)
 
 
-def _token(view: View, measure: Callable[[Layer], Float64]) -> Float64:
-    """A measure in token mode; nan where that was not run."""
-    layer = view.layers.get("token")
+def _csls(layer: Layer) -> Float64:
+    """VR of the patches' CSLS at its calibrated threshold; nan where there is none."""
+    if layer.null is None:
+        return np.full(len(layer.p), np.nan)
+    return layer.null.vr_csls(np.full(len(layer.p), layer.tau("vr_csls")))
+
+
+def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:
+    """A measure of a layer; nan where that was not run."""
+    layer = view.layers.get(name)
     return np.full(len(view.patches), np.nan) if layer is None else measure(layer)
 
 
@@ -177,17 +183,22 @@ def _whole(view: View, name: str) -> Float64:
     return np.full(len(view.patches), np.nan) if layer is None else layer.p[:, 0].astype(np.float64)
 
 
-OURS = ("vr", "vr_specific", "excess", "vr_mean")
+OURS = ("vr", "vr_specific", "vr_csls", "vr_overlapping", "vr_overlapping_csls", "vr_arranged", "excess", "vr_mean")
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
     "vr": lambda v: _calibrated(v.layers["crop"]),
     "vr_specific": lambda v: _specific(v.layers["crop"], "vr_specific"),
     "excess": lambda v: _specific(v.layers["crop"], "excess"),
     "vr_mean": lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
-    "vr_token": lambda v: _token(v, _calibrated),
-    "vr_specific_token": lambda v: _token(v, lambda layer: _specific(layer, "vr_specific")),
-    "vr_mean_token": lambda v: _token(v, lambda layer: layer.p.astype(np.float64).mean(axis=1)),
-    "arrangement": _arrangement,
+    "vr_token": lambda v: _of(v, "token", _calibrated),
+    "vr_specific_token": lambda v: _of(v, "token", lambda layer: _specific(layer, "vr_specific")),
+    "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
+    "vr_csls": lambda v: _csls(v.layers["crop"]),
+    "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
+    "vr_overlapping_specific": lambda v: _of(v, "overlapping", lambda layer: _specific(layer, "vr_specific")),
+    "vr_overlapping_csls": lambda v: _of(v, "overlapping", _csls),
+    "vr_arranged": lambda v: _arranged(v.layers["crop"]),
+    "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
     "crt": _crt,
     "clip": lambda v: v.layers["crop"].similarity,
     "dino_mean": lambda v: _whole(v, "whole"),

@@ -23,5 +23,5 @@ def test_best_elsewhere_is_the_loop(leave: int | None) -> None:
 
 
 def test_where_there_is_nothing_else() -> None:
-    found = best_elsewhere(np.float32([[0.1, 0.2]]), np.array([0, 1]), 2, leave=1)
+    found = best_elsewhere(np.array([[0.1, 0.2]], np.float32), np.array([0, 1]), 2, leave=1)
     assert found.tolist() == [[-np.inf, pytest.approx(0.1), pytest.approx(0.1)]]
