@@ -32,7 +32,7 @@ from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW, Study
 from iconicity.scorer.findings.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.generated import cache_keys
-from iconicity.scorer.metrics import Bools, Float32, Ints
+from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
 
 ALPHA = 0.01
 _BYTES = 1 << 28  # of products held at once
@@ -117,7 +117,7 @@ class _Run:
     progress: Progress
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # image -> its null
     done: int = 0
-    kept: tuple[str, tuple[FloatArray, Float32]] | None = None
+    kept: tuple[str, tuple[Float64, Float32]] | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -211,7 +211,7 @@ class _Run:
                 }  # fmt: skip
         return out
 
-    def _own(self, concept: str) -> tuple[FloatArray, Float32]:
+    def _own(self, concept: str) -> tuple[Float64, Float32]:
         """Cells of a concept's references, kept while its images go by."""
         if self.kept is None or self.kept[0] != concept:
             self.kept = concept, self.near.own(concept)

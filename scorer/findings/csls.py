@@ -74,17 +74,21 @@ class Neighbours:
         ]
         return np.concatenate(parts)
 
-    def own(self, concept: str) -> tuple[FloatArray, Float32]:
+    def own(self, concept: str) -> tuple[Float64, Float32]:
         """Cells of a concept's references (J * K, D'), and r of each; ``static`` takes the first reference alone."""
+        dim = self.pool.patches.shape[2]
+        if concept in self.pool.concepts:
+            mine = self.pool.of == self.pool.concepts.index(concept)
+            return self.pool.patches[mine].reshape(-1, dim), self.cells[mine].ravel()
         low, high = self._vectors.rows_of(concept)
         rows = slice(low, low + 1 if self._static else high)
-        cells = np.asarray(self._vectors.patches[rows], np.float32).reshape(-1, self.pool.patches.shape[2])
+        cells = np.asarray(self._vectors.patches[rows], np.float64).reshape(-1, dim)
         return cells, self._nearest(cells, self.number(concept))
 
-    def of_own(self, patches: FloatArray, elsewhere: Float32, own: tuple[FloatArray, Float32]) -> Float32:
+    def of_own(self, patches: FloatArray, elsewhere: Float32, own: tuple[Float64, Float32]) -> Float32:
         """CSLS of patches (q, D') and their best own cell: (q,). ``elsewhere`` of :func:`best_elsewhere`, the own work left out."""
         cells, r = own
-        best = (products(patches, cells.astype(np.float64)) - r / 2).max(axis=1)
+        best = (products(patches, cells) - r / 2).max(axis=1)
         return np.asarray(np.clip(best - elsewhere[:, -1] / 2, -1.0, 1.0), np.float32)
 
     def of_others(self, lessened: Float32, elsewhere: Float32) -> Float32:

@@ -233,6 +233,9 @@ def test_overlapping_reference_cells(refs: Path, tmp_path: Path) -> None:
             assert np.array_equal(encoder.forward(encoder.preprocess(crop)[None])[0], patches[k])
     assert verify_index(tmp_path / "wide") == []
     assert build_index(refs, tmp_path / "wide", toy_encoders(), reference_cells="overlapping").embedded == 0
+    write(refs / "delta" / "00.png", draw(900))
+    add_references(refs, tmp_path / "wide", load=lambda _clip, _dino: toy_encoders())
+    assert_fresh(tmp_path / "wide", refs, tmp_path, reference_cells="overlapping")
     for path, asked, words in (
         ("plain", "overlapping", "reference_cells=grid, asked for overlapping"),
         ("wide", "grid", "reference_cells=overlapping, asked for grid"),

@@ -239,6 +239,16 @@ def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
             assert r["vr_csls"] == pytest.approx((null.p_csls[mine] >= np.float32(tau)).mean())
 
 
+def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path) -> None:
+    calibration = found(place, pool=8)
+    loop = Loop(place, calibration.pool)
+    null = image_null(loop.study)
+    assert null is not None and set(loop.study.concepts) - set(calibration.pool)
+    for c, concept in enumerate(loop.study.concepts):
+        i = int(np.flatnonzero(loop.study.concept == c)[0])
+        assert null.p_csls[i] == pytest.approx(loop.csls(i, None, 0), abs=1e-6), concept
+
+
 def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
     for i, name in enumerate(("a", "b")):
         write(tmp_path / "refs" / name / "0.png", draw(1000 * i))
