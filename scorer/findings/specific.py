@@ -70,10 +70,16 @@ class ImageNull:
             "excess": np.where(enough, excess(p, self.p_median), np.nan),
         }
 
-    def vr_csls(self, tau: Float64) -> Float64:
-        """VR of the patches' CSLS at a threshold an image (n,), those ``calibrate`` gives for vr_csls; nan where one lacks."""
+    def by_csls(self, p: Float32, tau_vr: Float64, tau: Float64) -> dict[str, Float64]:
+        """``vr_csls``, the share of patches whose CSLS reaches its threshold ``tau``, and ``vr_strict``, of those that also
+        reach ``tau_vr``; (n,) each, as the thresholds, nan where one lacks. p (n, K)."""
+        hit = passes(self.p_csls, tau[:, None])
         known = ~np.isnan(self.p_csls).any(axis=1) & ~np.isnan(tau)
-        return np.where(known, passes(self.p_csls, tau[:, None]).mean(axis=1), np.nan)
+        both = (hit & passes(p, tau_vr[:, None])).mean(axis=1)
+        return {
+            "vr_csls": np.where(known, hit.mean(axis=1), np.nan),
+            "vr_strict": np.where(known & ~np.isnan(tau_vr) & ~np.isnan(p).any(axis=1), both, np.nan),
+        }
 
     def p_values(self) -> Float64:
         """Of each image: how often an unrelated concept is as similar, (reached + 1) / (draws + 1); nan without draws."""

@@ -27,7 +27,9 @@ from iconicity.scorer.validate.scores import (
 )
 
 BASE = "calibrated"  # the rule that others are compared with: VR as published, at its calibrated tau
-OPTIONS = (BASE, "specific", "csls", "overlapping calibrated", "overlapping specific", "overlapping csls")
+Rule = tuple[float, Bools]  # threshold, and (n, 16) whether a cell is called reused
+_HOW = (BASE, "specific", "csls", "strict")
+OPTIONS = (*_HOW, *(f"overlapping {how}" for how in _HOW))
 # R0 is a plumbing check that any threshold below 1 wins, so that no separation counts it.
 SEPARATIONS = {
     "copy_transformed": ("copy", "transformed"), "copy_other": ("copy", "other"), "partial_other": ("partial", "other"),
@@ -133,23 +135,25 @@ def correlation(
     return found.value, found.low, found.high
 
 
-def decisions(layers: Mapping[str, Layer]) -> dict[str, tuple[str, Bools]]:
-    """Rules that call a cell reused: rule -> (threshold in words, (n, 16)). One is called by its layer, if not crop, and how."""
-    out: dict[str, tuple[str, Bools]] = {}
+def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
+    """Rules that call a cell reused: rule -> (threshold, (n, 16)). One is called by its layer, if not crop, and how."""
+    out: dict[str, Rule] = {}
     for name in (n for n in ("crop", "overlapping", "token") if n in layers):
         layer, tau = layers[name], layers[name].tau()
         prefix = "" if name == "crop" else f"{name} "
         if name == "crop":
-            out["tau 0.60"] = "0.60", passes(layer.p, DEFAULT_TAU_VR)
+            out["tau 0.60"] = DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR)
         if np.isnan(tau) or layer.null is None:
             continue
-        out[f"{prefix}calibrated"] = f"{tau:.4f}", passes(layer.p, tau)
+        out[f"{prefix}calibrated"] = tau, passes(layer.p, tau)
         if layer.null.draws.min() >= FEW_DRAWS:
             own = layer.null.p_reached <= np.float32(GENERIC_SHARE)
-            out[f"{prefix}specific"] = f"{tau:.4f}", passes(layer.p, tau) & own
+            out[f"{prefix}specific"] = tau, passes(layer.p, tau) & own
         csls = layer.tau("vr_csls")
         if not np.isnan(csls):
-            out[f"{prefix}csls"] = f"{csls:.4f}", passes(layer.null.p_csls, csls)
+            local = passes(layer.null.p_csls, csls)
+            out[f"{prefix}csls"] = csls, local
+            out[f"{prefix}strict"] = tau, passes(layer.p, tau) & local
     return out
 
 
@@ -173,7 +177,7 @@ def cell_sums(hit: Bools, part: Half, at: Bools) -> CellSums:
     return CellSums(**{n: by_concept(v, part.concept[at], len(part.concepts)) for n, v in each.items()})
 
 
-def cell_table(rules: Mapping[str, tuple[str, Bools]], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+def cell_table(rules: Mapping[str, Rule], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
     """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k."""
     rows = []
     for rule, (tau, every) in rules.items():

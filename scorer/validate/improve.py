@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from iconicity.scorer.findings.statistics import DRAWS
-from iconicity.scorer.metrics import Bools, Float64
-from iconicity.scorer.validate.evaluate import BASE, GROUPS, CellSums, Half, cell_sums, paired, ratio
+from iconicity.scorer.metrics import Float64
+from iconicity.scorer.validate.evaluate import BASE, GROUPS, CellSums, Half, Rule, cell_sums, paired, ratio
 
 
 def improvement_table(
-    rules: Mapping[str, tuple[str, Bools]], choosing: Half, reporting: Half, draws: int = DRAWS, seed: int = 0
+    rules: Mapping[str, Rule], choosing: Half, reporting: Half, draws: int = DRAWS, seed: int = 0
 ) -> pd.DataFrame:
     """Each rule in both halves: false-positive rate of all cells, and per group recall and |VR - k/16|, with the gain over
     :data:`BASE` paired over concepts (recall up, error down: both positive). ``r3_gain`` is the mean gain in error over

@@ -165,11 +165,12 @@ def _arranged(layer: Layer) -> Float64:
     return arranged_reuse(passes(layer.p, layer.tau()), layer.cell, *GRID, layer.index.overlapping)
 
 
-def _csls(layer: Layer) -> Float64:
-    """VR of the patches' CSLS at its calibrated threshold; nan where there is none."""
+def _csls(layer: Layer, name: str = "vr_csls") -> Float64:
+    """vr_csls or vr_strict at calibrated thresholds; nan where there is none."""
     if layer.null is None:
         return np.full(len(layer.p), np.nan)
-    return layer.null.vr_csls(np.full(len(layer.p), layer.tau("vr_csls")))
+    taus = (np.full(len(layer.p), layer.tau(metric)) for metric in ("vr", "vr_csls"))
+    return layer.null.by_csls(layer.p, *taus)[name]
 
 
 def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:
@@ -183,7 +184,10 @@ def _whole(view: View, name: str) -> Float64:
     return np.full(len(view.patches), np.nan) if layer is None else layer.p[:, 0].astype(np.float64)
 
 
-OURS = ("vr", "vr_specific", "vr_csls", "vr_overlapping", "vr_overlapping_csls", "vr_arranged", "excess", "vr_mean")
+OURS = (
+    "vr", "vr_specific", "vr_csls", "vr_strict", "vr_overlapping", "vr_overlapping_csls", "vr_overlapping_strict", "vr_arranged",
+    "excess", "vr_mean",
+)  # fmt: skip
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
     "vr": lambda v: _calibrated(v.layers["crop"]),
@@ -194,9 +198,11 @@ EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_specific_token": lambda v: _of(v, "token", lambda layer: _specific(layer, "vr_specific")),
     "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
     "vr_csls": lambda v: _csls(v.layers["crop"]),
+    "vr_strict": lambda v: _csls(v.layers["crop"], "vr_strict"),
     "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
     "vr_overlapping_specific": lambda v: _of(v, "overlapping", lambda layer: _specific(layer, "vr_specific")),
     "vr_overlapping_csls": lambda v: _of(v, "overlapping", _csls),
+    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _csls(layer, "vr_strict")),
     "vr_arranged": lambda v: _arranged(v.layers["crop"]),
     "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
     "crt": _crt,

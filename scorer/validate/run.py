@@ -21,12 +21,13 @@ from iconicity.scorer.findings.calibration import thresholds_finding
 from iconicity.scorer.findings.finding import Finding, write_finding
 from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW
-from iconicity.scorer.metrics import Bools, Float64
+from iconicity.scorer.metrics import Float64
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.validate.evaluate import (
     BASE,
     Claim,
     Half,
+    Rule,
     cell_table,
     claims,
     decisions,
@@ -49,8 +50,10 @@ SHOWN = (
     "vr",
     "vr_specific",
     "vr_csls",
+    "vr_strict",
     "vr_overlapping",
     "vr_overlapping_csls",
+    "vr_overlapping_strict",
     "vr_mean",
     "vr_token",
     "clip",
@@ -66,7 +69,7 @@ class Validation:
     ladder: Ladder
     layer: Layer
     reporting: Half
-    rules: Mapping[str, tuple[str, Bools]]
+    rules: Mapping[str, Rule]
     plumbing: bool  # True: the patch encoder's weights look random
 
 

@@ -229,14 +229,17 @@ def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
     null, taus = image_null(study), calibration.taus("vr_csls")
     assert null is not None and len(set(taus.values())) > 1
     table = summarise(study, calibration=calibration).table("concepts")
-    assert table[table.tau == "given"].vr_csls.isna().all()
+    assert table[table.tau == "given"][["vr_csls", "vr_strict"]].isna().all(axis=None)
     for r in table[table.tau == "calibrated"].to_dict("records"):
         mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
         tau = taus.get(r["references"])
         if tau is None:
             assert np.isnan(r["vr_csls"])
         else:
-            assert r["vr_csls"] == pytest.approx((null.p_csls[mine] >= np.float32(tau)).mean())
+            local = null.p_csls[mine] >= np.float32(tau)
+            assert r["vr_csls"] == pytest.approx(local.mean())
+            both = local & (study.p[mine] >= np.float32(calibration.taus("vr")[r["references"]]))
+            assert r["vr_strict"] == pytest.approx(both.mean())
 
 
 def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path) -> None:

@@ -129,6 +129,9 @@ def test_options_go_through_the_products_own_path(done: tuple[Path, Validation, 
         ("overlapping csls", null.p_csls, "vr_csls"),
     ):
         assert np.array_equal(found.rules[rule][1], values[at] >= np.float32(held.taus(metric)[1]))
+    for prefix in ("", "overlapping "):
+        both = found.rules[f"{prefix}calibrated"][1] & found.rules[f"{prefix}csls"][1]
+        assert np.array_equal(found.rules[f"{prefix}strict"][1], both)
     plain, moved = (found.rules[r][1] for r in ("calibrated", "overlapping calibrated"))
     assert plain.shape == moved.shape and (plain != moved).any()
     improvements: Any = found.finding.tables["improvements"].set_index("variant")
