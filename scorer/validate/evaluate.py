@@ -26,6 +26,7 @@ from iconicity.scorer.validate.scores import (
     within_concepts,
 )
 
+PUBLISHED = "tau 0.60"
 BASE = "calibrated"  # the rule that others are compared with: VR as published, at its calibrated tau
 Rule = tuple[float, Bools]  # threshold, and (n, 16) whether a cell is called reused
 _HOW = (BASE, "specific", "csls", "strict")
@@ -142,7 +143,7 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
         layer, tau = layers[name], layers[name].tau()
         prefix = "" if name == "crop" else f"{name} "
         if name == "crop":
-            out["tau 0.60"] = DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR)
+            out[PUBLISHED] = DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR)
         if np.isnan(tau) or layer.null is None:
             continue
         out[f"{prefix}calibrated"] = tau, passes(layer.p, tau)

@@ -25,6 +25,7 @@ from iconicity.scorer.metrics import Float64
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.validate.evaluate import (
     BASE,
+    PUBLISHED,
     Claim,
     Half,
     Rule,
@@ -125,7 +126,8 @@ def validate(
         "thresholds": _thresholds(layers),
     }
     if BASE in rules:
-        tables["improvements"] = improvement_table(rules, half(ladder, "A"), reporting, draws, seed)
+        calibrated = {r: rule for r, rule in rules.items() if r != PUBLISHED}
+        tables["improvements"] = improvement_table(calibrated, half(ladder, "A"), reporting, draws, seed)
     demands = claims(cells)
     random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}
     notes = _notes(ladder, layers, scores, pixels, random, encoders)
