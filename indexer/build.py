@@ -37,6 +37,7 @@ from iconicity.indexer.manifest import (
     read_manifest,
     settings_difference,
 )
+from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
 from iconicity.indexer.places import PROBE, Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
@@ -54,6 +55,7 @@ def build_index(
     *,
     concepts: Iterable[str] | None = None,
     grid: tuple[int, int] = (4, 4),
+    reference_cells: str = "grid",
     dedup_distance: int | None = 18,
     exif: bool = True,
     vectors: str = "float32",
@@ -67,7 +69,8 @@ def build_index(
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
 
-    ``concepts`` restricts it to some; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
+    ``concepts`` restricts it to some; ``reference_cells`` overlapping adds the cells at half steps between those of the
+    grid, so that a box that was moved has a cell near it; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
     (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
@@ -76,7 +79,7 @@ def build_index(
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
-    settings = _settings(encoders, grid, dedup_distance, exif, vectors)
+    settings = _settings(encoders, grid, reference_cells, dedup_distance, exif, vectors)
     found = discover(refs, concepts, follow_links)
     candidates = _candidates(found)
     if not candidates:
@@ -98,8 +101,8 @@ def build_index(
             require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
         store = ReferenceStore.open(index)
         if store is None:
-            rows, cols = grid
-            store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, rows * cols * encoders.dino.spec.dim)
+            patches = cell_count(*grid, overlaps(settings)) * encoders.dino.spec.dim
+            store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, patches)
         _require_same_settings(index, store.settings, settings)
         require_whole_rows(store, held)
         builder = Builder(
@@ -238,11 +241,13 @@ def _sha_or_none(path: str) -> str | None:
 
 
 def _settings(
-    encoders: Encoders, grid: tuple[int, int], distance: int | None, exif: bool, vectors: str
+    encoders: Encoders, grid: tuple[int, int], reference_cells: str, distance: int | None, exif: bool, vectors: str
 ) -> dict[str, Any]:
     if vectors not in VECTORS:
         raise InputError(f"vectors {vectors}: choose one of {', '.join(VECTORS)}")
-    return {
+    if reference_cells not in REFERENCE_CELLS:
+        raise InputError(f"reference cells {reference_cells}: choose one of {', '.join(REFERENCE_CELLS)}")
+    settings = {
         "clip": encoders.clip.spec.to_dict(),
         "dino": encoders.dino.spec.to_dict(),
         "grid": list(grid),
@@ -251,6 +256,8 @@ def _settings(
         "exif": exif,
         "dedup_distance": distance,
     }
+    # the grid's own cells go unsaid, so that an index of them is what it always was
+    return settings if reference_cells == "grid" else settings | {"reference_cells": reference_cells}
 
 
 def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:

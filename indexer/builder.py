@@ -26,6 +26,7 @@ from iconicity.indexer.manifest import (
     versions,
     write_manifest,
 )
+from iconicity.indexer.patches import overlaps
 from iconicity.indexer.pipeline import Job
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
@@ -158,7 +159,8 @@ class Builder:
         clip, dino = encoder_specs(settings)
         rows, cols = settings["grid"]
         return Plan(
-            clip, dino, (rows, cols), settings["exif"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers
+            clip, dino, (rows, cols), settings["exif"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers,
+            overlaps(settings),
         )  # fmt: skip
 
     def _tasks(self, ordered: Sequence[Candidate]) -> Iterator[Task[tuple[Candidate, Seen]]]:

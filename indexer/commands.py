@@ -76,6 +76,13 @@ def index() -> None:
 @click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
 @click.option(
+    "--reference-cells",
+    type=click.Choice(["grid", "overlapping"]),
+    default="grid",
+    show_default=True,
+    help="Overlapping: references have the cells at half steps too (49 for 16), to find what was moved.",
+)
+@click.option(
     "--dedup-distance",
     type=click.IntRange(0, 64),
     default=18,
@@ -111,7 +118,7 @@ def index() -> None:
 def index_build(
     refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
-    grid_rows: int, grid_cols: int, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
+    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
     precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
@@ -145,6 +152,7 @@ def index_build(
         load_encoders(choice if engine is None else replace(choice, device="cpu")),  # then for their specs alone
         concepts=read_prompt_csv(prompt_csv, slug_col),
         grid=(grid_rows, grid_cols),
+        reference_cells=reference_cells,
         dedup_distance=None if no_dedup else dedup_distance,
         exif=not no_exif,
         vectors=vectors,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from iconicity.indexer.encoders import Encoder, Encoders, FloatArray
-from iconicity.indexer.patches import cell_averages
+from iconicity.indexer.patches import cell_averages, cell_count
 from iconicity.indexer.pipeline import Prepared
 
 if TYPE_CHECKING:
@@ -93,11 +93,14 @@ class _Queue:
 
 
 class Embedder:
-    """Both encoders over a grid. ``batch_size`` counts network inputs (16 crops are 16 of them); None: measured."""
+    """Both encoders over a grid, or its ``overlapping`` cells. ``batch_size`` counts network inputs (16 crops are 16 of
+    them); None: measured."""
 
-    def __init__(self, encoders: Encoders, grid: tuple[int, int], batch_size: int | None = None) -> None:
+    def __init__(
+        self, encoders: Encoders, grid: tuple[int, int], batch_size: int | None = None, overlapping: bool = False
+    ) -> None:
         self._encoders = encoders
-        self._grid = grid
+        self._cells = (grid[0], grid[1], overlapping)
         self._token = encoders.patch_mode == "token"
         self._clips = _Queue(encoders.clip, BatchSize(batch_size, encoders.clip.device))
         self._crops = _Queue(encoders.dino, BatchSize(batch_size, encoders.dino.device))
@@ -135,8 +138,7 @@ class Embedder:
             self._clips.inputs.append(prepared.clip)
             self._clips.outputs.append(partial(self._store_clip, slot))
         if prepared.patches is not None:
-            rows, cols = self._grid
-            slot.patches = np.empty((rows * cols, self._encoders.dino.spec.dim), np.float32)
+            slot.patches = np.empty((cell_count(*self._cells), self._encoders.dino.spec.dim), np.float32)
             slot.missing += len(prepared.patches)
             for cell, tensor in enumerate(prepared.patches):
                 self._crops.inputs.append(tensor)
@@ -151,7 +153,7 @@ class Embedder:
     def _store_patch(self, slot: _Slot[Any], size: tuple[int, int], cell: int, out: FloatArray) -> None:
         assert slot.patches is not None
         if self._token:
-            slot.patches[:] = cell_averages(out, *size, *self._grid)
+            slot.patches[:] = cell_averages(out, size[0], size[1], *self._cells)
         else:
             slot.patches[cell] = out
         slot.missing -= 1

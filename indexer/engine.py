@@ -60,6 +60,7 @@ class Plan:
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
     workers: int = 0
+    overlapping: bool = False  # of references: cells at half steps too
 
 
 class Engine(Protocol):
@@ -102,11 +103,14 @@ class Runner:
 
     def _get_embedder(self) -> Embedder:
         if self._embedder is None:
-            self._embedder = Embedder(self._get_encoders(), self._plan.grid, self._plan.batch_size)
+            self._embedder = Embedder(
+                self._get_encoders(), self._plan.grid, self._plan.batch_size, self._plan.overlapping
+            )
         return self._embedder
 
     def _recipe(self) -> Recipe:
-        return Recipe.of(self._get_encoders(), self._plan.grid, self._plan.exif, self._plan.max_pixels)
+        plan = self._plan
+        return Recipe.of(self._get_encoders(), plan.grid, plan.exif, plan.max_pixels, plan.overlapping)
 
     def close(self) -> None:
         """End the processes that decode."""

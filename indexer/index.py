@@ -14,6 +14,7 @@ from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.files import Reading, file_sha256
 from iconicity.indexer.manifest import MANIFEST, counts_digest, encoder_specs, read_manifest
+from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.store import ConceptCount, Reference, ReferenceStore, VectorBlock
 
@@ -51,6 +52,16 @@ class Index:
         rows, cols = self.settings["grid"]
         return int(rows), int(cols)
 
+    @property
+    def overlapping(self) -> bool:
+        """Whether the references have cells at half steps too."""
+        return overlaps(self.settings)
+
+    @property
+    def reference_cells(self) -> int:
+        """Cells of a reference."""
+        return cell_count(*self.grid, self.overlapping)
+
     def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:
         """References of some concepts (None: of all), kept and dropped, by ref_id. Raises :class:`CorruptIndexError`."""
         wanted = self._counts if concepts is None else {c for c in concepts if c in self._counts}
@@ -67,9 +78,8 @@ class Index:
 
         Raises :class:`CorruptIndexError`.
         """
-        rows, cols = self.grid
         wanted = {c for c in concepts if c in self._counts}
-        block = self.store.block(wanted, rows * cols)
+        block = self.store.block(wanted, self.reference_cells)
         self._require_all(Counter(r.concept for r in block.references), {c: self._counts[c].kept for c in wanted})
         return block
 

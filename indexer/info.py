@@ -8,6 +8,7 @@ from typing import Any
 from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.files import LOCKS
 from iconicity.indexer.manifest import read_manifest
+from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.say import one_line
 
@@ -68,7 +69,8 @@ def info_text(facts: dict[str, Any]) -> str:
         f"dedup       pHash distance <= {settings['dedup_distance']}"
         if settings["dedup_distance"] is not None
         else "dedup       none",
-        f"grid        {rows} x {cols}, {settings['patch_mode']} mode, vectors {settings['vectors']}",
+        f"grid        {rows} x {cols}, {settings['patch_mode']} mode, vectors {settings['vectors']}"
+        + (f", references at half steps: {cell_count(rows, cols, True)} cells" if overlaps(settings) else ""),
     ]
     for name in ("clip", "dino"):
         e = EncoderSpec.from_dict(settings[name])

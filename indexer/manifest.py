@@ -117,10 +117,11 @@ def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order
     """The first setting in which two indexes differ, in words: ``order`` says whose of two values comes first, and
     ``other`` leads to the second one.
     """
-    for name, a, b in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
-        if a.fingerprint != b.fingerprint:
-            return f"another {name} encoder ({order}): {'; '.join(a.differences(b))}"
-    for key in ("grid", "patch_mode", "exif", "dedup_distance", "vectors"):
-        if held.get(key) != asked.get(key):
-            return f"{key}={held.get(key)}, {other} {asked.get(key)}"
+    for name, have, want in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
+        if have.fingerprint != want.fingerprint:
+            return f"another {name} encoder ({order}): {'; '.join(have.differences(want))}"
+    for key in ("grid", "reference_cells", "patch_mode", "exif", "dedup_distance", "vectors"):
+        a, b = (s.get(key, "grid" if key == "reference_cells" else None) for s in (held, asked))
+        if a != b:
+            return f"{key}={a}, {other} {b}"
     return None

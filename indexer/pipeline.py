@@ -56,12 +56,21 @@ class Recipe:
     token: bool
     exif: bool
     max_pixels: int = MAX_PIXELS
+    overlapping: bool = False  # cells at half steps too
 
     @classmethod
-    def of(cls, encoders: Encoders, grid: tuple[int, int], exif: bool, max_pixels: int = MAX_PIXELS) -> Recipe:
+    def of(
+        cls,
+        encoders: Encoders,
+        grid: tuple[int, int],
+        exif: bool,
+        max_pixels: int = MAX_PIXELS,
+        overlapping: bool = False,
+    ) -> Recipe:
         rows, cols = grid
         token = encoders.patch_mode == "token"
-        return cls(encoders.clip.preprocess, encoders.dino.preprocess, rows, cols, token, exif, max_pixels)
+        clip, dino = encoders.clip.preprocess, encoders.dino.preprocess
+        return cls(clip, dino, rows, cols, token, exif, max_pixels, overlapping)
 
     def prepare(
         self, image: Image.Image, clip: bool = True, patches: bool = True, path: Path | str = "image"
@@ -72,7 +81,7 @@ class Recipe:
         """
         import torch
 
-        parts = [image] if self.token else cells(image, self.rows, self.cols)
+        parts = [image] if self.token else cells(image, self.rows, self.cols, self.overlapping)
         for part in (image, *parts):
             require_shape(*part.size, path)
         whole = self.clip(image) if clip else None

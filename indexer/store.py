@@ -22,6 +22,7 @@ from iconicity.indexer.columns import SETTINGS, StoredArray, fixed_size_list, sc
 from iconicity.indexer.encoders import FloatArray, canonical_json
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.files import fsync
+from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.table import HINT, TABLE, connect, first_line, see_storage, versions_folder, versions_of, writing
 from iconicity.indexer.untrusted import SettingsShape, is_sha256, parse_json, require_shape
@@ -354,7 +355,8 @@ def _require_own_schema(held: pa.Schema) -> None:
     settings = parse_json((held.metadata or {}).get(SETTINGS, b"{}"))
     require_shape(settings, SettingsShape)
     rows, cols = settings["grid"]
-    expected = schema(settings["clip"]["dim"], rows * cols * settings["dino"]["dim"], settings)
+    patches = cell_count(rows, cols, overlaps(settings)) * settings["dino"]["dim"]
+    expected = schema(settings["clip"]["dim"], patches, settings)
     if held.names != expected.names or held.types != expected.types:
         raise ValueError("its columns are not those of its settings")
 

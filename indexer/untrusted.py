@@ -55,6 +55,7 @@ class SettingsShape(TypedDict):
     vectors: Literal["float32", "float16"]
     exif: bool
     dedup_distance: Annotated[int, Field(ge=0, le=64)] | None
+    reference_cells: NotRequired[Literal["overlapping"]]
 
 
 @_strict
@@ -128,6 +129,7 @@ class ResultsSettingsShape(TypedDict):
     encoders: dict[Literal["clip", "dino"], str]
     grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
     mode: Literal["dynamic", "static"]
+    reference_cells: NotRequired[Literal["overlapping"]]
 
 
 @_strict
@@ -145,7 +147,7 @@ class ThresholdShape(TypedDict):
     """Of one calibrated threshold."""
 
     null: Literal["unrelated", "related", "all"]
-    metric: Literal["cra", "vr"]
+    metric: Literal["cra", "vr", "vr_csls"]
     references: Annotated[int, Field(ge=1, lt=10**6)]
     status: str
     tau: Cosine | None

@@ -87,8 +87,7 @@ def open_vectors(
 
 
 def _shapes(index: Index, n: int) -> dict[str, tuple[int, ...]]:
-    rows, cols = index.grid
-    cells = rows * cols
+    cells = index.reference_cells
     return {"clip": (n, index.store.clip_dim), "patches": (n, cells, index.store.patches_len // cells)}
 
 

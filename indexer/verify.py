@@ -113,6 +113,6 @@ def _of_unit_length(row: Row, index: Index) -> bool:
     """Whether its vectors are; of a dropped row, which has none, True. NaN is not."""
     if row.clip is None or row.patches is None:
         return True
-    vectors = (row.clip[None], row.patches.reshape(index.grid[0] * index.grid[1], -1))
+    vectors = (row.clip[None], row.patches.reshape(index.reference_cells, -1))
     norms = np.concatenate([np.linalg.norm(v.astype(np.float64), axis=1) for v in vectors])
     return bool(np.all(np.abs(norms - 1.0) <= NORM_TOLERANCE[index.store.dtype]))

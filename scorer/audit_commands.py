@@ -51,7 +51,7 @@ def check_command(
     """
     from iconicity.scorer.findings.check import check
 
-    found = check(study_of(results, ic_tau, patch_tau), rules, of)
+    found = check(study_of(results, ic_tau, patch_tau, "p_ref_cell"), rules, of)
     say(found, table, out, as_json)
     return 1 if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 

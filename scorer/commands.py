@@ -228,7 +228,13 @@ def search_command(
         from iconicity.scorer.report.search_page import write_search_page
 
         write_search_page(
-            hits, image, html, grid=opened.grid, exif=bool(opened.settings["exif"]), max_pixels=max_pixels
+            hits,
+            image,
+            html,
+            grid=opened.grid,
+            overlapping=opened.overlapping,
+            exif=bool(opened.settings["exif"]),
+            max_pixels=max_pixels,
         )
         echo_line(html, err=True)
     return 0

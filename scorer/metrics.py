@@ -127,3 +127,25 @@ def specific_reuse(p: npt.ArrayLike, reached: npt.ArrayLike, tau: float) -> Floa
 def excess(p: npt.ArrayLike, median: npt.ArrayLike) -> Float64:
     """Mean over patches of (similarity - median of its null); p, median (..., K), in [-2, 2] (ours)."""
     return np.asarray((np.asarray(p, np.float64) - np.asarray(median, np.float64)).mean(axis=-1), np.float64)
+
+
+def arranged_reuse(hit: npt.ArrayLike, cell: npt.ArrayLike, rows: int, cols: int, overlapping: bool = False) -> Float64:
+    """Share of patches that are reused and keep their arrangement: the largest group moved by one and the same step (ours).
+
+    hit, cell (n, rows x cols): whether a patch is reused, and which cell of a reference it matches (``overlapping``: of
+    those at half steps). A mirrored arrangement is one, too. Returns (n,) in [0, 1], at most VR: a copy has as much as
+    VR, shuffled cells little, which VR alone cannot tell apart.
+
+    >>> arranged_reuse([[True, True, False, True]], [[1, 2, 2, 3]], 2, 2).tolist()
+    [0.25]
+    """
+    hits, cells = np.asarray(hit, bool), np.asarray(cell, np.int64)
+    unit, across = (2, 2 * cols - 1) if overlapping else (1, cols)
+    row, col = np.divmod(np.arange(rows * cols), cols)
+    most = np.zeros(len(hits), np.int64)
+    for here in (col, cols - 1 - col):
+        down, aside = cells // across - unit * row, cells % across - unit * here
+        for k in range(rows * cols):
+            with_k = hits & (down == down[:, k : k + 1]) & (aside == aside[:, k : k + 1])
+            most = np.maximum(most, np.where(hits[:, k], with_k.sum(axis=1), 0))
+    return most / float(rows * cols)

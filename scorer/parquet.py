@@ -43,8 +43,8 @@ def head_of(file: pq.ParquetFile) -> Any:
     return parse_json((file.schema_arrow.metadata or {})[META])
 
 
-def require_rows(batch: pa.Table, cells: int, model: str | None = None) -> pa.Table:
-    """The rows, whose lists hold ``cells`` values each and whose cells are numbered below it. Raises ValueError.
+def require_rows(batch: pa.Table, cells: int, reference_cells: int, model: str | None = None) -> pa.Table:
+    """The rows, whose lists hold ``cells`` values each and name cells below ``reference_cells``. Raises ValueError.
 
     ``model``: the one all rows are of.
     """
@@ -57,7 +57,7 @@ def require_rows(batch: pa.Table, cells: int, model: str | None = None) -> pa.Ta
             if (lengths != cells).any():
                 raise ValueError(f"a list of {name} has {lengths[lengths != cells][0]} values, the grid {cells} cells")
             if pa.types.is_integer(column.type.value_type):
-                _require_cells(name, pa.compute.list_flatten(column).drop_null().to_numpy(), cells)
+                _require_cells(name, pa.compute.list_flatten(column).drop_null().to_numpy(), reference_cells)
     if "gen_sha256" in batch.column_names:
         _require_hashes(batch.column("gen_sha256").drop_null().to_pylist())
     if (

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.manifest import versions
+from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
@@ -79,6 +80,12 @@ class Results:
         return int(rows * cols)
 
     @property
+    def reference_cells(self) -> int:
+        """Cells of a reference: numbers of cells lie below."""
+        rows, cols = self.settings["grid"]
+        return cell_count(rows, cols, overlaps(self.settings))
+
+    @property
     def scores(self) -> Path:
         return scores_path(self.path, self.mode)
 
@@ -88,7 +95,7 @@ class Results:
         try:
             with pq.ParquetFile(self.scores, page_checksum_verification=True) as f:
                 for m, g in wanted:
-                    yield require_rows(read_group(f, g, columns), self.cells, m)
+                    yield require_rows(read_group(f, g, columns), self.cells, self.reference_cells, m)
         except (OSError, ValueError, pa.ArrowException) as e:
             raise _unreadable(self.scores, e) from e
 
@@ -138,7 +145,7 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
             require_readable(f, SCHEMA)
             groups: dict[str, list[int]] = {}
             for i in range(f.num_row_groups):
-                for model in require_rows(read_group(f, i, ["model"]), 0)["model"].slice(0, 1).to_pylist():
+                for model in require_rows(read_group(f, i, ["model"]), 0, 0)["model"].slice(0, 1).to_pylist():
                     groups.setdefault(model, []).append(i)
             return Results(
                 directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"]
@@ -185,7 +192,7 @@ def index_of(results: Results) -> Place:
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
     """Raises :class:`SettingsError` naming the first setting that differs. ``update`` lets the index differ."""
     # what --update cannot mend comes first
-    for key, value in sorted(asked.items(), key=lambda kv: kv[0] == "index_id"):
+    for key, value in sorted(({"reference_cells": None} | dict(asked)).items(), key=lambda kv: kv[0] == "index_id"):
         old = held.settings.get(key)
         if old == value or (key == "index_id" and update):
             continue

@@ -216,6 +216,7 @@ def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
         "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
         "clip": clip.fingerprint, "dino": dino.fingerprint, "encoders": {"clip": clip.label, "dino": dino.label},
         "exif": idx.settings["exif"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
+        **({"reference_cells": "overlapping"} if idx.overlapping else {}),
     }  # fmt: skip
 
 

@@ -116,13 +116,13 @@ def derive(
     facts = references.of(concepts)
     own = [facts[c] for c in concepts]
     plain = {name: batch.column(name).to_pylist() for name in _PLAIN}
-    per_image = rows * cols
+    per_image, per_reference = results.cells, results.reference_cells
     label = results.settings["encoders"]["clip" if metric == "cra" else "dino"]
     out: dict[str, Sequence[Any] | npt.NDArray[Any]] = {
         **plain, "mode": [results.mode] * n, "slug": concepts, "gen_image_path": plain["gen_path"],
         "ref_image_path": [f.first for f in own], "ref_images_kept": [f.kept for f in own],
         "grid_rows": [rows] * n, "grid_cols": [cols] * n, "n_gen_patches": [per_image] * n,
-        "n_ref_patches": [per_image * (f.n_kept if results.mode == "dynamic" else min(1, f.n_kept)) for f in own],
+        "n_ref_patches": [per_reference * (f.n_kept if results.mode == "dynamic" else min(1, f.n_kept)) for f in own],
         "tau": [results.tau[metric]] * n, "encoder": [label] * n,
     }  # fmt: skip
     out |= _cra(batch, results) if metric == "cra" else _vr(batch, results)

@@ -14,6 +14,8 @@ import pytest
 from run import ICONICITY, models, run, run_alone
 from toys import draw, make_gen, make_refs, pack, tiny_clip, tiny_vit, write
 
+from iconicity.scorer.results import require_results
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -293,6 +295,22 @@ def test_token_mode_from_the_command_line(place: Path, tmp_path: Path) -> None:
     assert "--patch-tau is missing" in run(*base, code=1).stderr
     assert "tau_vr 0.9" in run(*base, "--patch-tau", 0.9).stdout
     assert "token mode" in run("index", "info", "--index", tmp_path / "t").stdout
+
+
+@pytest.mark.parametrize("patch_mode", ["crop", "token"])
+def test_overlapping_reference_cells_from_the_command_line(place: Path, tmp_path: Path, patch_mode: str) -> None:
+    wide = ["--reference-cells", "overlapping", "--patch-mode", patch_mode]
+    run("index", "build", "--refs", place / "refs", "--index", tmp_path / "w", *wide, *models(place))
+    assert "references at half steps: 49 cells" in run("index", "info", "--index", tmp_path / "w").stdout
+    assert "whole" in run("index", "verify", "--index", tmp_path / "w").stdout
+    base = ["score", "--index", tmp_path / "w", "--gen", place / "gen" / "m1", "--out", tmp_path / "o"]
+    run(*base, "--patch-tau", 0.9, "--scope", "all")
+    row = require_results(tmp_path / "o").rows("m1")[0]
+    assert len(row["p"]) == len(row["p_other"]) == 16
+    plain = ["index", "build", "--refs", place / "refs", "--index", tmp_path / "w", "--patch-mode", patch_mode]
+    done = run(*plain, *models(place), code=1)
+    assert "reference_cells=overlapping, asked for grid; name a new folder" in done.stderr
+    assert "'half' is not one of 'grid', 'overlapping'" in run(*plain, "--reference-cells", "half", code=2).stderr
 
 
 def test_precision_and_stored_numbers_are_part_of_an_index(place: Path, tmp_path: Path) -> None:

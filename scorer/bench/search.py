@@ -175,9 +175,7 @@ def bench_own(index: Path, images: int, repeat: int) -> Figure:
         counts = opened.concepts()
         rows, cols = opened.grid
         clip = rng.standard_normal((images, opened.store.clip_dim)).astype(np.float32)
-        patches = rng.standard_normal((images, rows * cols, opened.store.patches_len // (rows * cols))).astype(
-            np.float32
-        )
+        patches = rng.standard_normal((images, rows * cols, opened.specs[1].dim)).astype(np.float32)
         clip /= np.linalg.norm(clip, axis=-1, keepdims=True)
         patches /= np.linalg.norm(patches, axis=-1, keepdims=True)
         started = time.perf_counter()

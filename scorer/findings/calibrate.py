@@ -23,6 +23,7 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.vectors import open_vectors
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import INDICATIVE, SETTINGS, Calibration
+from iconicity.scorer.findings.csls import Neighbours, best_elsewhere
 from iconicity.scorer.findings.design import Design
 from iconicity.scorer.findings.null import POOL, Pool, choose
 from iconicity.scorer.findings.same_work import Pair, same_works
@@ -31,7 +32,7 @@ from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW, Study
 from iconicity.scorer.findings.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.generated import cache_keys
-from iconicity.scorer.metrics import Bools, Float32, Ints
+from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
 
 ALPHA = 0.01
 _BYTES = 1 << 28  # of products held at once
@@ -87,7 +88,8 @@ def calibrate(
         same = {(a, b) for a, b in apply.same_work}
         same |= same_works(index, {*study.concepts, *names} & index.concepts().keys(), works)
     design = Design(study.concepts, held, same, related or {}, seed)
-    run = _Run(study, index, cache, held, design, same, seed, progress)
+    near = Neighbours(held, vectors, design, study.mode == "static")
+    run = _Run(study, index, cache, held, design, near, same, seed, progress)
     if apply is not None:
         for chunk in run.chunks(run.order()):
             run.compare(chunk)
@@ -109,11 +111,17 @@ class _Run:
     cache: VectorCache
     pool: Pool
     design: Design
+    near: Neighbours
     same: set[Pair]
     seed: int
     progress: Progress
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # image -> its null
     done: int = 0
+    kept: tuple[str, tuple[Float64, Float32]] | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return ("cra", "vr", "vr_csls") if self.near.enough else ("cra", "vr")
 
     def order(self, halves: str = "AB") -> list[int]:
         """Concepts of the study (by place) in some halves that have references."""
@@ -130,8 +138,9 @@ class _Run:
         has_cra: Bools = ~np.isnan(study.similarity)
         has_vr = np.asarray(~np.isnan(study.p).any(axis=1))
         usable = np.asarray(study.ok & (has_cra | has_vr))
-        cells = self.pool.patches.shape[1]
-        size = max(1, _BYTES // (8 * cells * max(1, self.pool.patches.shape[0] * self.pool.patches.shape[1])))
+        references, reference_cells, dim = self.pool.patches.shape
+        cells = math.prod(self.index.grid)
+        size = max(1, _BYTES // (8 * cells * max(1, references * reference_cells)))
         total = int(usable.sum())
         for c in concepts:
             mine: Ints = np.flatnonzero(usable & (study.concept == c))
@@ -139,7 +148,7 @@ class _Run:
                 rows = mine[start : start + size]
                 clip_rows, patch_rows = rows[has_cra[rows]], rows[has_vr[rows]]
                 clip = self._vectors(clip_rows, clip_key, (self.pool.clip.shape[1],))
-                patches = self._vectors(patch_rows, patch_key, self.pool.patches.shape[1:])
+                patches = self._vectors(patch_rows, patch_key, (cells, dim))
                 self.done += len(rows)
                 self.progress("null", self.done, total)
                 yield _Chunk(c, clip_rows, clip, patch_rows, patches)
@@ -158,8 +167,8 @@ class _Run:
             )
         return np.stack([found[s].reshape(shape) for s in shas])
 
-    def compare(self, chunk: _Chunk) -> tuple[Float32, Float32]:
-        """Nulls of a chunk, (n, R) of images and (m * K, R) of patches; each image's own is kept in ``rows``."""
+    def compare(self, chunk: _Chunk) -> dict[str, Float32]:
+        """Nulls of a chunk: cra (n, R) of images, vr and vr_csls (m * K, R) of patches; each image's own is kept in ``rows``."""
         concept = self.study.concepts[chunk.concept]
         j = int(self.study.references[chunk.concept])
         others = self.design.others(concept)
@@ -174,10 +183,19 @@ class _Run:
                 self.rows[int(row)] |= {"cra_reached": share, "cra_median": middle}
         n, k, dim = chunk.patches.shape
         if n == 0:
-            return clip, np.empty((0, r), np.float32)
+            return {"cra": clip}
         flat = chunk.patches.reshape(n * k, dim)
-        single = self.pool.patch_similarity(flat)
+        each = self.pool.cell_similarity(flat)
+        single = each.max(axis=2)
         patches = self.pool.patch_maxima(single)
+        out = {"cra": clip, "vr": patches}
+        if self.near.enough:
+            elsewhere = best_elsewhere(single, self.near.work, self.near.works, self.near.number(concept))
+            each -= self.near.cells / 2
+            out["vr_csls"] = self.near.of_others(each.max(axis=2), elsewhere)
+            own = self.near.of_own(flat, elsewhere, self._own(concept)).reshape(n, k)
+            for row, values in zip(chunk.patch_rows, own, strict=True):
+                self.rows[int(row)] |= {"p_csls": values}
         if at_j.any():
             reached, median = _against(patches[:, at_j], self.study.p[chunk.patch_rows].reshape(-1))
             drawn = np.isin(self.pool.of, self.pool.of[at_j]) & (self.pool.draw <= j)
@@ -191,7 +209,13 @@ class _Run:
                     "p_best": single[np.arange(n * k)[part], best[part]],
                     "p_best_ref_id": [self.pool.ref_ids[b] for b in best[part]], "p_best_ref_cell": cell[part].astype(np.int16),
                 }  # fmt: skip
-        return clip, patches
+        return out
+
+    def _own(self, concept: str) -> tuple[Float64, Float32]:
+        """Cells of a concept's references, kept while its images go by."""
+        if self.kept is None or self.kept[0] != concept:
+            self.kept = concept, self.near.own(concept)
+        return self.kept[1]
 
     def null_rows(self, source: int) -> Iterator[dict[str, Any]]:
         """Rows of the null file of one results directory."""
@@ -208,14 +232,13 @@ class _Run:
 
     def fit(self, alpha: float, draws: int) -> Calibration:
         """Half A, then half B."""
-        tables = {m: Thresholds(self.design, m, self.study.tau[m], alpha, draws, self.seed) for m in ("cra", "vr")}
+        tables = {m: Thresholds(self.design, m, self.study.tau.get(m), alpha, draws, self.seed) for m in self.metrics}
         for half in "AB":
             for c in self.order(half):
                 gathered = {metric: ConceptCounts(tables[metric], self.study.concepts[c], half) for metric in tables}
                 for chunk in self.chunks([c]):
-                    clip, patches = self.compare(chunk)
-                    gathered["cra"].add(clip)
-                    gathered["vr"].add(patches)
+                    for metric, null in self.compare(chunk).items():
+                        gathered[metric].add(null)
                 for metric in tables:
                     gathered[metric].close()
             if half == "A":
@@ -227,7 +250,7 @@ class _Run:
         return Calibration(
             alpha, self.seed, self.index.index_id, settings, list(self.pool.concepts), halves,
             sorted([a, b] for a, b in self.same), thresholds,
-            [null for t in tables.values() for null in t.null_curves()], self._notes(),
+            [null for m in ("cra", "vr") for null in tables[m].null_curves()], self._notes(),
         )  # fmt: skip
 
     def _notes(self) -> list[str]:

@@ -110,7 +110,7 @@ def summary_command(
     from iconicity.scorer.findings.calibration import read_calibration
     from iconicity.scorer.findings.summary import SHORT, summarise
 
-    study = study_of(results, ic_tau, patch_tau)
+    study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
     held = None if calibration is None else read_calibration(calibration)
     found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=held, draws=draws, seed=seed,
                       concepts=table == "concepts")  # fmt: skip

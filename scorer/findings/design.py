@@ -41,9 +41,13 @@ class Design:
         self._work = work
         self.column_half = np.array([self.half[pool.concepts[i]] for i in pool.of], "<U1")
 
+    def work(self, concept: str) -> str:
+        """The work a concept is, by one of its names."""
+        return self._work.get(concept, concept)
+
     def others(self, concept: str) -> Bools:
         """Columns of the pool that an image of a concept may be compared with: (R,)."""
-        return self.pool.columns_of({concept, *self._partners.get(self._work.get(concept, concept), ())})
+        return self.pool.columns_of({concept, *self._partners.get(self.work(concept), ())})
 
     def is_related(self, concept: str) -> Bools:
         """Columns of concepts by the same artist, of the same series or genre: (R,)."""

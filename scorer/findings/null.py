@@ -74,13 +74,16 @@ class Pool:
 
     def clip_maxima(self, clip: FloatArray) -> Float32:
         """Null of image vectors (n, D): (n, R), each column the maximum over its draw."""
-        return self._accumulate(_products(clip, self.clip))
+        return self._accumulate(products(clip, self.clip))
 
-    def patch_similarity(self, patches: FloatArray) -> Float32:
+    def patch_similarity(self, patches: FloatArray | Float64) -> Float32:
         """Best similarity of patches (q, D') to each single reference: (q, R)."""
+        return np.asarray(self.cell_similarity(patches).max(axis=2), np.float32)
+
+    def cell_similarity(self, patches: FloatArray | Float64) -> Float32:
+        """Similarity of patches (q, D') to each cell of each reference: (q, R, K)."""
         references, cells, dim = self.patches.shape
-        products = _products(patches, self.patches.reshape(references * cells, dim))
-        return np.asarray(products.reshape(len(patches), references, cells).max(axis=2), np.float32)
+        return products(patches, self.patches.reshape(references * cells, dim)).reshape(-1, references, cells)
 
     def patch_maxima(self, similarity: Float32) -> Float32:
         """Null of patches from their similarities to each reference."""
@@ -88,8 +91,8 @@ class Pool:
 
     def best_cells(self, patches: FloatArray, columns: Ints) -> Ints:
         """Which cell of a reference (by column) each patch matches best: (q,)."""
-        products = np.einsum("qd,qkd->qk", patches.astype(np.float64), self.patches[columns])
-        return np.asarray(products.astype(np.float32).argmax(axis=1), np.int64)
+        similarity = np.einsum("qd,qkd->qk", patches.astype(np.float64), self.patches[columns])
+        return np.asarray(similarity.astype(np.float32).argmax(axis=1), np.int64)
 
     def _accumulate(self, similarity: Float32) -> Float32:
         out = similarity.copy()
@@ -99,6 +102,7 @@ class Pool:
         return out
 
 
-def _products(a: FloatArray, b: Float64) -> Float32:
+def products(a: FloatArray | Float64, b: Float64) -> Float32:
+    """Cosines of unit rows a (q, d) and b (m, d), within -1 and 1: (q, m)."""
     # in float64, rounded once: no decision depends on how many images are taken together
     return np.asarray(np.clip(a.astype(np.float64) @ b.T, -1.0, 1.0), np.float32)

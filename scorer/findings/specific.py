@@ -35,6 +35,7 @@ _SCHEMA = pa.schema(
         ("cra_median", pa.float32()),
         ("p_reached", pa.list_(pa.float32())),
         ("p_median", pa.list_(pa.float32())),
+        ("p_csls", pa.list_(pa.float32())),  # see csls.py
         ("p_best", pa.list_(pa.float32())),  # the draw that matches a patch best, and its reference and cell
         ("p_best_ref_id", pa.list_(pa.string())),
         ("p_best_ref_cell", pa.list_(pa.int16())),
@@ -46,7 +47,8 @@ _SCHEMA = pa.schema(
 class ImageNull:
     """The null of each image of a study at its own number of references, row for row.
 
-    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches; nan where there is no null.
+    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches, ``p_csls`` a similarity of its own
+    (csls.py); nan where there is no null.
     """
 
     draws: Ints  # (n,)
@@ -54,6 +56,7 @@ class ImageNull:
     median: Float64  # (n,)
     p_reached: Float32  # (n, K)
     p_median: Float32  # (n, K)
+    p_csls: Float32  # (n, K)
     table: pa.Table
     facts: Mapping[str, Any]
 
@@ -65,6 +68,17 @@ class ImageNull:
         return {
             "vr_specific": np.where(enough, specific_reuse(p, self.p_reached, tau), np.nan),
             "excess": np.where(enough, excess(p, self.p_median), np.nan),
+        }
+
+    def by_csls(self, p: Float32, tau_vr: Float64, tau: Float64) -> dict[str, Float64]:
+        """``vr_csls``, the share of patches whose CSLS reaches its threshold ``tau``, and ``vr_strict``, of those that also
+        reach ``tau_vr``; (n,) each, as the thresholds, nan where one lacks. p (n, K)."""
+        hit = passes(self.p_csls, tau[:, None])
+        known = ~np.isnan(self.p_csls).any(axis=1) & ~np.isnan(tau)
+        both = (hit & passes(p, tau_vr[:, None])).mean(axis=1)
+        return {
+            "vr_csls": np.where(known, hit.mean(axis=1), np.nan),
+            "vr_strict": np.where(known & ~np.isnan(tau_vr) & ~np.isnan(p).any(axis=1), both, np.nan),
         }
 
     def p_values(self) -> Float64:
@@ -106,7 +120,10 @@ def image_null(study: Study) -> ImageNull | None:
             with pq.ParquetFile(path, page_checksum_verification=True) as f:
                 held = head_of(f)
                 require_readable(f, _SCHEMA)
-                groups = [require_rows(read_group(f, g), source.cells) for g in range(f.num_row_groups)]
+                groups = [
+                    require_rows(read_group(f, g), source.cells, source.reference_cells)
+                    for g in range(f.num_row_groups)
+                ]
                 part = pa.concat_tables([*groups, _SCHEMA.empty_table()])
                 same = held["index_id"] == source.settings["index_id"]
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as e:
@@ -129,9 +146,10 @@ def image_null(study: Study) -> ImageNull | None:
     table = table.take(rows)
     reached, _ = patch_matrix(table, "p_reached")
     median, _ = patch_matrix(table, "p_median")
+    csls, _ = patch_matrix(table, "p_csls")
     number = {c: table.column(c).to_numpy().astype(np.float64) for c in ("cra_reached", "cra_median")}
     draws = table.column("draws").fill_null(0).to_numpy().astype(np.int64)
-    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, table, facts)
+    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, csls, table, facts)
 
 
 def require_null(study: Study) -> ImageNull:

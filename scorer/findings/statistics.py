@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from iconicity.scorer.metrics import Float64
 
@@ -67,7 +68,9 @@ def interval(
 
     Where all units agree the bootstrap knows no spread. The interval is then the exact one: a share q of units
     beyond what was seen stays unseen with probability (1 - q)^n, so up to q = 1 - (alpha/2)^(1/n) may lie at the
-    end of the range. For shares of 0 and 1 that is Clopper-Pearson's.
+    end of the range. For shares of 0 and 1 that is Clopper-Pearson's. Where all but a few agree, so that many draws
+    have no spread and an end lies infinitely far, that end is found in the same way (of a ratio): the others are at most
+    the share that Clopper and Pearson give for as many as were seen, and may lie at the end of the range.
 
     Source: Hall (1988), Theoretical comparison of bootstrap confidence intervals; Efron & Tibshirani (1993), ch. 12.
     """
@@ -126,8 +129,23 @@ def _interval(
         low = np.where(flat, value - (value - lowest) * unseen, value - above * se)
         high = np.where(flat, value + (highest - value) * unseen, value - below * se)
     low, high = np.clip(low, lowest, highest), np.clip(high, lowest, highest)
+    if kind == "ratio":
+        for i in np.flatnonzero(~flat & (np.isinf(above) | np.isinf(below)) & (count >= 2)):
+            common, reach = _mostly(x[used[:, i], i] / y[used[:, i], i], tail)
+            if np.isinf(above[i]):
+                low[i] = min(value[i], common - (common - lowest) * reach)
+            if np.isinf(below[i]):
+                high[i] = max(value[i], common + (highest - common) * reach)
     few = count < 2
     return Interval(value, np.where(few, np.nan, low), np.where(few, np.nan, high), count)
+
+
+def _mostly(values: Float64, tail: float) -> tuple[float, float]:
+    """The value that most units have, and the upper end of the share of units that have another (Clopper & Pearson 1934)."""
+    found, counts = np.unique(np.round(values, 12), return_counts=True)
+    others = len(values) - int(counts.max())
+    reach = 1.0 if others == len(values) else float(special.betaincinv(others + 1, len(values) - others, 1.0 - tail))
+    return float(found[counts.argmax()]), reach
 
 
 def _statistic(moments: Float64, kind: str) -> tuple[Float64, Float64]:

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
+from iconicity.indexer.patches import overlaps
 from iconicity.indexer.places import named
-from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, passes
+from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
 from iconicity.scorer.results import SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
 from iconicity.scorer.text import encoders_line
@@ -253,6 +254,22 @@ def image_values(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools,
     recognised = passes(study.similarity, t_cra) & has_cra
     vr = np.where(has_vr, passes(study.p, t_vr[:, None]).mean(axis=1), np.nan)
     return recognised, has_cra, vr, has_vr
+
+
+def arranged(study: Study, tau_vr: Tau) -> Float64 | None:
+    """Of each image the share of patches that are reused in one arrangement: (n,), nan where VR is; None where ``study``
+    was read without ``p_ref_cell``."""
+    if tau_vr is None or "p_ref_cell" not in study.table.column_names:
+        return None
+    tau = _each(study, tau_vr)
+    found, has = patch_matrix(study.table, "p_ref_cell")
+    known = study.ok & has & ~np.isnan(study.p).any(axis=1) & ~np.isnan(tau)
+    hit = passes(study.p, tau[:, None]) & known[:, None]
+    rows, cols = study.settings["grid"]
+    if not known.any():
+        return np.full(len(known), np.nan)
+    share = arranged_reuse(hit, np.nan_to_num(found), rows, cols, overlaps(study.settings))
+    return np.where(known, share, np.nan)
 
 
 def _each(study: Study, tau: float | Float64) -> Float64:

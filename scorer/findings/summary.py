@@ -12,7 +12,7 @@ from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
-from iconicity.scorer.findings.study import Cells, Study, Tau, brief, cells, image_values
+from iconicity.scorer.findings.study import Cells, Study, Tau, arranged, brief, cells, image_values
 from iconicity.scorer.metrics import Bools, Float64
 from iconicity.scorer.text import number
 
@@ -20,7 +20,7 @@ AGGREGATES = ("macro", "micro")
 SIGNED = {"excess": (-2.0, 2.0)}
 # columns of the tables that a terminal does without
 SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
-    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_specific", "excess"
+    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_specific", "excess", "vr_csls", "vr_strict"
 )))  # fmt: skip
 
 
@@ -41,22 +41,26 @@ def summarise(
     many images as they have; of ``*_recognised`` measures as many recognised ones). CRT is the mean of the concepts'
     CRT, not the product of two means. Intervals of models resample concepts, those of concepts their images.
     A ``calibration`` adds rows at its thresholds. Where ``iconicity calibrate`` has left a null beside the results,
-    ``vr_specific`` and ``excess`` are shown too. ``concepts`` False leaves that table without intervals.
+    ``vr_specific`` and ``excess`` are shown too, and ``vr_csls`` and ``vr_strict`` at a calibration's thresholds; ``vr_arranged`` where the
+    study was read with ``p_ref_cell``. ``concepts`` False leaves that table without intervals.
     """
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate {aggregate!r}: one of {', '.join(AGGREGATES)}")
     notes = list(study.notes)
     null = image_null(study)
     further = {} if null is None else null.measures(study.p, study.tau["vr"])
-    kinds: list[tuple[str, Tau, Tau]] = [("given", study.tau["cra"], study.tau["vr"])]
+    kinds: list[tuple[str, Tau, Tau, dict[str, Float64]]] = [("given", study.tau["cra"], study.tau["vr"], further)]
     if calibration is not None:
         notes += calibration.notes_for(study)
-        kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr")))
+        taus = [calibration.tau(study, m)[study.concept] for m in ("vr", "vr_csls")]
+        local = {} if null is None else null.by_csls(study.p, *taus)
+        kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr"), local))
     options = {"draws": draws, "seed": seed, "level": level}
     models: list[dict[str, Any]] = []
     by_concept: list[pd.DataFrame] = []
-    for kind, tau_cra, tau_vr in kinds:
-        found = cells(study, tau_cra, tau_vr, vi_scope, further if kind == "given" else {})
+    for kind, tau_cra, tau_vr, more in kinds:
+        kept = arranged(study, tau_vr)
+        found = cells(study, tau_cra, tau_vr, vi_scope, ({} if kept is None else {"vr_arranged": kept}) | more)
         judged = np.ones_like(found.images, bool)
         if kind == "calibrated":  # concepts whose number of references has no threshold are not in the row at all
             judged = ~np.isnan(found.values["cra"]) | ~np.isnan(found.values["vr_all"])
@@ -154,6 +158,7 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         counted = (
             ("CRA", "cra_n", "concepts", "not scored, or no references"), ("VR", "vr_all_n", "concepts", "not scored, or no references"),
             ("VI rec.", "vi_recognised_n", "cra_n", "no recognised image"),
+            ("VR CSLS and strict", "vr_strict_n", "vr_all_n", "no threshold, or scored since 'iconicity calibrate'"),
             ("VR specific and excess", "vr_specific_n", "vr_all_n", "too few draws, or scored since 'iconicity calibrate'"),
         )  # fmt: skip
         for name, column, of, why in counted:

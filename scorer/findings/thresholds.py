@@ -68,9 +68,8 @@ class Thresholds:
             "concepts_check": b.sides[0], "other_concepts_check": b.sides[1], "pairs_check": b.pairs,
         }  # fmt: skip
         for name, pairs, shares in (("rate_check", b, null), ("rate_given", every, "given")):
-            found = (
-                pair_rate(*pairs.arrays(self.shares[shares]), self.draws, self.seed) if pairs.pairs else (np.nan,) * 3
-            )
+            known = pairs.pairs and (shares != "given" or self.tau_given is not None)
+            found = pair_rate(*pairs.arrays(self.shares[shares]), self.draws, self.seed) if known else (np.nan,) * 3
             row |= _rate(name, *found)
         return self._judged(row, a.pairs, min(*a.sides, *b.sides))
 
@@ -83,7 +82,8 @@ class Thresholds:
             "other_concepts_check": None, "pairs_check": len(b),
         }  # fmt: skip
         for name, shares in (("rate_check", [s[2] for s in b]), ("rate_given", [s[3] for s in self.best_shares])):
-            found = interval(np.array(shares, np.float64)[:, None], draws=self.draws, seed=self.seed)
+            given = np.nan if name == "rate_given" and self.tau_given is None else 1.0
+            found = interval(np.array(shares, np.float64)[:, None] * given, draws=self.draws, seed=self.seed)
             row |= _rate(name, found.value[0], found.low[0], found.high[0])
         return self._judged(row, len(a), min(len(a), len(b)))
 

@@ -81,7 +81,7 @@ def overview(
              *_numbers([r["cra"], r["vr_all"], r["vi_recognised"], r["vi_all"], r["crt"]])]
             for r in points.to_dict("records")
         ],
-        "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "evidence": EVIDENCE,
+        "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
         "vi_scope": summary.facts["vi_scope"], "notes": list(summary.notes),
         **({} if calibration is None else _calibration(study, calibration)),
         "facts": {

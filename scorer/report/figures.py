@@ -16,7 +16,7 @@ from iconicity.indexer.files import replacing
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.patches import cell_boxes
+from iconicity.indexer.patches import Box, cell_boxes
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import passes
@@ -208,12 +208,12 @@ def evidence(
     figure = Figure(figsize=(8.0, 4.4), layout="constrained")
     axes = figure.subplots(1, 2)
     titles = (f"{model}: {relpath}", f"reference: {ref_id}")
-    boxes = []
+    boxes: list[list[Box]] = []
     for a, picture, title in zip(axes, pictures, titles, strict=True):
         a.imshow(picture)
         a.set_title(title, fontsize=8)
         a.set_axis_off()
-        boxes.append(cell_boxes(*picture.size, *index.grid))
+        boxes.append(cell_boxes(*picture.size, *index.grid, overlapping=index.overlapping and len(boxes) == 1))
     for n, k in enumerate(drawn):
         colour, ends = _COLOURS[n % 8], []
         for a, (left, top, right, bottom) in zip(axes, (boxes[0][k], boxes[1][row["p_ref_cell"][k]]), strict=True):

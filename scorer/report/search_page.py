@@ -13,6 +13,7 @@ from iconicity.indexer.errors import ImageError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.patches import cell_shape
 from iconicity.scorer.report.pages import render
 from iconicity.scorer.report.thumbnails import small
 
@@ -20,7 +21,14 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 
 
 def write_search_page(
-    hits: Mapping[str, Any], image: Path, page: Path, *, grid: tuple[int, int], exif: bool, max_pixels: int = MAX_PIXELS
+    hits: Mapping[str, Any],
+    image: Path,
+    page: Path,
+    *,
+    grid: tuple[int, int],
+    overlapping: bool = False,
+    exif: bool,
+    max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """Write what :func:`~iconicity.scorer.search.search_image` found for an image: its nearest references, and for each patch of
     the ``grid`` the nearest cell. A picture that can no longer be read is said in its place."""
@@ -39,7 +47,12 @@ def write_search_page(
 
     rows, cols = grid
     patches = [
-        {"number": i, "hit": found[0], "from": _window(i, rows, cols), "to": _window(found[0]["cell"], rows, cols)}
+        {
+            "number": i,
+            "hit": found[0],
+            "from": _window(i, rows, cols),
+            "to": _window(found[0]["cell"], rows, cols, overlapping),
+        }
         for i, found in enumerate(hits["patches"])
         if found
     ]
@@ -54,10 +67,11 @@ def write_search_page(
     return page
 
 
-def _window(cell: int, rows: int, cols: int) -> dict[str, float]:
+def _window(cell: int, rows: int, cols: int, overlapping: bool = False) -> dict[str, float]:
     """How to show one cell of a picture alone: its size in cells, and its place in percent of what does not fit."""
-    row, col = divmod(cell, cols)
+    down, across = cell_shape(rows, cols, overlapping)
+    row, col = divmod(cell, across)
     return {
         "width": 100.0 * cols, "height": 100.0 * rows,
-        "x": 100.0 * col / (cols - 1) if cols > 1 else 0.0, "y": 100.0 * row / (rows - 1) if rows > 1 else 0.0,
+        "x": 100.0 * col / (across - 1) if across > 1 else 0.0, "y": 100.0 * row / (down - 1) if down > 1 else 0.0,
     }  # fmt: skip

@@ -47,7 +47,7 @@ network_options = options(
     "--concepts", type=click.IntRange(4), default=60, show_default=True, help="Concepts to manipulate at most."
 )
 @click.option("--rungs", help="Only these, comma-separated: R0,R1,R2,R3,R4,O,T,N,B.  [default: all]")
-@click.option("--layers", help="Only these, comma-separated: crop,token,whole,class.  [default: all]")
+@click.option("--layers", help="Only these, comma-separated: crop,overlapping,token,whole,class.  [default: all]")
 @click.option("--relations", type=DIRECTORY, help="CSV: path, relation (same_work, ..._variant) of further references.")
 @click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
 @click.option("--related-col", default="artist", show_default=True, help="Its column.")
@@ -111,12 +111,14 @@ def ladder_command(
     held.close()
     page = write_page(found, out)
     if table not in found.finding.tables:
-        raise click.UsageError(f"--table {table}: needs the rung R3")
+        raise click.UsageError(
+            f"--table {table}: needs a calibrated threshold: give 24 concepts or more, or a higher --alpha"
+        )
     code = say(found.finding, table, (), as_json)
     if not as_json:
         for c in found.claims:
             echo_line(
-                f"{'holds' if c.holds else 'FAILS'}: {c.claim} {c.value:.3f} [{c.low:.3f}, {c.high:.3f}], wanted {c.wanted}"
+                f"{'holds' if c.holds else 'FAILS'}: {c.rule}: {c.claim} {c.value:.3f} [{c.low:.3f}, {c.high:.3f}], wanted {c.wanted}"
             )
         echo_line(str(page))
     return say_skipped(found.ladder.skipped, ()) or code

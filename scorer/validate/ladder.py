@@ -26,10 +26,10 @@ from iconicity.scorer.findings.design import half_of
 from iconicity.scorer.findings.null import choose, rank
 from iconicity.scorer.findings.same_work import NEAR, work_of
 from iconicity.scorer.metrics import Float64
-from iconicity.scorer.validate.rungs import CELLS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
+from iconicity.scorer.validate.rungs import CELLS, DONORS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into
-VERSION = 1  # of the manipulations: another one makes all images anew
+VERSION = 2  # of the manipulations: another one makes all images anew
 SIZE = 1024  # longest side of the images made, in pixels
 FEWEST = 6  # concepts: four to be manipulated, two that give what is pasted into
 _REPRODUCTIONS = 2  # of a work, at most, that are taken as copies
@@ -172,7 +172,11 @@ def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str,
     kin = [d for d in donors if mine is not None and artists.get(d.name) == mine]
     strangers = [d for d in donors if d not in kin] or donors
     rng = rng_of(seed, subject.name, "donor")
-    yield from make_rungs(subject.name, subject.image, strangers[int(rng.integers(len(strangers)))].image, seed)
+    first = int(rng.integers(len(strangers)))
+    others = [d for i, d in enumerate(strangers) if i != first]
+    order = rng_of(seed, subject.name, "donors").permutation(len(others))[: DONORS - 1]
+    serving = [strangers[first], *(others[i] for i in order)]
+    yield from make_rungs(subject.name, subject.image, [d.image for d in serving], seed)
     if kin:
         yield Made("N", "same_artist", "other", kin[int(rng.integers(len(kin)))].image, 0, np.zeros(CELLS))
     undefined = np.full(CELLS, np.nan)

@@ -28,7 +28,7 @@ from iconicity.scorer.validate.ladder import Ladder
 from iconicity.scorer.validate.rungs import GRID
 
 LAYERS = {
-    "crop": "16 crops", "token": "tokens of one pass", "whole": "the whole image, mean of tokens",
+    "crop": "16 crops", "overlapping": "16 crops against the 49 of the reference at half steps", "token": "tokens of one pass", "whole": "the whole image, mean of tokens",
     "class": "the whole image, class token",
 }  # fmt: skip
 _BLAND = "B"  # adversaries would fill the null in a share that no real study has; they are compared with it afterwards
@@ -93,7 +93,7 @@ def measure(
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
     for name in (n for n in LAYERS if n in names):
-        source = "crop" if name == "whole" else name
+        source = "crop" if name in ("whole", "overlapping") else name
         if source not in load:
             continue
         try:
@@ -102,10 +102,10 @@ def measure(
             if name != "class":  # an encoder without a class token has no such layer
                 raise
             continue
-        grid = GRID if name in ("crop", "token") else (1, 1)
+        grid = GRID if name in ("crop", "overlapping", "token") else (1, 1)
         path = ladder.out / f"index-{name}"
         build_index(ladder.out / "refs", path, encoders, grid=grid, batch_size=batch_size, workers=workers,
-                    progress=progress)  # fmt: skip
+                    reference_cells="overlapping" if name == "overlapping" else "grid", progress=progress)  # fmt: skip
         index = open_index(path)
         results = []
         for part in ("main", "bland"):
@@ -146,6 +146,6 @@ def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], cal
 
 def _taken(null: ImageNull, at: Ints) -> ImageNull:
     return ImageNull(
-        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at],
+        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at], null.p_csls[at],
         null.table.take(pa.array(at)), null.facts,
     )  # fmt: skip

@@ -18,10 +18,9 @@ from iconicity.indexer.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import ModelUnavailableError
 from iconicity.indexer.files import file_sha256
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, passes, visual_reuse
+from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.rungs import GRID
-from iconicity.scorer.validate.scores import arrangement
 
 PairFunction = Callable[[Image.Image, Image.Image], float]
 _SIDE = 256  # pixels: both images are squashed to it
@@ -159,18 +158,24 @@ def split(patches: FloatArray, own: FloatArray) -> Float64:
     return np.asarray(same.max(axis=1), np.float64)
 
 
-def _arrangement(view: View) -> Float64:
-    """VR x arrangement: reuse that keeps its layout."""
-    crop = view.layers["crop"]
-    if np.isnan(crop.tau()):
-        return np.full(len(crop.p), np.nan)
-    hit = passes(crop.p, crop.tau())
-    return visual_reuse(crop.p, crop.tau()) * arrangement(hit, crop.cell, *GRID)
+def _arranged(layer: Layer) -> Float64:
+    """Reuse in one arrangement, at the calibrated tau."""
+    if np.isnan(layer.tau()):
+        return np.full(len(layer.p), np.nan)
+    return arranged_reuse(passes(layer.p, layer.tau()), layer.cell, *GRID, layer.index.overlapping)
 
 
-def _token(view: View, measure: Callable[[Layer], Float64]) -> Float64:
-    """A measure in token mode; nan where that was not run."""
-    layer = view.layers.get("token")
+def _csls(layer: Layer, name: str = "vr_csls") -> Float64:
+    """vr_csls or vr_strict at calibrated thresholds; nan where there is none."""
+    if layer.null is None:
+        return np.full(len(layer.p), np.nan)
+    taus = (np.full(len(layer.p), layer.tau(metric)) for metric in ("vr", "vr_csls"))
+    return layer.null.by_csls(layer.p, *taus)[name]
+
+
+def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:
+    """A measure of a layer; nan where that was not run."""
+    layer = view.layers.get(name)
     return np.full(len(view.patches), np.nan) if layer is None else measure(layer)
 
 
@@ -179,17 +184,27 @@ def _whole(view: View, name: str) -> Float64:
     return np.full(len(view.patches), np.nan) if layer is None else layer.p[:, 0].astype(np.float64)
 
 
-OURS = ("vr", "vr_specific", "excess", "vr_mean")
+OURS = (
+    "vr", "vr_specific", "vr_csls", "vr_strict", "vr_overlapping", "vr_overlapping_csls", "vr_overlapping_strict", "vr_arranged",
+    "excess", "vr_mean",
+)  # fmt: skip
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
     "vr": lambda v: _calibrated(v.layers["crop"]),
     "vr_specific": lambda v: _specific(v.layers["crop"], "vr_specific"),
     "excess": lambda v: _specific(v.layers["crop"], "excess"),
     "vr_mean": lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
-    "vr_token": lambda v: _token(v, _calibrated),
-    "vr_specific_token": lambda v: _token(v, lambda layer: _specific(layer, "vr_specific")),
-    "vr_mean_token": lambda v: _token(v, lambda layer: layer.p.astype(np.float64).mean(axis=1)),
-    "arrangement": _arrangement,
+    "vr_token": lambda v: _of(v, "token", _calibrated),
+    "vr_specific_token": lambda v: _of(v, "token", lambda layer: _specific(layer, "vr_specific")),
+    "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
+    "vr_csls": lambda v: _csls(v.layers["crop"]),
+    "vr_strict": lambda v: _csls(v.layers["crop"], "vr_strict"),
+    "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
+    "vr_overlapping_specific": lambda v: _of(v, "overlapping", lambda layer: _specific(layer, "vr_specific")),
+    "vr_overlapping_csls": lambda v: _of(v, "overlapping", _csls),
+    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _csls(layer, "vr_strict")),
+    "vr_arranged": lambda v: _arranged(v.layers["crop"]),
+    "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
     "crt": _crt,
     "clip": lambda v: v.layers["crop"].similarity,
     "dino_mean": lambda v: _whole(v, "whole"),

@@ -27,7 +27,7 @@ _SIDE = 300  # pixels of a plate's images
 _EACH = 4  # plates of a kind
 _TITLES = {
     "methods": "Methods and scores", "cells": "Cells: is the right patch called reused?", "rungs": "What was done, and what was measured",
-    "improvements": "What might make VR better", "differences": "Our methods less the others", "thresholds": "Thresholds",
+    "improvements": "What VR's options are worth", "differences": "Our methods less the others", "thresholds": "Thresholds",
 }  # fmt: skip
 _HINTS = {
     "methods": "auroc_*: mean over concepts of the AUROC within a concept; across_*: over all pairs of concepts, as one threshold for "
@@ -35,8 +35,8 @@ _HINTS = {
     "cells": "A cell counts as reused where at least half of its area is the reference's, as not reused where none is. "
              "vr_error: mean |VR - k/16|.",
     "rungs": "true_vr: share of cells that are the reference's; empty where no number is true.",
-    "improvements": "Each variant has a threshold that 1 % of the choosing half's cells without reuse reach. r3_gain: how much nearer "
-                    "VR comes to k/16 over the three offsets. wins: preferred by the choosing half, and the reporting half's interval is above 0.",
+    "improvements": "Each rule at the threshold 'iconicity calibrate' gives it on the choosing half, beside VR at its calibrated tau. r3_gain: "
+                    "how much nearer VR comes to k/16 over the three offsets. wins: preferred by the choosing half, and the reporting half's interval is above 0.",
     "differences": "AUROC within concepts, paired over concepts.",
     "thresholds": "Of one reference (J = 1), by 'iconicity calibrate'.",
 }  # fmt: skip

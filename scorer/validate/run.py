@@ -21,11 +21,14 @@ from iconicity.scorer.findings.calibration import thresholds_finding
 from iconicity.scorer.findings.finding import Finding, write_finding
 from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW
-from iconicity.scorer.metrics import Bools, Float64
+from iconicity.scorer.metrics import Float64
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.validate.evaluate import (
+    BASE,
+    PUBLISHED,
     Claim,
     Half,
+    Rule,
     cell_table,
     claims,
     decisions,
@@ -36,14 +39,26 @@ from iconicity.scorer.validate.evaluate import (
     method_table,
     rung_table,
 )
-from iconicity.scorer.validate.improve import further_cells, improvement_table, variants
+from iconicity.scorer.validate.improve import improvement_table
 from iconicity.scorer.validate.ladder import Ladder, write_ladder
 from iconicity.scorer.validate.measure import LAYERS, Layer, Loaders, loaders, measure
 from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
 from iconicity.scorer.validate.rungs import RUNGS
 from iconicity.scorer.validate.untrained import untrained
 
-SHOWN = ("vr_0.60", "vr", "vr_specific", "vr_mean", "vr_token", "clip")  # methods of the table of rungs
+SHOWN = (
+    "vr_0.60",
+    "vr",
+    "vr_specific",
+    "vr_csls",
+    "vr_strict",
+    "vr_overlapping",
+    "vr_overlapping_csls",
+    "vr_overlapping_strict",
+    "vr_mean",
+    "vr_token",
+    "clip",
+)  # methods of the table of rungs
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Validation:
     ladder: Ladder
     layer: Layer
     reporting: Half
-    rules: Mapping[str, tuple[str, Bools]]
+    rules: Mapping[str, Rule]
     plumbing: bool  # True: the patch encoder's weights look random
 
 
@@ -110,10 +125,9 @@ def validate(
         "differences": difference_table(scores, reporting, draws, seed),
         "thresholds": _thresholds(layers),
     }
-    if reporting.group("R3 1/8").any():
-        further = further_cells(crop, sorted(own), load["crop"], cache, progress)
-        tried = variants(list(ladder.truth.concept), view.patches, own, further)
-        tables["improvements"] = improvement_table(tried, half(ladder, "A"), reporting, alpha, draws, seed)
+    if BASE in rules:
+        calibrated = {r: rule for r, rule in rules.items() if r != PUBLISHED}
+        tables["improvements"] = improvement_table(calibrated, half(ladder, "A"), reporting, draws, seed)
     demands = claims(cells)
     random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}
     notes = _notes(ladder, layers, scores, pixels, random, encoders)
@@ -122,7 +136,7 @@ def validate(
         "seed": seed, "alpha": alpha, "index_id": crop.index.index_id, "tau_vr": crop.tau(), "tau_cra": crop.tau("cra"),
         **{f"encoder_{n}": s.label for n, s in specs.items()}, **{f"weights_{n}": s.weights_sha256 for n, s in specs.items()},
     }  # fmt: skip
-    finding = Finding(tables, notes, facts, {f"claim/{c.claim}": c.value for c in demands})
+    finding = Finding(tables, notes, facts, {f"claim/{c.rule}/{c.claim}": c.value for c in demands})
     for name in tables:
         write_finding(finding, out / f"{name}.csv", name)
     return Validation(finding, demands, ladder, crop, reporting, rules, "dino" in random)

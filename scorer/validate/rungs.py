@@ -23,6 +23,7 @@ CELLS = GRID[0] * GRID[1]
 KS = (0, 1, 2, 4, 8, 12, 16)
 OFFSETS = (1 / 8, 1 / 4, 1 / 2)
 MOVED = (2, 4, 8)  # cells that are moved off the grid; with 9 and more some would not fit
+DONORS = 4  # unrelated pictures a concept, so that its false alarms are not those of one pair of pictures
 LABELS = ("copy", "partial", "layout", "transformed", "other")
 RUNGS = {
     "R0": "exact cells", "R1": "whole copies", "R2": "changed cells", "R3": "cells off the grid", "R4": "inpainted cells",
@@ -55,16 +56,19 @@ def rng_of(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng(int(rank(seed, "|".join(names))[:16], 16))
 
 
-def make_rungs(concept: str, reference: Image.Image, donor: Image.Image, seed: int) -> Iterator[Made]:
-    """All images made of one reference; ``donor`` shows something else. Both RGB.
+def make_rungs(concept: str, reference: Image.Image, donors: Sequence[Image.Image], seed: int) -> Iterator[Made]:
+    """All images made of one reference; ``donors`` show something else. All RGB.
 
-    Numbers of cells that not every concept gets in every rung go round by the concept's name.
+    Numbers of cells that not every concept gets in every rung, and the donors of R2, go round by the concept's name;
+    elsewhere the first donor serves.
     """
     turn = int(rank(seed, f"turn|{concept}")[:8], 16)
-    donor = m.fit(donor, reference.size)
-    for part in (_exact, _copies, _changed, _shifted, _inpainted, _layouts, _transformed, _bland):
-        yield from part(concept, reference, donor, seed, turn)
-    yield Made("N", "unrelated", "other", donor, 0, np.zeros(CELLS))
+    fitted = [m.fit(d, reference.size) for d in donors]
+    for part in (_exact, _copies, _shifted, _inpainted, _layouts, _transformed, _bland):
+        yield from part(concept, reference, fitted[0], seed, turn)
+    yield from _changed(concept, reference, fitted, seed, turn)
+    for i, donor in enumerate(fitted, 1):
+        yield Made("N", f"unrelated_{i}", "other", donor, 0, np.zeros(CELLS))
 
 
 def _label(k: int) -> str:
@@ -96,10 +100,11 @@ def _copies(concept: str, ref: Image.Image, donor: Image.Image, seed: int, turn:
         yield Made("R1", name, "copy", image, CELLS, np.ones(CELLS), save={"quality": quality})
 
 
-def _changed(concept: str, ref: Image.Image, donor: Image.Image, seed: int, turn: int) -> Iterator[Made]:
-    for k in KS:
+def _changed(concept: str, ref: Image.Image, donors: Sequence[Image.Image], seed: int, turn: int) -> Iterator[Made]:
+    for i, k in enumerate(KS):
         name = f"changed_{k:02d}"
         chosen = _chosen(seed, concept, name, k)
+        donor = donors[(turn + i) % len(donors)]
         image = m.paste_changed(ref, donor, chosen, GRID, rng_of(seed, concept, name, "change"))
         yield Made("R2", name, _label(k), image, k, _mask(chosen), save={"quality": 75})
 

@@ -121,24 +121,3 @@ def cohens_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     agreed = float((a == b).mean())
     chance = float(sum((a == v).mean() * (b == v).mean() for v in np.unique(np.concatenate([a, b]))))
     return (agreed - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
-
-
-def arrangement(hit: npt.ArrayLike, cell: npt.ArrayLike, rows: int, cols: int) -> Float64:
-    """Share of the reused patches whose matches keep their arrangement: the largest group moved by one and the same step.
-
-    hit, cell (n, rows x cols): whether a patch is reused, and which cell of the reference it matches. A mirrored
-    arrangement is one, too. Returns (n,) in [0, 1], 0 where nothing is reused. A copy has 1, shuffled cells little: what
-    VR alone cannot tell apart (ours).
-
-    >>> arrangement([[True, True, False, True]], [[1, 2, 2, 3]], 2, 2).round(3).tolist()
-    [0.333]
-    """
-    hits, cells = np.asarray(hit, bool), np.asarray(cell, np.int64)
-    row, col = np.divmod(np.arange(rows * cols), cols)
-    out = np.zeros(len(hits))
-    for here in (col, cols - 1 - col):
-        step = (cells // cols - row + rows) * 2 * cols + cells % cols - here + cols
-        for i, mine in enumerate(hits):
-            if mine.any():
-                out[i] = max(out[i], np.bincount(step[i][mine]).max() / mine.sum())
-    return out

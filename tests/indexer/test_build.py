@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from toys import draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
@@ -18,6 +20,7 @@ from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import open_index
 from iconicity.indexer.info import log_text
+from iconicity.indexer.patches import cell_boxes
 from iconicity.indexer.store import ReferenceStore
 from iconicity.indexer.verify import verify_index
 
@@ -208,6 +211,39 @@ def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
         build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None)
     with pytest.raises(SettingsError, match="exif"):
         build_index(refs, tmp_path / "i", toy_encoders(), exif=False)
+
+
+def test_overlapping_reference_cells(refs: Path, tmp_path: Path) -> None:
+    plain, wide = toy_encoders(), toy_encoders()
+    build_index(refs, tmp_path / "plain", plain)
+    build_index(refs, tmp_path / "wide", wide, reference_cells="overlapping")
+    held, found = open_index(tmp_path / "plain"), open_index(tmp_path / "wide")
+    assert "reference_cells" not in held.settings and held.reference_cells == 16
+    assert found.settings["reference_cells"] == "overlapping" and found.reference_cells == 49
+    assert found.grid == (4, 4) and found.index_id != held.index_id
+    assert forwards(wide) - forwards(plain) == 33 * found.manifest["counts"]["kept"]
+    blocks = [i.block(["alpha"]) for i in (held, found)]
+    grid = blocks[1].patches.reshape(-1, 7, 7, 24)[:, ::2, ::2].reshape(-1, 16, 24)
+    assert np.array_equal(grid, blocks[0].patches)
+    encoder = toy_encoders().dino
+    for reference, patches in zip(blocks[1].references, blocks[1].patches, strict=True):
+        image = Image.open(reference.path).convert("RGB")
+        for k in (1, 8, 24, 47):
+            crop = image.crop(cell_boxes(*image.size, 4, 4, overlapping=True)[k])
+            assert np.array_equal(encoder.forward(encoder.preprocess(crop)[None])[0], patches[k])
+    assert verify_index(tmp_path / "wide") == []
+    assert build_index(refs, tmp_path / "wide", toy_encoders(), reference_cells="overlapping").embedded == 0
+    write(refs / "delta" / "00.png", draw(900))
+    add_references(refs, tmp_path / "wide", load=lambda _clip, _dino: toy_encoders())
+    assert_fresh(tmp_path / "wide", refs, tmp_path, reference_cells="overlapping")
+    for path, asked, words in (
+        ("plain", "overlapping", "reference_cells=grid, asked for overlapping"),
+        ("wide", "grid", "reference_cells=overlapping, asked for grid"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            build_index(refs, tmp_path / path, toy_encoders(), reference_cells=asked)
+    with pytest.raises(InputError, match="choose one of grid, overlapping"):
+        build_index(refs, tmp_path / "no", toy_encoders(), reference_cells="half")
 
 
 def test_no_dedup_and_another_grid(refs: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,13 @@ def run(place: Path, out: str = "out", **options: Any) -> ScoreReport:
     return score(place / "i", {"m1": place / "gen" / "m1"}, place / out, scope="all", load=lambda: encoders, **options)
 
 
-@pytest.mark.parametrize("mode", ["dynamic", "static"])
-def test_columns_are_the_plain_loops(place: Path, mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "reference_cells"), [("dynamic", "grid"), ("static", "grid"), ("dynamic", "overlapping")]
+)
+def test_columns_are_the_plain_loops(place: Path, refs: Path, mode: str, reference_cells: str) -> None:
+    if reference_cells != "grid":
+        shutil.rmtree(place / "i")
+        build_index(refs, place / "i", toy_encoders(), reference_cells=reference_cells)
     run(place, mode=mode)
     index = open_index(place / "i")
     block = index.block(CONCEPTS)

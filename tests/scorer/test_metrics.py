@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -97,3 +98,40 @@ def test_cra_and_crt() -> None:
     assert metrics.crt(0.0, float("nan")) == 0.0
     assert math.isnan(metrics.mean_or_nan([float("nan")]))
     assert metrics.mean_or_nan([1.0, float("nan"), 0.0]) == 0.5
+
+
+def test_reuse_in_one_arrangement_tells_a_copy_and_a_mirrored_one_from_shuffled_cells() -> None:
+    everything = np.ones((1, 16), bool)
+    same = np.arange(16).reshape(4, 4)
+    moved = np.roll(same, 1, axis=1)
+    for kept in (same, same[:, ::-1]):
+        assert metrics.arranged_reuse(everything, kept.reshape(1, 16), 4, 4).tolist() == [1.0]
+    assert metrics.arranged_reuse(everything, moved.reshape(1, 16), 4, 4).tolist() == [0.75]
+    shuffled = np.random.default_rng(0).permutation(16)[None]
+    assert metrics.arranged_reuse(everything, shuffled, 4, 4)[0] < 0.4
+    assert metrics.arranged_reuse(~everything, shuffled, 4, 4).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_reuse_in_one_arrangement_is_the_loop(overlapping: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows, cols, unit = 3, 4, 2 if overlapping else 1
+    across, count = (7, 35) if overlapping else (4, 12)
+    hit, cell = rng.random((40, 12)) < 0.7, rng.integers(0, count, (40, 12))
+    half = rng.random((40, 12)) < 0.5  # half of the patches keep their place
+    own = np.array([unit * (k // cols) * across + unit * (k % cols) for k in range(12)])
+    cell = np.where(half, own, cell)
+    found = metrics.arranged_reuse(hit, cell, rows, cols, overlapping)
+    for i in range(40):
+        most = 0
+        for mirrored in (False, True):
+            steps = Counter(
+                (
+                    cell[i, k] // across - unit * (k // cols),
+                    cell[i, k] % across - unit * (cols - 1 - k % cols if mirrored else k % cols),
+                )
+                for k in range(12)
+                if hit[i, k]
+            )
+            most = max([most, *steps.values()])
+        assert found[i] == most / 12 <= hit[i].mean()

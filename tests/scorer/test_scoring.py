@@ -16,7 +16,7 @@ from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.decode import decode
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
-from iconicity.indexer.errors import IconicityError, InputError
+from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.index import open_index
 from iconicity.indexer.patches import cells
 from iconicity.scorer.cache import VectorCache
@@ -27,7 +27,7 @@ from iconicity.scorer.scoring import score
 
 
 def oracle(
-    study: Study, path: Path, concept: str, first_only: bool = False
+    study: Study, path: Path, concept: str, first_only: bool = False, overlapping: bool = False
 ) -> tuple[float, str, list[tuple[float, str, int]]]:
     """The definitions as plain loops over freshly embedded images."""
     clip, dino = study.encoders.clip, study.encoders.dino
@@ -44,7 +44,11 @@ def oracle(
     for crop in cells(image, 4, 4):
         q = vector(dino, crop)
         p.append(
-            max((float(q @ vector(dino, c)), k, i) for k, v in images.items() for i, c in enumerate(cells(v, 4, 4)))
+            max(
+                (float(q @ vector(dino, c)), k, i)
+                for k, v in images.items()
+                for i, c in enumerate(cells(v, 4, 4, overlapping))
+            )
         )
     return s[0], s[1], p
 
@@ -64,6 +68,33 @@ def test_scores_and_evidence_are_the_plain_loops(study: Study, gen: Path, mode: 
     assert copy["cra_sim"] == pytest.approx(1, abs=1e-6) and copy["cra_ref_id"] == "alpha/00.png"
     assert copy["p_ref_cell"] == list(range(16))
     assert (copy["n_ref_before"], copy["n_ref_kept"], copy["n_ref_dups_removed"]) == (4, 3, 1)
+
+
+def test_overlapping_references_are_the_plain_loops(study: Study, refs: Path, gen: Path, tmp_path: Path) -> None:
+    study({"m1": gen})
+    plain = study.results()
+    wide = Study(tmp_path / "wide.index", tmp_path / "wide")
+    build_index(refs, wide.index, toy_encoders(), reference_cells="overlapping")
+    wide({"m1": gen}, cache=VectorCache(tmp_path / "cache"))
+    assert wide.forwards == 0  # generated images have the cells they had
+    results = wide.results()
+    assert results.settings["reference_cells"] == "overlapping" and "reference_cells" not in plain.settings
+    numbers = set()
+    for row, before in zip(results.rows("m1"), plain.rows("m1"), strict=True):
+        _, _, p = oracle(wide, gen / row["gen_relpath"], row["concept"], overlapping=True)
+        assert row["p"] == pytest.approx([x[0] for x in p], abs=1e-6)
+        assert list(zip(row["p_ref_id"], row["p_ref_cell"], strict=True)) == [x[1:] for x in p]
+        assert all(a >= b for a, b in zip(row["p"], before["p"], strict=True)) and len(row["p"]) == 16
+        numbers |= set(row["p_ref_cell"])
+    assert max(numbers) > 16
+    csv_rows = list(csv.DictReader((wide.out / "results_vr_dynamic.csv").open(encoding="utf-8")))
+    assert {(r["n_gen_patches"], r["n_ref_patches"]) for r in csv_rows} == {("16", str(3 * 49))}
+    for index, out, words in (
+        (study.index, wide.out, "reference_cells=overlapping, asked for None"),
+        (wide.index, study.out, "reference_cells=None, asked for overlapping"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            score(index, {"m1": gen}, out, load=toy_encoders, update=True)
 
 
 def test_batch_size_does_not_matter(study: Study, gen: Path, tmp_path: Path) -> None:

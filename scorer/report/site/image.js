@@ -8,8 +8,8 @@ ICONICITY.imagePage = async (model, file) => {
   const part = c < 0 ? null : await load(`concept_${c}`), k = part ? part.images.findIndex(i => i.model === m && i.file === file) : -1;
   if (k < 0) { fill(main, el("h1", {}, "No such image"), el("p", {}, `${model} ${file}`), el("a", { href: "#/" }, "All concepts")); return; }
   const image = part.images[k], found = (await load(`evidence_${c}_${Math.floor(k / data.evidence)}`))[k % data.evidence];
-  const [rows, cols] = data.grid, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
-  const place = cell => `left:${100 * (cell % cols) / cols}%;top:${100 * Math.floor(cell / cols) / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
+  const [rows, cols] = data.grid, across = data.steps * (cols - 1) + 1, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
+  const place = cell => `left:${100 * (cell % across) / data.steps / cols}%;top:${100 * Math.floor(cell / across) / data.steps / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
   const matched = found.p ? found.p.map((_, i) => i).filter(i => found.ref[i] !== null) : [];
 
   const right = el("figure", { "aria-live": "polite" }), line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -24,7 +24,7 @@ ICONICITY.imagePage = async (model, file) => {
       const others = matched.filter(j => j !== i && reused(j) && found.ref[j] === found.ref[i]);
       frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }));
     }
-    fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}: `,
+    fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}${data.steps > 1 ? " (of those at half steps)" : ""}: `,
       el("span", { class: "score" }, `cosine ${number(found.p[i])}, ${reused(i) ? "reused" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
     cells.forEach((node, j) => { node.classList.toggle("on", j === i); node.tabIndex = j === i ? 0 : -1; });
     connect();

@@ -79,7 +79,8 @@ class Loop:
         keys = cache_keys(index)
         shas = self.study.table.column("gen_sha256").to_pylist()
         self.clip = cache.get(shas, keys[0], block.clip[0].size)
-        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1], block.patches[0].size).items()}
+        size = 16 * block.patches.shape[2]
+        self.patches = {s: v.reshape(16, -1) for s, v in cache.get(shas, keys[1], size).items()}
         self.refs: dict[str, list[tuple[str, Any, Any]]] = {}
         for r, c, p in zip(block.references, block.clip, block.patches, strict=True):
             self.refs.setdefault(r.concept, []).append((r.ref_id, c, p))
@@ -87,6 +88,7 @@ class Loop:
             mine.sort(key=lambda r: hashlib.sha256(f"0|{r[0]}".encode()).hexdigest())
             del name
         self.pool = list(pool)
+        self.hubs: dict[tuple[str, int], float] = {}
 
     @staticmethod
     def half(concept: str) -> str:
@@ -112,6 +114,40 @@ class Loop:
                         best[k], where[k] = value, (ref_id, m)
         return best, where
 
+    @staticmethod
+    def work(concept: str) -> set[str]:
+        return {"k03", "k09"} if concept in ("k03", "k09") else {concept}
+
+    def nearest(self, vector: Any, without: set[str]) -> float:
+        """Highest cosine of a cell to any of the pool's that show another work."""
+        cells = np.concatenate([p for d in self.pool if d not in without for _, _, p in self.refs[d]])
+        return float((cells.astype(float) @ vector.astype(float)).max())
+
+    def csls(self, i: Any, d: str | None, j: int) -> Any:
+        """CSLS of an image's patches against j references of a concept, None: against all of its own."""
+        own = self.study.concepts[self.study.concept[i]]
+        concept, sha = d or own, self.study.table.column("gen_sha256")[i].as_py()
+        out = []
+        for q in self.patches[sha]:
+            best = max(
+                float(q.astype(float) @ cell.astype(float)) - self.hub(ref_id, m, concept) / 2
+                for ref_id, _, p in self.refs[concept][: j if d else None]
+                for m, cell in enumerate(p)
+            )
+            out.append(best - self.nearest(q, self.work(own) | self.work(concept)) / 2)
+        return np.array(out, np.float32)
+
+    def hub(self, ref_id: str, m: int, concept: str) -> float:
+        if (ref_id, m) not in self.hubs:
+            cell = next(p[m] for r, _, p in self.refs[concept] if r == ref_id)
+            self.hubs[ref_id, m] = self.nearest(cell, self.work(concept))
+        return self.hubs[ref_id, m]
+
+    def null(self, metric: str, i: Any, d: str, j: int) -> Any:
+        if metric == "cra":
+            return self.null_clip(i, d, j)
+        return self.null_patches(i, d, j)[0] if metric == "vr" else self.csls(i, d, j)
+
     def rate(self, metric: str, j: int, tau: float, halves: str) -> tuple[float, int]:
         """Mean over pairs of concepts of the share that reaches tau, and the number of pairs."""
         shares = []
@@ -120,13 +156,25 @@ class Loop:
                 if halves != "AB" and (self.half(name) != halves or self.half(d) != halves):
                     continue
                 rows = np.flatnonzero(self.study.concept == c)
-                null = [self.null_clip(i, d, j) if metric == "cra" else self.null_patches(i, d, j)[0] for i in rows]
+                null = [self.null(metric, i, d, j) for i in rows]
                 shares.append(np.mean([np.asarray(v) >= np.float32(tau) for v in null]))
         return float(np.mean(shares)) if shares else float("nan"), len(shares)
 
 
-def test_each_images_null_equals_a_loop(place: Path) -> None:
-    found(place)
+@pytest.fixture(scope="module")
+def wide(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with overlapping reference cells."""
+    root = tmp_path_factory.mktemp("wide")
+    build_index(place / "refs", root / "i", toy_encoders(), reference_cells="overlapping")
+    Scoring(root / "i", root)({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, tau_cra=0.8)
+    return root
+
+
+@pytest.mark.parametrize("cells", ["grid", "overlapping"])
+def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> None:
+    place = place if cells == "grid" else wide
+    calibration = found(place)
+    assert calibration.settings.get("reference_cells", "grid") == cells
     loop = Loop(place)
     null = image_null(loop.study)
     assert null is not None
@@ -147,6 +195,7 @@ def test_each_images_null_equals_a_loop(place: Path) -> None:
             best = int(values[:, k].argmax())
             assert rows[i]["p_best"][k] == pytest.approx(values[best, k], abs=1e-6)
             assert (rows[i]["p_best_ref_id"][k], rows[i]["p_best_ref_cell"][k]) == patches[best][1][k]
+        assert rows[i]["p_csls"] == pytest.approx(loop.csls(i, None, 0), abs=1e-6)
         p = null.p_values()[i]
         assert p == pytest.approx((1 + (clip >= loop.study.similarity[i]).sum()) / (1 + len(others)))
 
@@ -165,11 +214,54 @@ def test_thresholds_equal_a_loop(place: Path) -> None:
         assert loop.rate(t["metric"], j, round(tau - 1e-4, 4), "A")[0] > ALPHA
         rate, pairs = loop.rate(t["metric"], j, tau, "B")
         assert t["pairs_check"] == pairs and (not pairs or t["rate_check"] == pytest.approx(rate))
-        given = {"cra": 0.8, "vr": 0.6}[t["metric"]]
-        assert t["rate_given"] == pytest.approx(loop.rate(t["metric"], j, given, "AB")[0])
+        given = {"cra": 0.8, "vr": 0.6}.get(t["metric"])
+        assert (t["rate_given"] is None) == (given is None)
+        if given is not None:
+            assert t["rate_given"] == pytest.approx(loop.rate(t["metric"], j, given, "AB")[0])
         assert t["status"] == "indicative"
         checked += 1
-    assert checked >= 3
+    assert checked >= 5 and {1, 2} <= calibration.taus("vr_csls").keys()
+
+
+def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
+    calibration = found(place)
+    study = open_study(place / "out")
+    null, taus = image_null(study), calibration.taus("vr_csls")
+    assert null is not None and len(set(taus.values())) > 1
+    table = summarise(study, calibration=calibration).table("concepts")
+    assert table[table.tau == "given"][["vr_csls", "vr_strict"]].isna().all(axis=None)
+    for r in table[table.tau == "calibrated"].to_dict("records"):
+        mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
+        tau = taus.get(r["references"])
+        if tau is None:
+            assert np.isnan(r["vr_csls"])
+        else:
+            local = null.p_csls[mine] >= np.float32(tau)
+            assert r["vr_csls"] == pytest.approx(local.mean())
+            both = local & (study.p[mine] >= np.float32(calibration.taus("vr")[r["references"]]))
+            assert r["vr_strict"] == pytest.approx(both.mean())
+
+
+def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path) -> None:
+    calibration = found(place, pool=8)
+    loop = Loop(place, calibration.pool)
+    null = image_null(loop.study)
+    assert null is not None and set(loop.study.concepts) - set(calibration.pool)
+    for c, concept in enumerate(loop.study.concepts):
+        i = int(np.flatnonzero(loop.study.concept == c)[0])
+        assert null.p_csls[i] == pytest.approx(loop.csls(i, None, 0), abs=1e-6), concept
+
+
+def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
+    for i, name in enumerate(("a", "b")):
+        write(tmp_path / "refs" / name / "0.png", draw(1000 * i))
+        write(tmp_path / "gen" / name / "0.png", noisy(5, 1000 * i, 0.3))
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen"}, tau_cra=0.8)
+    calibration = found(tmp_path)
+    assert {t["metric"] for t in calibration.thresholds} == {"cra", "vr"}
+    null = image_null(open_study(tmp_path / "out"))
+    assert null is not None and np.isnan(null.p_csls).all() and not np.isnan(null.p_reached).any()
 
 
 def test_kept_null_equals_a_loop(place: Path) -> None:
@@ -378,6 +470,13 @@ def test_a_work_of_three_names_is_never_compared(place: Path) -> None:
     again = image_null(study)
     assert again is not None and again.draws[study.concept == c].tolist() == [11] * 6
     found(place)
+
+
+def test_thresholds_hold_for_the_cells_they_were_found_with(place: Path, wide: Path) -> None:
+    with pytest.raises(SettingsError, match="reference_cells"):
+        found(wide).require_for(opened(place)[0].settings, "out")
+    with pytest.raises(SettingsError, match="reference_cells"):
+        found(place).require_for(opened(wide)[0].settings, "out")
 
 
 def test_refusals(place: Path, tmp_path: Path) -> None:

@@ -66,7 +66,15 @@ def loop_interval(a: list[float], b: list[float], kind: str, low: float = 0.0, h
     t.sort()
     tail = 0.025
     at = [t[math.ceil(q * len(t)) - 1] for q in (1 - tail, tail)]
-    return [value, min(max(value - at[0] * se, low), high), min(max(value - at[1] * se, low), high)]
+    ends = [value - at[0] * se, value - at[1] * se]
+    if kind == "ratio" and math.inf in map(abs, at):  # most units agree: the others are few, wherever they may lie
+        each = [round(x / y, 12) for x, y in zip(a, b, strict=True)]
+        common = max(set(each), key=each.count)
+        others = len(each) - each.count(common)
+        reach = stats.binomtest(others, len(each)).proportion_ci(0.95, method="exact").high
+        exact = [common - (common - low) * reach, common + (high - common) * reach]
+        ends = [e if math.isfinite(q) else x for e, q, x in zip(ends, at, exact, strict=True)]
+    return [value, min(max(ends[0], low), high), min(max(ends[1], low), high)]
 
 
 @pytest.mark.parametrize("kind", ["ratio", "product"])
@@ -108,6 +116,24 @@ def test_units_that_all_agree_have_the_exact_interval(n: int) -> None:
         exact = stats.binomtest(k, n).proportion_ci(0.95, method="exact")
         assert (found.low[i], found.high[i]) == pytest.approx((exact.low, exact.high))
     assert found.low[2] < 0.3 < found.high[2]
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_where_most_units_agree_an_end_is_never_nothing(others: int) -> None:
+    x = np.ones(26)
+    x[:others] = 0.9
+    found, all_alike = interval(x[:, None]), interval(np.ones((26, 1)))
+    reach = stats.binomtest(others, 26).proportion_ci(0.95, method="exact").high
+    assert found.low[0] == pytest.approx(1 - reach) and found.low[0] < all_alike.low[0]
+    assert found.value[0] <= found.high[0] <= 1
+    flipped = interval(1 - x[:, None])
+    assert flipped.high[0] == pytest.approx(reach) and flipped.low[0] == pytest.approx(1 - found.high[0])
+    both = interval(np.stack([x, np.roll(x, 5)], axis=1))  # columns alone or together
+    assert both.low.tolist() == pytest.approx([found.low[0]] * 2)
+    if others == 3:  # fewer than 5 % of the draws have no spread
+        return
+    d = interval(np.where(x < 1, 0.1, 0.0)[:, None], bounds=(-1, 1), symmetric=True)
+    assert (d.low[0], d.high[0]) == (pytest.approx(-reach), pytest.approx(reach))
 
 
 def test_undefined_units_are_left_out() -> None:

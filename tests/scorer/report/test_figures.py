@@ -56,9 +56,10 @@ def test_points_curves_and_cells(study: Study) -> None:
     assert np.asarray(image).T.ravel().tolist() == summary.table("concepts").vr_all.tolist()
 
 
-def test_evidence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reference_cells", ["grid", "overlapping"])
+def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     make_refs(tmp_path / "refs", ["alpha", "beta"], each=1)
-    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells=reference_cells)
     mixed = draw(0)
     mixed.paste(draw(70_000).crop((0, 0, 32, 48)), (0, 0))
     write(tmp_path / "gen" / "m" / "alpha" / "x.png", mixed)
@@ -70,9 +71,11 @@ def test_evidence(tmp_path: Path) -> None:
     reused = np.flatnonzero(study.p[0] >= np.float32(0.95))
     best = sorted(reused, key=lambda k: -study.p[0][k])[:4]
     cells = study.table.column("p_ref_cell")[0].as_py()
-    for axes, wanted in ((left, best), (right, [cells[k] for k in best])):
+    steps = (4, 16, 12) if reference_cells == "grid" else (7, 8, 6)
+    for axes, wanted, (across, x, y) in ((left, best, (4, 16, 12)), (right, [cells[k] for k in best], steps)):
         corners = [(round(r.get_x()), round(r.get_y())) for r in axes.patches]
-        assert corners == [(16 * (k % 4), 12 * (k // 4)) for k in wanted]
+        assert corners == [(x * (k % across), y * (k // across)) for k in wanted]
+        assert {(round(r.get_width()), round(r.get_height())) for r in axes.patches} == {(16, 12)}
     path = figures.save(figure, tmp_path / "e.pdf")
     assert b"/FontFile2" in path.read_bytes() and b"Type3" not in path.read_bytes()  # TrueType, whole
     with Image.open(figures.save(figure, tmp_path / "e.png")) as image:
@@ -91,7 +94,7 @@ def a_calibration(study: Study) -> Calibration:
         for m in ("cra", "vr")
         for j in (1, 2)
     ]
-    settings = {k: study.settings[k] for k in SETTINGS}
+    settings = {k: study.settings[k] for k in SETTINGS if k in study.settings}
     return Calibration(0.01, 0, "x", settings, ["c0"], {}, [], rows, nulls, [])
 
 

@@ -69,7 +69,7 @@ def calibration(root: Path) -> Calibration:
     ]
     reached = np.round(1.0 / (1.0 + np.exp(9.0 * (NULL_EDGES - 0.3))), 6).tolist()
     nulls = [{"metric": m, "references": 2, "reached": reached} for m in ("cra", "vr")]
-    settings = {k: study.settings[k] for k in SETTINGS}
+    settings = {k: study.settings[k] for k in SETTINGS if k in study.settings}
     return Calibration(0.01, 0, study.settings["index_id"], settings, ["alpha", BETA], {}, [], thresholds, nulls, [])
 
 
@@ -321,6 +321,26 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     until(page, "!document.querySelector('dialog').open && document.activeElement === document.body")
     page.keyboard.press("u")
     until(page, "location.hash.startsWith('#/concept/alpha')")
+
+
+def test_overlapping_cells_are_outlined_where_they_lie(browser: Any, tmp_path: Path) -> None:
+    make_refs(tmp_path / "refs", ["alpha"], each=1)
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells="overlapping")
+    moved = draw(70_000)
+    moved.paste(draw(0).crop((24, 18, 40, 30)), (0, 0))  # what stands at row 3, column 3 of the half steps
+    write(tmp_path / "gen" / "m" / "alpha" / "x.png", moved)
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, tau_vr=0.95)
+    report(tmp_path / "out", open_index(tmp_path / "i"), tmp_path / "one.html", single_file=True)
+    page = browser.new_page()
+    page.goto(f"{(tmp_path / 'one.html').as_uri()}#/image/m/alpha%2Fx.png")
+    page.wait_for_selector(".cell")
+    page.locator(".cell").nth(0).hover()
+    target = page.locator(".target")
+    assert target.get_attribute("data-cell") == str(3 * 7 + 3)
+    style = target.get_attribute("style")
+    assert [float(v) for v in re.findall(r"([\d.]+)%", style)] == [37.5, 37.5, 25.0, 25.0]
+    assert "cell 24 (of those at half steps)" in page.locator("figcaption").nth(1).inner_text()
+    page.close()
 
 
 def test_lists_filters_links_and_hostile_names(page: Any, place: Path) -> None:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from run import models, run
 from toys import draw, make_refs, tiny_clip, tiny_vit, toy_encoders, write
@@ -38,6 +39,21 @@ def test_pictures_of_the_hits(tmp_path: Path) -> None:
     # patch 6 is row 1, column 2 of four
     windows = re.findall(r"background-size:400.0% 400.0%;background-position:([\d.]+)% ([\d.]+)%", text)
     assert [float(v) for v in windows[12]] == [200 / 3, 100 / 3]
+
+
+def test_windows_of_overlapping_cells_show_half_steps(tmp_path: Path) -> None:
+    make_refs(tmp_path / "refs", ["alpha"], each=1)
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells="overlapping")
+    # half a cell to the left and up: what stood in the overlapping cell (1, 1) stands in the first cell
+    image = write(tmp_path / "moved.png", draw(0).crop((8, 6, 64, 48)).resize((56, 42)))
+    hits = search_image(image, tmp_path / "i", k=1, load=toy_encoders)
+    assert max(p[0]["cell"] for p in hits["patches"]) < 49
+    page = write_search_page(hits, image, tmp_path / "h.html", grid=(4, 4), overlapping=True, exif=True)
+    windows = re.findall(r"background-size:400.0% 400.0%;background-position:([\d.]+)% ([\d.]+)%", page.read_text())
+    for i, found in enumerate(hits["patches"]):
+        row, col = divmod(found[0]["cell"], 7)
+        shown = [float(v) for v in windows[2 * i + 1]]
+        assert shown == pytest.approx([100 * col / 6, 100 * row / 6], abs=0.01)
 
 
 def test_the_command(tmp_path: Path) -> None:

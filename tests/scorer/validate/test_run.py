@@ -18,7 +18,11 @@ from toys import ToyEncoder, forwards, make_refs
 
 from iconicity.indexer.encoders import EncoderChoice, Encoders
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.index import open_index
 from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.findings.calibration import read_calibration
+from iconicity.scorer.findings.specific import image_null
+from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.validate.evaluate import claims, correlation, half
 from iconicity.scorer.validate.measure import measure
 from iconicity.scorer.validate.page import write_page
@@ -88,7 +92,10 @@ def test_tables_hold_what_the_truth_says(done: tuple[Path, Validation, Toys]) ->
         "vr",
         "vr_mean",
         "vr_token",
-        "arrangement",
+        "vr_csls",
+        "vr_overlapping",
+        "vr_overlapping_csls",
+        "vr_arranged",
         "crt",
         "clip",
         "dino_mean",
@@ -100,9 +107,40 @@ def test_tables_hold_what_the_truth_says(done: tuple[Path, Validation, Toys]) ->
     rungs: Any = found.finding.tables["rungs"].set_index("name")
     assert rungs.loc["changed_16", "vr_mean"] > rungs.loc["changed_00", "vr_mean"]
     thresholds = found.finding.tables["thresholds"]
-    assert set(thresholds.patch_mode) == {"crop", "token"} and (thresholds.references == 1).all()
+    assert set(thresholds.patch_mode) == {"crop", "overlapping", "token"} and (thresholds.references == 1).all()
     for name in found.finding.tables:
         assert pd.read_csv(root / "out" / f"{name}.csv").shape == found.finding.tables[name].shape
+
+
+def test_options_go_through_the_products_own_path(done: tuple[Path, Validation, Toys]) -> None:
+    root, found, _ = done
+    wide = open_index(root / "out" / "index-overlapping")
+    assert wide.settings["reference_cells"] == "overlapping"
+    study = open_study([root / "out" / "results" / "overlapping" / p for p in ("main", "bland")])
+    null, held = (
+        image_null(study),
+        read_calibration(root / "out" / "results" / "overlapping" / "main" / "calibration.json"),
+    )
+    assert null is not None
+    keys = list(zip(np.array(study.models)[study.model], study.relpaths, strict=True))
+    at = [keys.index(k) for k in found.ladder.truth[["rung", "gen_relpath"]].itertuples(index=False, name=None)]
+    for rule, values, metric in (
+        ("overlapping calibrated", study.p, "vr"),
+        ("overlapping csls", null.p_csls, "vr_csls"),
+    ):
+        assert np.array_equal(found.rules[rule][1], values[at] >= np.float32(held.taus(metric)[1]))
+    for prefix in ("", "overlapping "):
+        both = found.rules[f"{prefix}calibrated"][1] & found.rules[f"{prefix}csls"][1]
+        assert np.array_equal(found.rules[f"{prefix}strict"][1], both)
+    plain, moved = (found.rules[r][1] for r in ("calibrated", "overlapping calibrated"))
+    assert plain.shape == moved.shape and (plain != moved).any()
+    improvements: Any = found.finding.tables["improvements"].set_index("variant")
+    assert {"calibrated", "csls", "overlapping calibrated", "overlapping csls"} <= set(improvements.index)
+    assert {c.rule for c in found.claims} >= {"calibrated", "csls", "overlapping calibrated", "overlapping csls"}
+    assert (
+        improvements.loc["overlapping calibrated", "recall_R3 1/2_reporting"]
+        >= improvements.loc["calibrated", "recall_R3 1/2_reporting"]
+    )
 
 
 def test_cells_and_errors_equal_plain_loops(done: tuple[Path, Validation, Toys]) -> None:
@@ -191,7 +229,12 @@ def test_claims_hold_or_fail_by_their_figures() -> None:
     row = {"rule": "calibrated", "group": "R2", "rho": 0.9, "vr_error": 0.1, "recall": 0.79, "fpr": 0.01}
     frame = pd.DataFrame([row | {f"{n}_{e}": 0.0 for n in row for e in ("low", "high")}])
     assert [c.holds for c in claims(frame)] == [True, True, False, True]
-    assert claims(frame[frame.rule == "none"]) == []
+    both = pd.concat([frame.assign(rule="csls", recall=0.8), frame])
+    assert [(c.rule, c.holds) for c in claims(both) if c.claim.startswith("recall")] == [
+        ("calibrated", False),
+        ("csls", True),
+    ]
+    assert claims(frame.assign(rule="token calibrated")) == []
 
 
 def test_a_constant_score_correlates_with_nothing(done: tuple[Path, Validation, Toys]) -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from iconicity.scorer.findings.rank_correlation import Ranked
 from iconicity.scorer.validate.scores import (
     across_concepts,
-    arrangement,
     auroc,
     average_precision,
     cohens_kappa,
@@ -89,18 +88,6 @@ def test_kappa(pairs: list[tuple[str, str]]) -> None:
     chance = sum(sum(table[x, y] for y in "abc") * sum(table[y, x] for y in "abc") for x in "abc")
     found = cohens_kappa([p[0] for p in pairs], [p[1] for p in pairs])
     assert np.isnan(found) if chance > 1 - 1e-12 else found == pytest.approx((agreed - chance) / (1 - chance))
-
-
-def test_arrangement_tells_a_copy_and_a_mirrored_one_from_shuffled_cells() -> None:
-    everything = np.ones((1, 16), bool)
-    same = np.arange(16).reshape(4, 4)
-    moved = np.roll(same, 1, axis=1)
-    for kept in (same, same[:, ::-1]):
-        assert arrangement(everything, kept.reshape(1, 16), 4, 4).tolist() == [1.0]
-    assert arrangement(everything, moved.reshape(1, 16), 4, 4).tolist() == [0.75]
-    shuffled = np.random.default_rng(0).permutation(16)[None]
-    assert arrangement(everything, shuffled, 4, 4)[0] < 0.4
-    assert arrangement(~everything, shuffled, 4, 4).tolist() == [0.0]
 
 
 def test_groups_are_drawn_whole() -> None:
