@@ -90,8 +90,7 @@ def main() -> None:
         e.show()
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt, SystemExit) as e:
-        echo_line("stopped; run the same command again to go on", err=True)
-        code = e.code if isinstance(e, SystemExit) else 130
+        code = _stopped(e)
     except IconicityError as e:
         echo_line(f"error: {e}", err=True)
         code = 1
@@ -102,9 +101,20 @@ def main() -> None:
         name = e.filename if e.filename is not None else "a file"
         echo_line(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
         code = 1
+    except RuntimeError as e:  # a stop while a lock was being taken: it is released all the same, which is an error
+        stop = e.__context__
+        if not isinstance(stop, (KeyboardInterrupt, SystemExit)):
+            raise
+        code = _stopped(stop)
     finally:
         let_go()
     sys.exit(code)
+
+
+def _stopped(stop: BaseException) -> str | int | None:
+    """Says so, and gives the exit code."""
+    echo_line("stopped; run the same command again to go on", err=True)
+    return stop.code if isinstance(stop, SystemExit) else 130
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -242,6 +243,27 @@ def test_a_signal_stops_the_installed_command_and_the_work_goes_on(place: Path, 
     assert process.returncode == 143, stderr
     assert "run the same command again" in stderr and "Traceback" not in stderr
     assert "160 references kept" in run(*args).stdout
+
+
+@pytest.mark.parametrize(("stop", "code"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130)])
+def test_a_stop_while_a_lock_is_taken_is_a_stop(
+    stop: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise stop
+        finally:
+            threading.RLock().release()
+
+    monkeypatch.setattr("iconicity.indexer.info.index_facts", interrupted)
+    said = run("index", "info", "--index", tmp_path, code=code)
+    assert said.stderr == "stopped; run the same command again to go on\n"
+
+
+def test_a_lock_that_is_released_twice_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("iconicity.indexer.info.index_facts", lambda *_, **__: threading.RLock().release())
+    with pytest.raises(RuntimeError):
+        run("index", "info", "--index", tmp_path)
 
 
 def test_a_small_disk_is_an_error_that_loses_nothing(place: Path, tmp_path: Path) -> None:
