@@ -15,9 +15,9 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/iconicity demo --out iconicity-demo
 
-# Three processes of one thread each, as some tests wait for others' processes; a file to a process: its fixtures are made once.
+# Three processes of one thread each, as some tests wait for others' processes; a file to a process, in order: long ones come early.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
 lint: setup
