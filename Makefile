@@ -25,6 +25,8 @@ lint: setup
 	$(BIN)/ruff format --check .
 	mkdir -p .typing && ln -sfn .. .typing/iconicity
 	$(BIN)/mypy -p iconicity
+	$(BIN)/shellcheck deploy/slurm-array.sh
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint deploy/Dockerfile.cpu deploy/Dockerfile.cuda; fi
 
 # Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
 sim: setup

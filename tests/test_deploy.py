@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import tomllib
 from fnmatch import fnmatch
@@ -114,11 +113,6 @@ def test_slurm_goes_on_past_unusable_files_alone(tmp_path: Path, slurm: dict[str
     assert steps(tmp_path, slurm | task | {"EXIT": "1"}, "build", code=1)
     assert not steps(tmp_path, slurm, "bild", code=2)
     assert not steps(tmp_path, {k: v for k, v in slurm.items() if k != "REFS"}, code=1)
-
-
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck (Debian: apt-get install shellcheck)")
-def test_shellcheck() -> None:
-    subprocess.run(["shellcheck", DEPLOY / "slurm-array.sh"], check=True)
 
 
 @pytest.fixture
