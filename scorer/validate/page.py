@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,9 @@ def write_page(found: Validation, out: Path) -> Path:
         (n, _TITLES[n], _HINTS[n], *_cells(found.finding.tables[n])) for n in _TITLES if n in found.finding.tables
     ]
     write_atomically(out / STYLE, asset(STYLE))
+    demands = [list(claims) for _, claims in groupby(found.claims, lambda c: c.rule)]
     page = template("index.html.j2", "iconicity.scorer.validate").render(
-        notes=found.finding.notes, claims=found.claims, number=number, tables=tables, plates=shown,
+        notes=found.finding.notes, demands=demands, number=number, tables=tables, plates=shown,
         plumbing=found.plumbing, rungs=RUNGS,
     )  # fmt: skip
     write_atomically(out / "index.html", page)
