@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
+from threading import Lock
 from typing import TypeVar
 
 from iconicity.indexer.engine import Outcome, Plan, Start, Task, Unit, outcomes_known, units
@@ -81,6 +82,7 @@ class _Device:
         self._name = device
         self._connection: Connection | None = None
         self._stopped = False
+        self._ending = Lock()  # by its own thread, and by who stops
 
     def run(self, unit: Unit) -> Answer:
         for last in (False, True):
@@ -103,18 +105,20 @@ class _Device:
             self._process = SPAWN.Process(target=_serve, args=(theirs, *self._started_with))
             self._process.start()
             theirs.close()
-        self._connection.send(unit)
-        answer: Answer | Exception = self._connection.recv()
+        connection = self._connection  # who stops takes it away meanwhile
+        connection.send(unit)
+        answer: Answer | Exception = connection.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     def _end(self) -> None:
-        if self._connection is not None:
-            self._process.kill()
-            self._process.join()
-            self._connection.close()
-            self._connection = None
+        with self._ending:
+            if self._connection is not None:
+                self._process.kill()
+                self._process.join()
+                self._connection.close()
+                self._connection = None
 
     def stop(self) -> None:
         """End the process for good."""
