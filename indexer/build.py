@@ -94,15 +94,8 @@ def build_index(
         concepts = None if concepts is None else [c for c in concepts if c in shard]
     require_room(index)
     with lock(index, "building this index"):
-        require_no_links(index)
-        sweep_table(index)
-        held = manifest_or_none(index)
-        if held is not None:
-            require_whole_files(index, held, data=True)  # damage must not be written anew as if it were right
-        store = ReferenceStore.open(index)
-        if store is None:
-            patches = cell_count(*grid, overlaps(settings)) * encoders.dino.spec.dim
-            store = ReferenceStore.create(index, settings, encoders.clip.spec.dim, patches)
+        patches = cell_count(*grid, overlaps(settings)) * encoders.dino.spec.dim
+        store, held = open_or_create(index, settings, encoders.clip.spec.dim, patches)
         _require_same_settings(index, store.settings, settings)
         require_whole_rows(store, held)
         builder = Builder(
@@ -214,6 +207,21 @@ def _purge(index: Place) -> None:
             f"{index}: removed, but somebody reads a version that still has it; stop that, and run 'iconicity index "
             "build' or 'add' to have its bytes deleted"
         )
+
+
+def open_or_create(
+    index: Place, settings: Mapping[str, Any], clip_dim: int, patches_len: int
+) -> tuple[ReferenceStore, dict[str, Any] | None]:
+    """The table to write to, swept and made where there is none, and the manifest of its last finished build.
+
+    The caller holds the lock. Raises :class:`CorruptIndexError`: damage must not be written anew as if it were right.
+    """
+    require_no_links(index)
+    sweep_table(index)
+    held = manifest_or_none(index)
+    if held is not None:
+        require_whole_files(index, held, data=True)
+    return ReferenceStore.open(index) or ReferenceStore.create(index, settings, clip_dim, patches_len), held
 
 
 def require_room(index: Place) -> None:

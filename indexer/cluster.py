@@ -12,22 +12,21 @@ import pickle
 import socket
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from iconicity.indexer.engine import Outcome, Plan, Start, Task, outcomes_known, units
+from iconicity.indexer.engine import Outcome, Plan, Start, Task, Unit, in_units
 from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
 NEEDS_RAY = "--engine ray needs Ray: pip install 'iconicity[ray]'"
 _CONNECT_SECONDS = 10.0
-_PASSED_ON = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ALLOW_HTTP",
-    "AWS_REGION",
-)  # where storage is; credentials stay with each machine
+# Where storage is; credentials stay with each machine.
+_PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION")
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,15 @@ class Cluster:
 
     def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
         """Outcomes in no order. Raises :class:`InputError` without Ray, :class:`IconicityError` when the cluster gives up."""
-        listed = list(tasks)
-        known = outcomes_known(plan, listed)
-        if known is not None:
-            yield from known
-            return
+        return in_units(plan, tasks, partial(self._run, plan))
+
+    def _run(self, plan: Plan, parts: list[Unit]) -> Generator[tuple[int, Outcome], None, None]:
         _require_ray()
         import ray
 
         ours = _connect(self._address)
         try:
-            yield from ((listed[i].key, outcome) for i, outcome in self._stream(plan, listed))
+            yield from self._stream(plan, parts)
         except ray.exceptions.RayError as e:
             raise IconicityError(
                 f"the Ray cluster cannot go on ({_last_line(e)}); run the same command again: what is written is kept"
@@ -84,14 +81,14 @@ class Cluster:
 
         return self._pool.gpus if self._pool.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
 
-    def _stream(self, plan: Plan, listed: list[Task[K]]) -> Iterator[tuple[int, Outcome]]:
+    def _stream(self, plan: Plan, parts: list[Unit]) -> Iterator[tuple[int, Outcome]]:
         import ray.data
 
         pool, gpus = self._pool, self._gpus()
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # ours is of images
         # Bytes, as objects in columns took Ray 6 ms an image; who can give this cluster bytes can run anything in it anyway.
-        packed = [{"unit": pickle.dumps(unit)} for unit in units(listed)]
+        packed = [{"unit": pickle.dumps(unit)} for unit in parts]
         rows = ray.data.from_items(packed, override_num_blocks=len(packed)).map_batches(
             _Actor,
             fn_constructor_args=(plan, self._start, "auto" if gpus else "cpu"),
@@ -207,13 +204,12 @@ def _connect(address: str | None) -> bool:
     address = address or os.environ.get("RAY_ADDRESS")
     _require_reachable(address)
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         with _no_chatter():
             if address is None:
-                ray.init(address="local", include_dashboard=False, **quiet)
+                ray.init(address="local", include_dashboard=False, **_QUIET)
             else:
-                ray.init(address=address, runtime_env={"env_vars": passed} if passed else None, **quiet)
+                ray.init(address=address, runtime_env={"env_vars": passed} if passed else None, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = "on this machine" if address is None else f"at {address}"
         raise InputError(f"no Ray cluster {where} ({_last_line(e)}); name one with --ray-address") from e
@@ -227,9 +223,7 @@ def local_cluster(cpus: int) -> Iterator[None]:
     import ray
 
     with _no_chatter():
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False
-        )
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
     try:
         yield
     finally:

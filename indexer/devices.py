@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
-from iconicity.indexer.engine import Outcome, Plan, Start, Task, Unit, outcomes_known, units
+from iconicity.indexer.engine import Outcome, Plan, Start, Task, Unit, in_units
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.pipeline import cores
 from iconicity.indexer.workers import SPAWN, follow_parent
@@ -41,11 +42,9 @@ class Devices:
 
     def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
         """Raises :class:`IconicityError` when a device's process ends again and again."""
-        listed = list(tasks)
-        known = outcomes_known(plan, listed)
-        if known is not None:
-            yield from known
-            return
+        return in_units(plan, tasks, partial(self._run, plan))
+
+    def _run(self, plan: Plan, parts: list[Unit]) -> Generator[tuple[int, Outcome], None, None]:
         held = [_Device(plan, self._start, d, len(self._devices)) for d in self._devices]
         idle: SimpleQueue[_Device] = SimpleQueue()
         for device in held:
@@ -61,12 +60,12 @@ class Devices:
         threads = ThreadPoolExecutor(len(held), "device")
         pending: deque[Future[Answer]] = deque()
         try:
-            for unit in units(listed):
+            for unit in parts:
                 pending.append(threads.submit(run, unit))
                 if len(pending) > _AHEAD * len(held):
-                    yield from ((listed[i].key, outcome) for i, outcome in pending.popleft().result())
+                    yield from pending.popleft().result()
             while pending:
-                yield from ((listed[i].key, outcome) for i, outcome in pending.popleft().result())
+                yield from pending.popleft().result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
             for device in held:

@@ -6,7 +6,7 @@ references of its concept alone, so that an engine may take tasks in any order, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain, groupby
@@ -184,6 +184,20 @@ class Restart:
     def __call__(self, plan: Plan, device: str) -> Runner:
         """Its streams raise :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
         return Runner(plan, lambda clip, dino: reproduce(clip, dino, replace(self.choice, device=device)))
+
+
+def in_units(
+    plan: Plan, tasks: Iterable[Task[K]], run: Callable[[list[Unit]], Generator[tuple[int, Outcome], None, None]]
+) -> Iterator[tuple[K, Outcome]]:
+    """Tasks as ``run`` takes them: cut into units and numbered. Where nothing is to be read it is not asked at all."""
+    listed = list(tasks)
+    known = outcomes_known(plan, listed)
+    if known is not None:
+        yield from known
+        return
+    with closing(run(list(units(listed)))) as outcomes:  # who stops early ends what was started
+        for i, outcome in outcomes:
+            yield listed[i].key, outcome
 
 
 def outcomes_known(plan: Plan, tasks: Sequence[Task[K]]) -> Iterator[tuple[K, Outcome]] | None:

@@ -9,16 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from iconicity.indexer.build import require_room, require_whole_rows
-from iconicity.indexer.builder import Skipped, manifest_or_none, seal, skipped_files
+from iconicity.indexer.build import open_or_create, require_room, require_whole_rows
+from iconicity.indexer.builder import Skipped, seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
 from iconicity.indexer.files import lock
-from iconicity.indexer.index import Index, open_index, require_no_links, require_whole_files
+from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import settings_difference
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row, row_checksum
-from iconicity.indexer.table import sweep_table
 
 _COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
 _CONCEPTS = 500  # whose references are compared at once
@@ -55,14 +54,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
     source = _sources(opened)
     require_room(index)
     with lock(index, "building this index"):
-        require_no_links(index)
-        sweep_table(index)
-        manifest = manifest_or_none(index)
-        if manifest is not None:
-            require_whole_files(index, manifest, data=True)
-        store = ReferenceStore.open(index)
-        if store is None:
-            store = ReferenceStore.create(index, first.settings, first.store.clip_dim, first.store.patches_len)
+        store, manifest = open_or_create(index, first.settings, first.store.clip_dim, first.store.patches_len)
         _require_alike(index, store.settings, first.path, first.settings)
         require_whole_rows(store, manifest)
         for part, concepts in source:

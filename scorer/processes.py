@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.pipeline import cores
-from iconicity.indexer.workers import follow_parent
+from iconicity.indexer.workers import SPAWN, follow_parent
 from iconicity.scorer.shards import Answers, Opening, Queries
-
-_SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have
 
 
 class ProcessShards:
@@ -46,8 +43,8 @@ class ProcessShards:
 class _Process:
     def __init__(self, opening: Opening, threads: int) -> None:
         self._name = f"{opening.index}: the search of shard {opening.shard}"
-        self._connection, theirs = _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(theirs, opening, threads), daemon=True)
+        self._connection, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(theirs, opening, threads), daemon=True)
         self.process.start()
         theirs.close()
 
