@@ -18,7 +18,7 @@ from iconicity.indexer.builder import (
 )
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.engine import Engine, LoadEncoders, Local
-from iconicity.indexer.errors import ImageError, IndexFormatError, InputError, LockedError, SettingsError
+from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCKS, lock
 from iconicity.indexer.images import (
     LEADS_OUT,
@@ -26,8 +26,7 @@ from iconicity.indexer.images import (
     concept_name,
     discover,
     has_images,
-    read_bytes,
-    sha256_hex,
+    hashed,
     shown,
 )
 from iconicity.indexer.index import require_no_links, require_same_settings, require_whole_files
@@ -144,7 +143,8 @@ def add_references(
         held = store.references()
         new = [c for c in _candidates(found) if c.ref_id not in held]
         for c in _candidates(found):
-            if c.ref_id in held and _sha_or_none(c.path) not in {None, held[c.ref_id].sha256}:
+            sha = hashed(c.path) if c.ref_id in held else None
+            if isinstance(sha, str) and sha != held[c.ref_id].sha256:
                 raise InputError(
                     f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
                 )
@@ -239,13 +239,6 @@ def require_room(index: Place) -> None:
 
 def _reproduce(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
     return reproduce(clip, dino, EncoderChoice())
-
-
-def _sha_or_none(path: str) -> str | None:
-    try:
-        return sha256_hex(read_bytes(path))
-    except ImageError:
-        return None
 
 
 def _settings(

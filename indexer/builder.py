@@ -15,7 +15,7 @@ from typing import Any
 from iconicity.indexer.engine import Engine, Outcome, Plan, Task
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
-from iconicity.indexer.images import REQUESTS, read_bytes, sha256_hex
+from iconicity.indexer.images import REQUESTS, hashed
 from iconicity.indexer.manifest import (
     MANIFEST,
     counts_digest,
@@ -190,10 +190,7 @@ class Builder:
             return self._old[c.ref_id].sha256
         if not self._old:
             return None
-        try:
-            return sha256_hex(read_bytes(c.path))
-        except ImageError as e:
-            return e
+        return hashed(c.path)
 
     def _known(self, c: Candidate, sha: str) -> Reference | None:
         """A stored row of these bytes."""

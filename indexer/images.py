@@ -272,10 +272,11 @@ def hashed_ahead(paths: Iterable[str]) -> dict[str, str | ImageError]:
     if not urls:
         return {}
     with ThreadPoolExecutor(REQUESTS) as threads:
-        return dict(zip(urls, threads.map(_hashed, urls), strict=True))
+        return dict(zip(urls, threads.map(hashed, urls), strict=True))
 
 
-def _hashed(path: str) -> str | ImageError:
+def hashed(path: str) -> str | ImageError:
+    """SHA-256 of a file's or an object's bytes, or why they cannot be read."""
     try:
         return sha256_hex(read_bytes(path))
     except ImageError as e:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from iconicity.indexer.embed import Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
@@ -15,6 +16,7 @@ from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.places import is_url
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache, stat_text
 
@@ -154,12 +156,9 @@ class GeneratedEmbedder:
                 self._filled += 1
                 if lookup.stat:
                     self._cache.remember_file(lookup.path, lookup.stat, outcome.sha256)
-                for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
-                    if array is not None:
-                        self._unsaved.append((outcome.sha256, key, array))
-                        one = key == self._clip_key or self._plan.dino.pool == "token"
-                        self._filled_forwards += 1 if one else self._cells
-                self._save_in_time()
+                crops = 1 if self._plan.dino.pool == "token" else self._cells
+                self._filled_forwards += (vectors.clip is not None) + crops * (vectors.patches is not None)
+                self._keep(outcome.sha256, vectors)
             progress("embed", done, len(tasks))
         self._save()
 
@@ -173,8 +172,7 @@ class GeneratedEmbedder:
             if not image.stored:
                 stat = image.identity or stat_text(image.path)
                 sha = self._known(image, stat)
-            true = row is not None and row["status"] == "ok" and sha is not None and row["gen_sha256"] == sha
-            need = wanted(image, row if true else None)
+            need = wanted(image, _true(row, sha))
             if sha is not None:
                 held = (self._cache.holds(sha, key) for key in (self._clip_key, self._patch_key))
                 need = Wanted(*(want and not has for want, has in zip((need.clip, need.patches), held, strict=True)))
@@ -204,7 +202,8 @@ class GeneratedEmbedder:
         iterator = iter(requests)
         while chunk := list(islice(iterator, _CHUNK)):
             self._on_the_way = {sha: item for sha, item in self._on_the_way.items() if not item.settled}
-            ahead = hashed_ahead(i.path for i, _ in chunk if not i.stored and self._known(i, i.identity or "") is None)
+            urls = (i for i, _ in chunk if not i.stored and is_url(i.path))
+            ahead = hashed_ahead(i.path for i in urls if self._known(i, i.identity or "") is None)
             items = [self._identify(image, row, ahead) for image, row in chunk]
             for item in items:
                 item.wanted = wanted(item.image, item.row) if item.reason is None else item.wanted
@@ -233,8 +232,7 @@ class GeneratedEmbedder:
             sha = found
             if self._cache is not None and stat:
                 self._cache.remember_file(image.path, stat, sha)
-        true = row is not None and row["status"] == "ok" and row["gen_sha256"] == sha
-        return Embedded(image, row if true else None, sha)
+        return Embedded(image, _true(row, sha), sha)
 
     def _from_cache(self, items: list[Embedded]) -> None:
         if self._cache is None:
@@ -273,15 +271,15 @@ class GeneratedEmbedder:
         vectors = outcome.vectors
         if vectors is None or item.sha256 is None:
             return
-        if vectors.clip is not None:
-            item.clip = vectors.clip
-            self._unsaved.append((item.sha256, self._clip_key, vectors.clip))
-        if vectors.patches is not None:
-            item.patches = vectors.patches
-            self._unsaved.append((item.sha256, self._patch_key, vectors.patches))
-        self._save_in_time()
+        item.clip = item.clip if vectors.clip is None else vectors.clip
+        item.patches = item.patches if vectors.patches is None else vectors.patches
+        self._keep(item.sha256, vectors)
 
-    def _save_in_time(self) -> None:
+    def _keep(self, sha256: str, vectors: Vectors) -> None:
+        """Vectors for the cache, which gets some at once."""
+        for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
+            if array is not None:
+                self._unsaved.append((sha256, key, array))
         if len(self._unsaved) >= 2 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
 
@@ -290,3 +288,9 @@ class GeneratedEmbedder:
             self._cache.put(self._unsaved)
         self._unsaved = []
         self._saved_at = time.monotonic()
+
+
+def _true(row: Record | None, sha256: str | None) -> Record | None:
+    """A stored row if it is of an image with these bytes."""
+    true = row is not None and row["status"] == "ok" and sha256 is not None and row["gen_sha256"] == sha256
+    return row if true else None
