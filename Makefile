@@ -15,9 +15,9 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	$(BIN)/iconicity demo --out iconicity-demo
 
-# Three processes of one thread each, as some tests wait for others' processes; a file to a process, in order: long ones come early.
+# Three processes of one thread each, as some tests wait for others' processes; a file to a process: its fixtures are made once.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
 # mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
 lint: setup
