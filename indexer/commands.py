@@ -19,6 +19,7 @@ from iconicity.indexer.options import (
     links_option,
     loader,
     model_options,
+    pool_option,
     progress_bar,
     read_prompt_csv,
     say_problems,
@@ -66,13 +67,7 @@ def index() -> None:
     help="The paper's CLIP and DINOv3, or EfficientNet-Lite0 (no download).",
 )
 @model_options
-@click.option(
-    "--pool",
-    type=click.Choice(["all", "patch", "cls"]),
-    default="all",
-    show_default=True,
-    help="Which tokens of a patch are averaged.",
-)
+@pool_option
 @click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
 @click.option(

@@ -22,6 +22,7 @@ WAYS_ON = (
 
 
 _FILE = "model.safetensors"
+_GEM_LEAST = 1e-6  # below it a cubic root's argument counts as this, as in the published code
 
 
 class TimmEncoder:
@@ -88,8 +89,13 @@ def pool_tokens(features: torch.Tensor, pool: str, prefix: int) -> torch.Tensor:
     """Tokens (n, T, dim), or a CNN's map (n, dim, H, W), to (n, dim).
 
     ``all`` averages every token, class and register tokens included (the published script's way), ``patch``
-    the patch tokens alone, ``cls`` takes the first token. ``prefix`` counts the class and register tokens.
+    the patch tokens alone, ``cls`` takes the first token, ``gem`` the cubic mean of the patch tokens' positive parts,
+    between mean and maximum (Radenovic et al. 2018, generalised mean, p = 3). ``prefix`` counts the class and register
+    tokens.
     """
+    if pool == "gem":
+        tokens = features.flatten(2).transpose(1, 2) if features.ndim == 4 else features[:, prefix:]
+        return tokens.float().clamp(min=_GEM_LEAST).pow(3).mean(dim=1).pow(1 / 3)
     if features.ndim == 4:
         return features.mean(dim=(2, 3))
     if pool == "cls":

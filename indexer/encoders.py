@@ -25,7 +25,7 @@ FloatArray = npt.NDArray[np.float32]
 PAPER_CLIP = "openai/clip-vit-base-patch16"
 PAPER_DINO = "vit_base_patch16_dinov3.lvd1689m"
 OFFLINE = "tf_efficientnet_lite0"
-POOLS = ("all", "patch", "cls")
+POOLS = ("all", "patch", "cls", "gem")
 PATCH_MODES = ("crop", "token")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # -> torch's names
 
@@ -41,7 +41,7 @@ class EncoderSpec:
     name: str  # architecture, in its library's words
     weights_sha256: str
     preprocess: Mapping[str, Any]
-    pool: str  # all | patch | cls | token (token mode: the cells' mean tokens) | projection (CLIP)
+    pool: str  # all | patch | cls | gem | token (token mode: the cells' mean tokens) | projection (CLIP)
     dim: int
     precision: str = "fp32"
     source: Mapping[str, Any] = field(default_factory=dict)

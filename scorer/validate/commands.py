@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
 
-from iconicity.indexer.options import DIRECTORY, model_options, options, pace_options, progress_bar, say_skipped, speed
+from iconicity.indexer.options import (
+    DIRECTORY,
+    model_options,
+    options,
+    pace_options,
+    pool_option,
+    progress_bar,
+    say_skipped,
+    speed,
+)
 from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import (
     cache_option,
@@ -56,9 +66,7 @@ network_options = options(
     "--encoders", type=click.Choice(["paper", "offline"]), default="paper", show_default=True, help="As in index build."
 )
 @model_options
-@click.option(
-    "--pool", type=click.Choice(["all", "patch", "cls"]), default="all", show_default=True, help="As in index build."
-)
+@pool_option
 @network_options
 @click.option(
     "--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True,
@@ -116,10 +124,9 @@ def ladder_command(
         )
     code = say(found.finding, table, (), as_json)
     if not as_json:
-        for c in found.claims:
-            echo_line(
-                f"{'holds' if c.holds else 'FAILS'}: {c.rule}: {c.claim} {c.value:.3f} [{c.low:.3f}, {c.high:.3f}], wanted {c.wanted}"
-            )
+        for rule, claims in groupby(found.claims, lambda c: c.rule):
+            said = [(c.holds, f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}") for c in claims]
+            echo_line(f"{'holds' if all(h for h, _ in said) else 'FAILS'}: {rule}: {', '.join(w for _, w in said)}")
         echo_line(str(page))
     return say_skipped(found.ladder.skipped, ()) or code
 

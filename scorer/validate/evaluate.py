@@ -13,7 +13,7 @@ from iconicity.scorer.findings.rank_correlation import Ranked
 from iconicity.scorer.findings.rates import pair_rate
 from iconicity.scorer.findings.specific import FEW_DRAWS
 from iconicity.scorer.findings.statistics import DRAWS, interval
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float64, Ints, passes
+from iconicity.scorer.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.validate.ladder import Ladder
 from iconicity.scorer.validate.measure import Layer
 from iconicity.scorer.validate.methods import EMBEDDED, OURS, View
@@ -23,12 +23,13 @@ from iconicity.scorer.validate.scores import (
     auroc,
     average_precision,
     count_cells,
+    tau_at,
     within_concepts,
 )
 
 PUBLISHED = "tau 0.60"
 BASE = "calibrated"  # the rule that others are compared with: VR as published, at its calibrated tau
-Rule = tuple[float, Bools]  # threshold, and (n, 16) whether a cell is called reused
+ACHIEVED = 0.01  # false-positive rate of cells at which rules are compared with each other, whatever their thresholds
 _HOW = (BASE, "specific", "csls", "strict")
 OPTIONS = (*_HOW, *(f"overlapping {how}" for how in _HOW))
 # R0 is a plumbing check that any threshold below 1 wins, so that no separation counts it.
@@ -38,6 +39,16 @@ SEPARATIONS = {
 }  # fmt: skip
 GROUPS = {"R0": ("R0", None), "R2": ("R2", None), "R3 1/8": ("R3", 1 / 8), "R3 1/4": ("R3", 1 / 4),
           "R3 1/2": ("R3", 1 / 2), "R4": ("R4", None)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to call cells reused: its threshold, what it says of each cell (n, 16), and the score (n, 16) that has to reach
+    the threshold, None where it asks for more than one thing."""
+
+    tau: float
+    hit: Bools
+    score: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -137,24 +148,24 @@ def correlation(
 
 
 def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
-    """Rules that call a cell reused: rule -> (threshold, (n, 16)). One is called by its layer, if not crop, and how."""
+    """Rules that call a cell reused by name: its layer, if not crop, and how."""
     out: dict[str, Rule] = {}
     for name in (n for n in ("crop", "overlapping", "token") if n in layers):
         layer, tau = layers[name], layers[name].tau()
         prefix = "" if name == "crop" else f"{name} "
         if name == "crop":
-            out[PUBLISHED] = DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR)
+            out[PUBLISHED] = Rule(DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR))
         if np.isnan(tau) or layer.null is None:
             continue
-        out[f"{prefix}calibrated"] = tau, passes(layer.p, tau)
+        out[f"{prefix}calibrated"] = Rule(tau, passes(layer.p, tau), layer.p)
         if layer.null.draws.min() >= FEW_DRAWS:
             own = layer.null.p_reached <= np.float32(GENERIC_SHARE)
-            out[f"{prefix}specific"] = tau, passes(layer.p, tau) & own
+            out[f"{prefix}specific"] = Rule(tau, passes(layer.p, tau) & own)
         csls = layer.tau("vr_csls")
         if not np.isnan(csls):
             local = passes(layer.null.p_csls, csls)
-            out[f"{prefix}csls"] = csls, local
-            out[f"{prefix}strict"] = tau, passes(layer.p, tau) & local
+            out[f"{prefix}csls"] = Rule(csls, local, layer.null.p_csls)
+            out[f"{prefix}strict"] = Rule(tau, passes(layer.p, tau) & local)
     return out
 
 
@@ -179,25 +190,39 @@ def cell_sums(hit: Bools, part: Half, at: Bools) -> CellSums:
 
 
 def cell_table(rules: Mapping[str, Rule], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
-    """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k."""
+    """Rules x groups: precision, recall, IoU and false-positive rate of cells, |VR - k/16| and Spearman's rho with k.
+
+    ``*_achieved``: at the lowest threshold that at most :data:`ACHIEVED` of the group's own cells without reuse reach. It
+    compares scores, not what a user would get: nobody knows it without the truth. Its interval takes it as given.
+    """
     rows = []
-    for rule, (tau, every) in rules.items():
-        hit = every[part.rows]
+    for name, rule in rules.items():
+        hit = rule.hit[part.rows]
         vr = hit.mean(axis=1)
         for group in GROUPS:
             at = part.group(group)
             if not at.any():
                 continue
             sums = cell_sums(hit, part, at)
-            row: dict[str, Any] = {"rule": rule, "tau": tau, "group": group, "images": int(at.sum())}
-            for name, top, bottom in (
-                ("precision", sums.found, sums.found + sums.false), ("recall", sums.found, sums.reused),
-                ("iou", sums.found, sums.reused + sums.false), ("fpr", sums.false, sums.unused),
-                ("vr_error", sums.error, sums.images),
-            ):  # fmt: skip
-                row |= ratio(name, top, bottom, draws, seed)
-            rows.append(row | _ends("rho", correlation(vr, part, group, draws, seed)))
+            row: dict[str, Any] = {"rule": name, "tau": rule.tau, "group": group, "images": int(at.sum())}
+            row |= _rates(sums, "", draws, seed) | ratio("fpr", sums.false, sums.unused, draws, seed)
+            row |= ratio("vr_error", sums.error, sums.images, draws, seed)
+            row |= _ends("rho", correlation(vr, part, group, draws, seed))
+            if rule.score is not None:
+                score = rule.score[part.rows]
+                row["tau_achieved"] = tau_at(score[at][part.coverage[at] == 0.0], ACHIEVED)
+                row |= _rates(cell_sums(passes(score, row["tau_achieved"]), part, at), "_achieved", draws, seed)
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _rates(sums: CellSums, suffix: str, draws: int, seed: int) -> dict[str, float]:
+    """Precision, recall and IoU of cells."""
+    return (
+        ratio(f"precision{suffix}", sums.found, sums.found + sums.false, draws, seed)
+        | ratio(f"recall{suffix}", sums.found, sums.reused, draws, seed)
+        | ratio(f"iou{suffix}", sums.found, sums.reused + sums.false, draws, seed)
+    )
 
 
 def rung_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:

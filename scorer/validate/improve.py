@@ -30,8 +30,8 @@ def improvement_table(
     base: dict[tuple[str, str, str], Float64] = {}
     rows = []
     for rule in order:
-        tau, every = rules[rule]
-        row: dict[str, Any] = {"variant": rule, "tau": tau}
+        every = rules[rule].hit
+        row: dict[str, Any] = {"variant": rule, "tau": rules[rule].tau}
         for which, part in (("choosing", choosing), ("reporting", reporting)):
             hit = every[part.rows]
             plain = cell_sums(hit, part, (part.truth.rung != "B").to_numpy())

@@ -34,7 +34,8 @@ _HINTS = {
     "methods": "auroc_*: mean over concepts of the AUROC within a concept; across_*: over all pairs of concepts, as one threshold for "
                "all would have it; ap_*: average precision; rho: Spearman's with the number of reused cells (R2).",
     "cells": "A cell counts as reused where at least half of its area is the reference's, as not reused where none is. "
-             "vr_error: mean |VR - k/16|.",
+             "vr_error: mean |VR - k/16|. *_achieved: at the threshold that 1 % of the group's own cells without reuse reach, "
+             "which compares scores and not thresholds.",
     "rungs": "true_vr: share of cells that are the reference's; empty where no number is true.",
     "improvements": "Each rule at the threshold 'iconicity calibrate' gives it on the choosing half, beside VR at its calibrated tau. r3_gain: "
                     "how much nearer VR comes to k/16 over the three offsets. wins: preferred by the choosing half, and the reporting half's interval is above 0.",
@@ -106,7 +107,7 @@ def _plates(found: Validation, kind: str, out: Path) -> Iterator[Plate]:
     """The images of the reporting half that show a kind best, one a concept."""
     part = found.reporting
     rule = "calibrated" if "calibrated" in found.rules else next(iter(found.rules))
-    hit = found.rules[rule][1][part.rows]
+    hit = found.rules[rule].hit[part.rows]
     c = count_cells(hit, part.coverage)
     mixed = part.truth.label.isin(["partial"]).to_numpy()
     key = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from iconicity.scorer.findings.rates import Histogram, lowest_tau
-from iconicity.scorer.metrics import Bools, Float64, Ints
+from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
 
 MOSTLY = 0.5  # share of a cell that must be the reference's for the cell to count as reused
 
@@ -93,18 +93,17 @@ def count_cells(hit: Bools, coverage: Float64) -> CellCounts:
     )  # fmt: skip
 
 
-def tau_at(values: Float64, concept: Ints, alpha: float) -> float:
-    """Lowest four-decimal threshold that at most ``alpha`` of some values reach, each concept alike.
+def tau_at(values: Float32, alpha: float) -> float:
+    """Lowest four-decimal threshold that at most ``alpha`` of the values (n,) in [-1, 1] reach; nan where there are none.
 
-    values (n,) in [-1, 1], of cells that are not reused; concept (n,). nan where there are none.
+    >>> tau_at(np.float32([0.1, 0.2, 0.3, 0.4]), 0.25)
+    0.3001
     """
     held = Histogram(1)
-    for c in np.unique(concept):
-        mine = values[concept == c].astype(np.float32)
-        part = Histogram(1)
-        part.count(mine[:, None], np.zeros(1, np.int64))
-        held.add(part, len(mine), np.ones(1, np.int64))
-    return lowest_tau(held.rate(0), alpha)
+    held.count(values[:, None], np.zeros(1, np.int64))
+    part = Histogram(1)
+    part.add(held, max(1, len(values)), np.array([min(1, len(values))]))
+    return lowest_tau(part.rate(0), alpha)
 
 
 def cohens_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:

@@ -17,7 +17,9 @@ from local_hub import local_hub
 from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_vit
 
 from iconicity.indexer import encoder_clip, encoder_offline, encoder_timm
+from iconicity.indexer.commands import index_build
 from iconicity.indexer.encoders import (
+    POOLS,
     EncoderChoice,
     Encoders,
     encode,
@@ -27,6 +29,7 @@ from iconicity.indexer.encoders import (
     unit_rows,
 )
 from iconicity.indexer.errors import IconicityError, InputError, ModelUnavailableError, SettingsError
+from iconicity.scorer.validate.commands import ladder_command
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +91,7 @@ def test_clip_with_missing_tensors_is_refused(tmp_path: Path, clip_dir: Path) ->
 
 
 @pytest.mark.parametrize("name", [TINY_VIT, TINY_VIT_REGISTERS])
-@pytest.mark.parametrize("pool", ["all", "patch", "cls"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_pools_are_their_definitions(name: str, pool: str, tmp_path: Path) -> None:
     weights = tiny_vit(tmp_path / "w.safetensors", name)
     if pool == "cls" and name == TINY_VIT_REGISTERS:
@@ -101,10 +104,27 @@ def test_pools_are_their_definitions(name: str, pool: str, tmp_path: Path) -> No
         tokens = encoder._model.forward_features(x).double().numpy()
     prefix = encoder._model.num_prefix_tokens
     assert prefix >= 1
-    expected = {"all": tokens.mean(1), "patch": tokens[:, prefix:].mean(1), "cls": tokens[:, 0]}[pool]
+    patch = tokens[:, prefix:]
+    cubic = np.cbrt((np.maximum(patch, 1e-6) ** 3).mean(1))
+    expected = {"all": tokens.mean(1), "patch": patch.mean(1), "cls": tokens[:, 0], "gem": cubic}[pool]
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(encoder.forward(x), expected, atol=1e-5)
     assert encoder.spec.pool == pool
+
+
+def test_pools_of_a_map_are_those_of_its_places() -> None:
+    """A CNN's map has no class token: every place is a patch token."""
+    features = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 5, 3, 4)).astype(np.float32))
+    tokens = features.flatten(2).transpose(1, 2)
+    for pool in ("all", "patch", "gem"):
+        torch.testing.assert_close(
+            encoder_timm.pool_tokens(features, pool, 0), encoder_timm.pool_tokens(tokens, pool, 0)
+        )
+
+
+def test_the_command_line_offers_the_pools_there_are() -> None:
+    offered = {p.name: p.type for c in (index_build, ladder_command) for p in c.params}["pool"]
+    assert tuple(offered.choices) == POOLS  # type: ignore[attr-defined]
 
 
 def test_image_size_sets_model_and_transform(vit_file: Path) -> None:

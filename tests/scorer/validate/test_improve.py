@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.scorer.validate.evaluate import BASE, Half
+from iconicity.scorer.validate.evaluate import BASE, Half, Rule
 from iconicity.scorer.validate.improve import improvement_table
 from iconicity.scorer.validate.ladder import CELL_COLUMNS
 
@@ -35,9 +35,9 @@ def test_a_better_rule_wins_and_a_worse_one_does_not() -> None:
     moved = np.r_[choosing.truth.rung == "R3", reporting.truth.rung == "R3"][:, None]
     luck = rng.random(truth.shape)
     rules = {
-        "worse": (0.9, truth & (luck < 0.2)),
-        BASE: (0.5, truth & (~moved | (luck < 0.3))),  # blind to most of the moved cells
-        "better": (0.5, truth & (~moved | (luck < 0.95))),
+        "worse": Rule(0.9, truth & (luck < 0.2)),
+        BASE: Rule(0.5, truth & (~moved | (luck < 0.3))),  # blind to most of the moved cells
+        "better": Rule(0.5, truth & (~moved | (luck < 0.95))),
     }
     table: Any = improvement_table(rules, choosing, reporting, draws=500).set_index("variant")
     assert list(table.index) == [BASE, "worse", "better"]
@@ -45,7 +45,7 @@ def test_a_better_rule_wins_and_a_worse_one_does_not() -> None:
     assert (table.fpr_choosing == 0).all()
     assert table.loc["better", "r3_gain_reporting"] > 0 > table.loc["worse", "r3_gain_reporting"]
     assert table.loc[BASE, "r3_gain_reporting"] == 0
-    some = {BASE: (0.5, truth & (luck < 0.5)), "all": (0.5, truth)}
+    some = {BASE: Rule(0.5, truth & (luck < 0.5)), "all": Rule(0.5, truth)}
     found: Any = improvement_table(some, changed(choosing), changed(reporting), draws=500).set_index("variant")
     assert "r3_gain_reporting" not in found and found.wins.to_dict() == {BASE: False, "all": True}
 

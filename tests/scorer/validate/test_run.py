@@ -128,11 +128,11 @@ def test_options_go_through_the_products_own_path(done: tuple[Path, Validation, 
         ("overlapping calibrated", study.p, "vr"),
         ("overlapping csls", null.p_csls, "vr_csls"),
     ):
-        assert np.array_equal(found.rules[rule][1], values[at] >= np.float32(held.taus(metric)[1]))
+        assert np.array_equal(found.rules[rule].hit, values[at] >= np.float32(held.taus(metric)[1]))
     for prefix in ("", "overlapping "):
-        both = found.rules[f"{prefix}calibrated"][1] & found.rules[f"{prefix}csls"][1]
-        assert np.array_equal(found.rules[f"{prefix}strict"][1], both)
-    plain, moved = (found.rules[r][1] for r in ("calibrated", "overlapping calibrated"))
+        both = found.rules[f"{prefix}calibrated"].hit & found.rules[f"{prefix}csls"].hit
+        assert np.array_equal(found.rules[f"{prefix}strict"].hit, both)
+    plain, moved = (found.rules[r].hit for r in ("calibrated", "overlapping calibrated"))
     assert plain.shape == moved.shape and (plain != moved).any()
     improvements: Any = found.finding.tables["improvements"].set_index("variant")
     assert {"calibrated", "csls", "overlapping calibrated", "overlapping csls"} <= set(improvements.index)
@@ -146,7 +146,7 @@ def test_options_go_through_the_products_own_path(done: tuple[Path, Validation, 
 def test_cells_and_errors_equal_plain_loops(done: tuple[Path, Validation, Toys]) -> None:
     _, found, _ = done
     part = found.reporting
-    hit = found.rules["calibrated"][1]
+    hit = found.rules["calibrated"].hit
     cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
     row = cells.loc[("calibrated", "R2")]
     true = false = reused = unused = 0
@@ -165,6 +165,25 @@ def test_cells_and_errors_equal_plain_loops(done: tuple[Path, Validation, Toys])
     assert row.vr_error == pytest.approx(np.mean(errors))
     vr_ranks, k_ranks = (stats.rankdata(v) for v in (vrs, ks))
     assert row.rho == pytest.approx(np.corrcoef(vr_ranks, k_ranks)[0, 1])
+
+
+def test_scores_are_compared_at_an_achieved_rate(done: tuple[Path, Validation, Toys]) -> None:
+    _, found, _ = done
+    part = found.reporting
+    cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
+    at = part.group("R3 1/8")
+    for rule in ("calibrated", "csls", "overlapping calibrated"):
+        score = found.rules[rule].score
+        assert score is not None
+        mine, coverage = score[part.rows][at], part.coverage[at]
+        row = cells.loc[(rule, "R3 1/8")]
+        tau = np.float32(row.tau_achieved)
+        assert (mine[coverage == 0] >= tau).mean() <= 0.01 < (mine[coverage == 0] >= tau - np.float32(2e-4)).mean()
+        found_, false = (mine >= tau)[coverage >= 0.5].sum(), (mine >= tau)[coverage == 0].sum()
+        assert row.recall_achieved == pytest.approx((mine >= tau)[coverage >= 0.5].mean())
+        assert row.precision_achieved == pytest.approx(found_ / (found_ + false))
+        assert row.iou_achieved == pytest.approx(found_ / ((coverage >= 0.5).sum() + false))
+    assert cells.loc["strict"].tau_achieved.isna().all()  # two thresholds are no score
 
 
 def test_thresholds_come_from_the_choosing_half_alone(done: tuple[Path, Validation, Toys]) -> None:

@@ -63,21 +63,10 @@ def test_cells_on_a_boxs_rim_count_as_neither() -> None:
 
 
 def test_tau_lets_through_at_most_alpha_and_is_the_lowest() -> None:
-    rng = np.random.default_rng(0)
-    values, concept = rng.normal(0.3, 0.1, 4000), rng.integers(0, 8, 4000)
-
-    def rate(tau: float) -> float:
-        return float(np.mean([(values[concept == c] >= tau).mean() for c in range(8)]))
-
-    tau = tau_at(values, concept, 0.01)
-    assert rate(tau) <= 0.01 < rate(tau - 2e-4)
-    assert np.isnan(tau_at(np.empty(0), np.empty(0, np.int64), 0.01))
-
-
-def test_each_concept_counts_alike_whatever_its_number_of_cells() -> None:
-    values = np.r_[np.full(1000, 0.1), 0.9]
-    concept = np.r_[np.zeros(1000, np.int64), 1]
-    assert tau_at(values, concept, 0.4) > 0.9 >= tau_at(values, concept, 0.5)
+    values = np.random.default_rng(0).normal(0.3, 0.1, 4000).astype(np.float32)
+    tau = tau_at(values, 0.01)
+    assert (values >= np.float32(tau)).mean() <= 0.01 < (values >= np.float32(tau - 2e-4)).mean()
+    assert np.isnan(tau_at(np.empty(0, np.float32), 0.01))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=12))
