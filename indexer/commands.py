@@ -19,7 +19,7 @@ from iconicity.indexer.options import (
     links_option,
     loader,
     model_options,
-    pool_option,
+    patch_options,
     progress_bar,
     read_prompt_csv,
     say_problems,
@@ -67,7 +67,7 @@ def index() -> None:
     help="The paper's CLIP and DINOv3, or EfficientNet-Lite0 (no download).",
 )
 @model_options
-@pool_option
+@patch_options
 @click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
 @click.option(
@@ -112,7 +112,7 @@ def index() -> None:
 @engine_options
 def index_build(
     refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
-    dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, device: str, pool: str,
+    dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, dino_layer: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
     precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
@@ -139,6 +139,7 @@ def index_build(
         precision,
         clip_revision,
         dino_revision,
+        dino_layer,
     )
     engine = engine_of(EncoderChoice(device=device), where)
     report = build_index(

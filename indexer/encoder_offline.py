@@ -15,8 +15,8 @@ WARNING = (
 )
 
 
-def load(pool: str = "all", device: str = "cpu", precision: str = "fp32") -> TimmEncoder:
-    """Load the model. Raises :class:`ModelUnavailableError` when its package is not installed."""
+def load(pool: str = "all", device: str = "cpu", precision: str = "fp32", layer: int | None = None) -> TimmEncoder:
+    """Load the model; ``pool`` and ``layer`` as of any timm model. Raises :class:`ModelUnavailableError` when its package is not installed."""
     import timm
     import torch
 
@@ -33,4 +33,4 @@ def load(pool: str = "all", device: str = "cpu", precision: str = "fp32") -> Tim
         raise ModelUnavailableError(f"{path}: its tensors are not those of timm's {OFFLINE}; reinstall the package")
     model.load_state_dict(dict(zip(own, stored.values(), strict=True)))
     model.reset_classifier(0)
-    return TimmEncoder(model, OFFLINE, pool, None, {"model": OFFLINE}, device, precision, family="offline")
+    return TimmEncoder(model, OFFLINE, pool, None, {"model": OFFLINE}, device, precision, "offline", layer)

@@ -28,6 +28,7 @@ _GEM_LEAST = 1e-6  # below it a cubic root's argument counts as this, as in the 
 class TimmEncoder:
     """``forward_features`` of a timm model, its tokens averaged as ``pool`` says, normalised.
 
+    ``layer`` takes the tokens after an earlier block of a ViT, or stage of a CNN, counted from 1; what follows is not run.
     With pool ``token`` (token mode) an image is squashed to the input size, not cropped, and ``forward`` gives
     the map of its patch tokens, to be averaged over the cells of a grid.
     """
@@ -42,10 +43,12 @@ class TimmEncoder:
         device: str,
         precision: str = "fp32",
         family: str = "timm",
+        layer: int | None = None,
     ) -> None:
         import timm.data
         import torch
 
+        dim = int(model.num_features) if layer is None else _layer_dim(model, name, layer)
         if pool == "cls" and getattr(model, "cls_token", None) is None:
             raise InputError(f"{name}: has no class token, so --pool cls cannot be had; use all or patch")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
@@ -61,9 +64,10 @@ class TimmEncoder:
             weights_sha256=state_dict_sha256(model.state_dict()),
             preprocess=facts,
             pool=pool,
-            dim=int(model.num_features),
+            dim=dim,
             precision=precision,
             source=source,
+            layer=layer,
         )
         self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
@@ -78,11 +82,39 @@ class TimmEncoder:
         import torch
 
         with torch.inference_mode():
-            features = self._model.forward_features(to_device(batch, self.device, self.spec.precision))
+            features = features_of(self._model, to_device(batch, self.device, self.spec.precision), self.spec.layer)
         if self.spec.pool != "token":
             return unit_rows(pool_tokens(features, self.spec.pool, self._prefix))
         tokens: FloatArray = token_map(features, self._prefix).float().cpu().numpy()
         return tokens
+
+
+def features_of(model: Any, batch: torch.Tensor, layer: int | None) -> torch.Tensor:
+    """Tokens (n, T, dim), class and register tokens first, or a map (n, dim, H, W): the last, or after some layer.
+
+    A ViT's final norm is applied after any layer, as in DINO's ``get_intermediate_layers`` (Caron et al. 2021).
+    """
+    import torch
+
+    if layer is None:
+        last: torch.Tensor = model.forward_features(batch)
+        return last
+    take = {"indices": [layer - 1], "norm": True, "stop_early": True, "intermediates_only": True}
+    if not getattr(model, "num_prefix_tokens", 0):
+        tokens: torch.Tensor = model.forward_intermediates(batch, **take)[0]
+        return tokens
+    patch, prefix = model.forward_intermediates(batch, output_fmt="NLC", return_prefix_tokens=True, **take)[0]
+    return torch.cat([prefix, patch], dim=1)
+
+
+def _layer_dim(model: Any, name: str, layer: int) -> int:
+    """Length of the tokens after a layer. Raises :class:`InputError` where a model has no such layer."""
+    layers = getattr(model, "feature_info", None) if hasattr(model, "forward_intermediates") else None
+    if not layers:
+        raise InputError(f"{name}: gives no tokens of earlier layers; leave --dino-layer out")
+    if not 1 <= layer <= len(layers):
+        raise InputError(f"--dino-layer {layer}: {name} has layers 1 to {len(layers)}")
+    return int(layers[layer - 1]["num_chs"])
 
 
 def pool_tokens(features: torch.Tensor, pool: str, prefix: int) -> torch.Tensor:
@@ -120,12 +152,13 @@ def load(
     device: str = "cpu",
     precision: str = "fp32",
     revision: str | None = None,
+    layer: int | None = None,
 ) -> TimmEncoder:
     """Load a timm model with hub weights, or with those of a local safetensors file.
 
     ``image_size`` sets the model's and the transform's input size in pixels, ``revision`` the hub's (None: the
-    default branch). Raises
-    :class:`ModelUnavailableError` naming the model, the cause and the ways on.
+    default branch), ``layer`` an earlier layer. Raises :class:`ModelUnavailableError` naming the model, the cause and
+    the ways on, :class:`InputError`.
     """
     import timm
 
@@ -148,7 +181,7 @@ def load(
         path = Path(weights).expanduser().resolve()
         _load_weights(model, path)
         source["weights"] = str(path)
-    return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device, precision)
+    return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device, precision, layer=layer)
 
 
 def _require_pretrained(name: str, revision: str | None) -> str | None:

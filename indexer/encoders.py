@@ -45,6 +45,7 @@ class EncoderSpec:
     dim: int
     precision: str = "fp32"
     source: Mapping[str, Any] = field(default_factory=dict)
+    layer: int | None = None  # after which block or stage, from 1; None: after all
 
     @property
     def fingerprint(self) -> str:
@@ -56,18 +57,21 @@ class EncoderSpec:
     def label(self) -> str:
         """Short name for tables; says of the offline encoder what it is not."""
         short = "CLIP" if self.family == "clip" else self.name.removeprefix("timm ")
+        short += "" if self.layer is None else f", layer {self.layer}"
         return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short
 
     def to_dict(self) -> dict[str, Any]:
-        return cast(dict[str, Any], json.loads(canonical_json(asdict(self))))
+        """As JSON has it; without ``layer`` where that is the last one."""
+        facts = {k: v for k, v in asdict(self).items() if not (k == "layer" and v is None)}
+        return cast(dict[str, Any], json.loads(canonical_json(facts)))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EncoderSpec:
-        return cls(**{k: data[k] for k in cls.__dataclass_fields__})
+        return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data or k != "layer"})
 
     def differences(self, other: EncoderSpec) -> list[str]:
         """``field: own value against other value`` for each fact that differs."""
-        mine, theirs = self.to_dict(), other.to_dict()
+        mine, theirs = ({"layer": "last", **spec.to_dict()} for spec in (self, other))
         return [
             f"{k}: {_short(mine[k])} against {_short(theirs[k])}"
             for k in mine
@@ -172,6 +176,7 @@ class EncoderChoice:
     precision: str = "fp32"
     clip_revision: str | None = None  # of a hub's repository: a commit, tag or branch
     dino_revision: str | None = None
+    dino_layer: int | None = None  # of the patch encoder, from 1; None: the last
 
 
 @dataclass(frozen=True)
@@ -203,8 +208,10 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
             raise InputError(
                 "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* out"
             )
-        both = encoder_offline.load(choice.pool, device, choice.precision)
-        return Encoders(both, encoder_offline.load(pool, device, choice.precision) if pool == "token" else both)
+        whole = encoder_offline.load("all", device, choice.precision)
+        if pool == "all" and choice.dino_layer is None:
+            return Encoders(whole, whole)
+        return Encoders(whole, encoder_offline.load(pool, device, choice.precision, choice.dino_layer))
     clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision, choice.clip_revision)
     dino = encoder_timm.load(
         choice.dino_model or PAPER_DINO,
@@ -214,6 +221,7 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
         device,
         choice.precision,
         choice.dino_revision,
+        choice.dino_layer,
     )
     return Encoders(clip, dino)
 
@@ -227,7 +235,12 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
     pool = "all" if mode == "token" else dino.pool
     if dino.family == "offline":
         choice = EncoderChoice(
-            "offline", pool=clip.pool, device=override.device, patch_mode=mode, precision=dino.precision
+            "offline",
+            pool=pool,
+            device=override.device,
+            patch_mode=mode,
+            precision=dino.precision,
+            dino_layer=dino.layer,
         )
     else:
         choice = EncoderChoice(
@@ -243,6 +256,7 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
             override.clip_revision or (None if override.clip_model else clip.source.get("revision")),
             override.dino_revision
             or (None if override.dino_model or override.dino_weights else dino.source.get("revision")),
+            dino.layer,
         )
     loaded = load_encoders(choice)
     for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):

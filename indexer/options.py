@@ -153,10 +153,16 @@ csv_options = options(
     click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
     click.option("--slug-col", default="label_clean", show_default=True, help="Its column of concepts."),
 )
-pool_option = click.option(
-    "--pool", type=click.Choice(["all", "patch", "cls", "gem"]), default="all", show_default=True,
-    help="What a patch's vector is: the mean of all tokens, of the patch tokens, the class token, or the patch tokens' "
-         "generalised mean.",
+patch_options = options(
+    click.option(
+        "--dino-layer", type=click.IntRange(1),
+        help="Of the patch encoder: the block of a ViT, or stage of a CNN, whose tokens are taken.  [default: the last]",
+    ),
+    click.option(
+        "--pool", type=click.Choice(["all", "patch", "cls", "gem"]), default="all", show_default=True,
+        help="What a patch's vector is: the mean of all tokens, of the patch tokens, the class token, or the patch "
+             "tokens' generalised mean.",
+    ),
 )  # fmt: skip
 model_options = options(
     click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),

@@ -42,6 +42,7 @@ class SpecShape(TypedDict):
     dim: Annotated[int, Field(ge=1, le=1 << 20)]
     precision: str
     source: dict[str, str | int | None]
+    layer: NotRequired[Annotated[int, Field(ge=1, le=1 << 16)]]
 
 
 @_strict

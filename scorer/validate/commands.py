@@ -14,7 +14,7 @@ from iconicity.indexer.options import (
     model_options,
     options,
     pace_options,
-    pool_option,
+    patch_options,
     progress_bar,
     say_skipped,
     speed,
@@ -66,7 +66,7 @@ network_options = options(
     "--encoders", type=click.Choice(["paper", "offline"]), default="paper", show_default=True, help="As in index build."
 )
 @model_options
-@pool_option
+@patch_options
 @network_options
 @click.option(
     "--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True,
@@ -79,7 +79,7 @@ network_options = options(
 @click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
 def ladder_command(
     refs: Path, out: Path, concepts: int, rungs: str | None, layers: str | None, relations: Path | None, related: Path | None,
-    related_col: str, concept_col: str, encoders: str, pool: str, sscd: Path | None, lpips: Path | None,
+    related_col: str, concept_col: str, encoders: str, dino_layer: int | None, pool: str, sscd: Path | None, lpips: Path | None,
     dreamsim: Path | None, allow_torchscript: bool, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
     workers: int | None, table: str, as_json: bool, **models: Any,
 ) -> int:  # fmt: skip
@@ -108,7 +108,7 @@ def ladder_command(
     given = {"sscd": (descriptor, sscd), "lpips": (distance, lpips), "dreamsim": (distance, dreamsim)}
     held = VectorCache(cache or default_directory())
     found = run(
-        refs, out, EncoderChoice(encoders=encoders, pool=pool, **models), held, concepts=concepts,
+        refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held, concepts=concepts,
         rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
         names=tuple(LAYERS) if layers is None else [n.strip() for n in layers.split(",")],
         relations=None if relations is None else read_relations(relations),

