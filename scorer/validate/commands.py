@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,13 @@ from iconicity.scorer.findings.commands import (
     say,
 )
 
+if TYPE_CHECKING:
+    from iconicity.scorer.validate.evaluate import Claim
+
+WAYS_ON = (
+    "no rule meets all demands with these patch vectors; others may: --dino-layer N (try two thirds of the way to the last), "
+    "--pool gem"
+)
 TABLES = ("cells", "methods", "rungs", "differences", "improvements", "thresholds")
 
 
@@ -57,7 +64,7 @@ network_options = options(
     "--concepts", type=click.IntRange(4), default=60, show_default=True, help="Concepts to manipulate at most."
 )
 @click.option("--rungs", help="Only these, comma-separated: R0,R1,R2,R3,R4,O,T,N,B.  [default: all]")
-@click.option("--layers", help="Only these, comma-separated: crop,overlapping,token,whole,class.  [default: all]")
+@click.option("--embeddings", help="Only these, comma-separated: crop,overlapping,token,whole,class.  [default: all]")
 @click.option("--relations", type=DIRECTORY, help="CSV: path, relation (same_work, ..._variant) of further references.")
 @click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
 @click.option("--related-col", default="artist", show_default=True, help="Its column.")
@@ -78,7 +85,7 @@ network_options = options(
 @click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Which table to show.")
 @click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
 def ladder_command(
-    refs: Path, out: Path, concepts: int, rungs: str | None, layers: str | None, relations: Path | None, related: Path | None,
+    refs: Path, out: Path, concepts: int, rungs: str | None, embeddings: str | None, relations: Path | None, related: Path | None,
     related_col: str, concept_col: str, encoders: str, dino_layer: int | None, pool: str, sscd: Path | None, lpips: Path | None,
     dreamsim: Path | None, allow_torchscript: bool, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
     workers: int | None, table: str, as_json: bool, **models: Any,
@@ -110,7 +117,7 @@ def ladder_command(
     found = run(
         refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held, concepts=concepts,
         rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
-        names=tuple(LAYERS) if layers is None else [n.strip() for n in layers.split(",")],
+        names=tuple(LAYERS) if embeddings is None else [n.strip() for n in embeddings.split(",")],
         relations=None if relations is None else read_relations(relations),
         artists=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
         networks={name: make(path) for name, (make, path) in given.items() if path is not None}, alpha=alpha, seed=seed,
@@ -124,11 +131,20 @@ def ladder_command(
         )
     code = say(found.finding, table, (), as_json)
     if not as_json:
-        for rule, claims in groupby(found.claims, lambda c: c.rule):
-            said = [(c.holds, f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}") for c in claims]
-            echo_line(f"{'holds' if all(h for h, _ in said) else 'FAILS'}: {rule}: {', '.join(w for _, w in said)}")
+        say_claims(found.claims)
         echo_line(str(page))
     return say_skipped(found.ladder.skipped, ()) or code
+
+
+def say_claims(claims: Sequence[Claim]) -> None:
+    """A line a rule, and what may help where none meets all demands."""
+    met = []
+    for rule, mine in groupby(claims, lambda c: c.rule):
+        said = [(c.holds, f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}") for c in mine]
+        met.append(all(holds for holds, _ in said))
+        echo_line(f"{'holds' if met[-1] else 'FAILS'}: {rule}: {', '.join(words for _, words in said)}")
+    if met and not any(met):
+        echo_line(WAYS_ON)
 
 
 @validate.command("labels")

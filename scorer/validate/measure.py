@@ -94,7 +94,7 @@ def measure(
     Half A of a calibration is the ladder's choosing half, half B its reporting one.
     """
     if not set(names) <= LAYERS.keys() or "crop" not in names:
-        raise InputError(f"--layers {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
+        raise InputError(f"--embeddings {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
     for name in (n for n in LAYERS if n in names):

