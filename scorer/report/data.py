@@ -35,6 +35,7 @@ REPLICA = 0.5  # VR from which on a recognised image is called a replica
 EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
 _MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
+_MORE = ("vr_arranged", "vr_specific", "vr_csls", "vr_strict")  # where the summary has them
 _THRESHOLDS = (
     "metric", "references", "tau", "status", "rate_check", "rate_check_low", "rate_check_high", "tau_given", "rate_given",
     "rate_given_low", "rate_given_high",
@@ -102,9 +103,10 @@ def identity(study: Study) -> str:
 def _models(summary: Finding, kind: str) -> list[dict[str, Any]]:
     frame = summary.table("models")
     rows = frame[frame.tau == kind] if "tau" in frame else frame
+    measures = [*_MEASURES, *(m for m in _MORE if m in frame)]
     return [
         {"name": r["model"], "images": r["images"], "concepts": r["concepts"], "recognised": r["recognised"],
-         **{m: _numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in _MEASURES}}
+         **{m: _numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in measures}}
         for r in rows.to_dict("records")
     ]  # fmt: skip
 

@@ -3,6 +3,9 @@
 ICONICITY.modelsPage = async () => {
   const { el, fill, number, table, load, address, remember, conceptLink, main, data } = ICONICITY;
   const MEASURES = [["cra", "CRA"], ["vr_recognised", "VR rec."], ["vi_recognised", "VI rec."], ["crt", "CRT"], ["vr_all", "VR all"], ["vi_all", "VI all"]];
+  // Only at the results' own and at calibrated thresholds, and where they are known.
+  const MORE = [["vr_arranged", "VR arranged"], ["vr_specific", "VR specific"], ["vr_csls", "VR CSLS"], ["vr_strict", "VR strict"]]
+    .filter(([key]) => [...data.models, ...data.calibrated].some(m => m[key] && m[key][0] !== null));
   const { query } = address();
   const hundredths = (name, given) => given === null ? null : query.has(name) ? Math.min(100, Math.max(0, Math.round(Number(query.get(name)) * 100))) : Math.round(given * 100);
   const tau = { cra: hundredths("tau_cra", data.tau.cra), vr: hundredths("tau_vr", data.tau.vr) };
@@ -34,6 +37,7 @@ ICONICITY.modelsPage = async () => {
       { title: "images", key: m => m.images, show: m => String(m.images) },
       { title: "concepts", key: m => m.concepts, show: m => String(m.concepts) },
       ...MEASURES.filter(([key]) => given || !key.endsWith("recognised")).map(([key, title]) => ({ title, key: m => given ? m[key][0] : swept(m, key), show: m => given ? show(m[key]) : number(swept(m, key)) })),
+      ...(given ? MORE : []).map(([key, title]) => ({ title, key: m => m[key]?.[0] ?? null, show: m => m[key] ? show(m[key]) : "" })),
     ];
     const rows = given ? [...data.models.map(m => ({ ...m, tau: "given" })), ...data.calibrated.map(m => ({ ...m, tau: "calibrated" }))] : data.models;
     fill(holder, ...table(columns, rows, "models"));

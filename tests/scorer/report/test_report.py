@@ -23,6 +23,7 @@ from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import open_index
 from iconicity.scorer.findings.calibration import NULL_EDGES, SETTINGS, Calibration, own_and_null, read_calibration
+from iconicity.scorer.findings.specific import write_null
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.build import read_titles, report
@@ -49,6 +50,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Scoring(root / "i", root)(
         {HOSTILE: root / "gen" / "m2", ODD: root / "gen" / "m2", "m1": root / "gen" / "m1"}, scope="all", tau_vr=0.9
     )
+    leave_null(root / "out")
     (root / "gen" / "m1" / "alpha" / "gone.png").unlink()
     (root / "t.csv").write_text(f"label_clean,title,artist,year\nalpha,{HOSTILE},=1+1,1889\n")
     calibration(root).write(root / "calibration.json")
@@ -60,13 +62,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def leave_null(out: Path) -> None:
+    """What 'iconicity calibrate' would leave beside the results of each patch's CSLS; no draws."""
+    study = open_study(out, ["gen_sha256"])
+    rows = [
+        {"model": study.models[study.model[i]], "gen_relpath": study.relpaths[i],
+         "gen_sha256": study.table.column("gen_sha256")[i].as_py(), "draws": 0, "p_csls": np.linspace(-0.5, 0.5, 16).tolist()}
+        for i in np.flatnonzero(study.ok).tolist()
+    ]  # fmt: skip
+    write_null(out, study.mode, rows, {"index_id": study.settings["index_id"]})
+
+
 def calibration(root: Path) -> Calibration:
     """Thresholds as 'iconicity calibrate' would write them, for two references a concept."""
     study = open_study(root / "out")
     row = {"null": "unrelated", "references": 2, "status": "indicative", "rate_check": 0.01, "rate_given": 0.25}
     thresholds = [
         row | {"metric": m, "tau": tau, "tau_given": study.tau[m]} for m, tau in (("cra", 0.8125), ("vr", 0.9375))
-    ]
+    ] + [row | {"metric": "vr_csls", "tau": 0.0, "tau_given": None, "rate_given": None}]
     reached = np.round(1.0 / (1.0 + np.exp(9.0 * (NULL_EDGES - 0.3))), 6).tolist()
     nulls = [{"metric": m, "references": 2, "reached": reached} for m in ("cra", "vr")]
     settings = {k: study.settings[k] for k in SETTINGS if k in study.settings}
@@ -85,15 +98,16 @@ def near(values: Any) -> list[Any]:
 
 
 def test_overview_has_the_numbers_of_the_summary(place: Path) -> None:
-    study = open_study(place / "out")
+    study = open_study(place / "out", ["p_ref_cell"])
     overview, crt = data(place, "overview"), data(place, "crt")
     there = summarise(study, calibration=read_calibration(place / "calibration.json")).table()
     for kind, name in (("models", "given"), ("calibrated", "calibrated")):
         for m, r in zip(overview[kind], there[there.tau == name].to_dict("records"), strict=True):
             assert m["name"] == r["model"]
-            for measure in ("cra", "vr_all", "crt"):
+            for measure in ("cra", "vr_all", "crt", "vr_arranged", "vr_csls", "vr_strict"):
                 ends = [r[k] for k in (measure, f"{measure}_low", f"{measure}_high", f"{measure}_n")]
                 assert m[measure] == near(ends)
+    assert any(m["vr_strict"][0] not in (None, m["vr_csls"][0]) for m in overview["calibrated"])
     for tau_cra, tau_vr in ((0.3, 0.5), (0.75, 0.9), (1.0, 1.0)):
         swept = summarise(open_study(place / "out", tau_cra=tau_cra, tau_vr=tau_vr)).table().set_index("model")
         for name, curve in overview["curves"].items():
@@ -106,7 +120,7 @@ def test_overview_has_the_numbers_of_the_summary(place: Path) -> None:
 def test_calibration_and_nulls(place: Path) -> None:
     overview = data(place, "overview")
     held = read_calibration(place / "calibration.json")
-    assert [t["tau"] for t in overview["thresholds"]] == [0.8125, 0.9375]
+    assert [t["tau"] for t in overview["thresholds"]] == [0.8125, 0.9375, 0.0]
     frame = own_and_null(open_study(place / "out"), held)
     for null in overview["nulls"]:
         part = frame[frame.metric == null["metric"]]
