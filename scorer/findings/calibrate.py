@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,17 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.vectors import open_vectors
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import INDICATIVE, SETTINGS, Calibration
-from iconicity.scorer.findings.csls import Neighbours, best_elsewhere
+from iconicity.scorer.findings.csls import Neighbours
 from iconicity.scorer.findings.design import Design
-from iconicity.scorer.findings.null import POOL, Pool, choose
+from iconicity.scorer.findings.null import POOL, Pool, choose, products
 from iconicity.scorer.findings.same_work import Pair, same_works
 from iconicity.scorer.findings.specific import write_null
 from iconicity.scorer.findings.statistics import DRAWS
 from iconicity.scorer.findings.study import FEW, Study
 from iconicity.scorer.findings.thresholds import ConceptCounts, Thresholds
+from iconicity.scorer.findings.whiten import Whitening
 from iconicity.scorer.generated import cache_keys
-from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
+from iconicity.scorer.metrics import Bools, Float32, Ints
 
 ALPHA = 0.01
 _BYTES = 1 << 28  # of products held at once
@@ -59,6 +60,7 @@ def calibrate(
     pool: int = POOL,
     works: Mapping[str, str] | None = None,
     related: Mapping[str, str] | None = None,
+    whiten: bool = False,
     apply: Calibration | None = None,
     draws: int = DRAWS,
     progress: Progress = no_progress,
@@ -66,8 +68,9 @@ def calibrate(
     """Thresholds for a study, and the null of its images in its results directories.
 
     ``pool`` is how many concepts images are compared with at most. ``works``: concept -> work, for concepts that are
-    the same work. ``related``: concept -> artist, series or genre; such pairs have a null of their own. ``apply``
-    takes a calibration's pool and thresholds as they are and only fills in images. Vectors come from ``cache``.
+    the same work. ``related``: concept -> artist, series or genre; such pairs have a null of their own. ``whiten``:
+    thresholds of whitened vectors (whiten.py) too. ``apply`` takes a calibration's pool and thresholds as they are and
+    only fills in images. Vectors come from ``cache``.
     Raises :class:`InputError` when they are not there, :class:`SettingsError` when index and results do not belong
     together.
     """
@@ -89,7 +92,12 @@ def calibrate(
         same |= same_works(index, {*study.concepts, *names} & index.concepts().keys(), works)
     design = Design(study.concepts, held, same, related or {}, seed)
     near = Neighbours(held, vectors, design, study.mode == "static")
-    run = _Run(study, index, cache, held, design, near, same, seed, progress)
+    white = None
+    if near.enough and (whiten if apply is None else bool(apply.taus("vr_whitened"))):
+        whitening = Whitening.of(held.patches)
+        moved = replace(held, patches=whitening(held.patches))
+        white = _White(whitening, Neighbours(moved, vectors, design, study.mode == "static", whitening))
+    run = _Run(study, index, cache, held, design, near, white, same, seed, progress)
     if apply is not None:
         for chunk in run.chunks(run.order()):
             run.compare(chunk)
@@ -102,6 +110,14 @@ def calibrate(
     return found
 
 
+@dataclass(frozen=True)
+class _White:
+    """The pool's vectors whitened, and how others are."""
+
+    whitening: Whitening
+    near: Neighbours
+
+
 @dataclass
 class _Run:
     """One pass over the images of a study: their nulls, and what the thresholds need."""
@@ -112,16 +128,17 @@ class _Run:
     pool: Pool
     design: Design
     near: Neighbours
+    white: _White | None
     same: set[Pair]
     seed: int
     progress: Progress
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # image -> its null
     done: int = 0
-    kept: tuple[str, tuple[Float64, Float32]] | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return ("cra", "vr", "vr_csls") if self.near.enough else ("cra", "vr")
+        whitened = () if self.white is None else ("vr_whitened", "vr_whitened_csls")
+        return ("cra", "vr", *(("vr_csls",) if self.near.enough else ()), *whitened)
 
     def order(self, halves: str = "AB") -> list[int]:
         """Concepts of the study (by place) in some halves that have references."""
@@ -168,7 +185,7 @@ class _Run:
         return np.stack([found[s].reshape(shape) for s in shas])
 
     def compare(self, chunk: _Chunk) -> dict[str, Float32]:
-        """Nulls of a chunk: cra (n, R) of images, vr and vr_csls (m * K, R) of patches; each image's own is kept in ``rows``."""
+        """Nulls of a chunk: cra (n, R) of images, all others (m * K, R) of patches; each image's own is kept in ``rows``."""
         concept = self.study.concepts[chunk.concept]
         j = int(self.study.references[chunk.concept])
         others = self.design.others(concept)
@@ -189,13 +206,19 @@ class _Run:
         single = each.max(axis=2)
         patches = self.pool.patch_maxima(single)
         out = {"cra": clip, "vr": patches}
+        own: dict[str, Float32] = {}
         if self.near.enough:
-            elsewhere = best_elsewhere(single, self.near.work, self.near.works, self.near.number(concept))
-            each -= self.near.cells / 2
-            out["vr_csls"] = self.near.of_others(each.max(axis=2), elsewhere)
-            own = self.near.of_own(flat, elsewhere, self._own(concept)).reshape(n, k)
-            for row, values in zip(chunk.patch_rows, own, strict=True):
-                self.rows[int(row)] |= {"p_csls": values}
+            out["vr_csls"], own["p_csls"] = self.near.csls(flat, each, concept)
+        if self.white is not None:
+            near = self.white.near
+            white = self.white.whitening(flat)
+            each = near.pool.cell_similarity(white)
+            out["vr_whitened"] = near.pool.patch_maxima(each.max(axis=2))
+            own["p_whitened"] = products(white, near.own(concept)[0]).max(axis=1)
+            out["vr_whitened_csls"], own["p_whitened_csls"] = near.csls(white, each, concept)
+        for name, values in own.items():
+            for row, mine in zip(chunk.patch_rows, values.reshape(n, k), strict=True):
+                self.rows[int(row)][name] = mine
         if at_j.any():
             reached, median = _against(patches[:, at_j], self.study.p[chunk.patch_rows].reshape(-1))
             drawn = np.isin(self.pool.of, self.pool.of[at_j]) & (self.pool.draw <= j)
@@ -210,12 +233,6 @@ class _Run:
                     "p_best_ref_id": [self.pool.ref_ids[b] for b in best[part]], "p_best_ref_cell": cell[part].astype(np.int16),
                 }  # fmt: skip
         return out
-
-    def _own(self, concept: str) -> tuple[Float64, Float32]:
-        """Cells of a concept's references, kept while its images go by."""
-        if self.kept is None or self.kept[0] != concept:
-            self.kept = concept, self.near.own(concept)
-        return self.kept[1]
 
     def null_rows(self, source: int) -> Iterator[dict[str, Any]]:
         """Rows of the null file of one results directory."""

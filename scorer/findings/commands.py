@@ -160,6 +160,11 @@ def sweep_command(
 @click.option("--related-col", default="artist", show_default=True, help="Its column.")
 @concept_col_option
 @click.option(
+    "--whiten",
+    is_flag=True,
+    help="Also of whitened vectors: for encoders that find everything alike. Takes twice as long.",
+)
+@click.option(
     "--apply", type=DIRECTORY, help="Take this calibration as it is, and only compare the images with its pool."
 )
 @click.option(
@@ -170,8 +175,8 @@ def sweep_command(
 @output_options("thresholds")
 def calibrate_command(
     results: Sequence[Path], index: Place, alpha: float, pool: int, same_work: Path | None, related: Path | None,
-    related_col: str, concept_col: str, apply: Path | None, to: Path | None, cache: Path | None, draws: int, seed: int,
-    table: str, out: Sequence[Path], as_json: bool,
+    related_col: str, concept_col: str, whiten: bool, apply: Path | None, to: Path | None, cache: Path | None, draws: int,
+    seed: int, table: str, out: Sequence[Path], as_json: bool,
 ) -> int:  # fmt: skip
     """Find the thresholds that unrelated references reach at a chosen rate, for each number of references.
 
@@ -191,7 +196,7 @@ def calibrate_command(
         context = click.get_current_context()
         fixed = [
             f"--{n.replace('_', '-')}"
-            for n in ("alpha", "seed", "pool", "related", "to")
+            for n in ("alpha", "seed", "pool", "related", "to", "whiten")
             if context.get_parameter_source(n) != ParameterSource.DEFAULT
         ]
         if fixed:
@@ -201,7 +206,7 @@ def calibrate_command(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
         works=None if same_work is None else read_column(same_work, "work", concept_col),
         related=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
-        apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
+        whiten=whiten, apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
     )  # fmt: skip
     if apply is None:
         path = to or study.sources[0].path / "calibration.json"

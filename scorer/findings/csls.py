@@ -14,6 +14,7 @@ from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.vectors import AllVectors
 from iconicity.scorer.findings.design import Design
 from iconicity.scorer.findings.null import Pool, products
+from iconicity.scorer.findings.whiten import Whitening
 from iconicity.scorer.metrics import Float32, Float64, Ints
 
 FEWEST = 3  # works in the pool: the own one, the one compared with, and another
@@ -43,8 +44,13 @@ def best_elsewhere(similarity: Float32, work: Ints, works: int, leave: int | Non
 class Neighbours:
     """The similarity of every cell of the pool to the nearest cell of another work, and the same of other references."""
 
-    def __init__(self, pool: Pool, vectors: AllVectors, design: Design, static: bool) -> None:
+    def __init__(
+        self, pool: Pool, vectors: AllVectors, design: Design, static: bool, whitening: Whitening | None = None
+    ) -> None:
+        """``whitening``: what the pool's vectors went through, and others go."""
         self.pool, self._vectors, self._design, self._static = pool, vectors, design, static
+        self._whitening = whitening
+        self._kept: tuple[str, tuple[Float64, Float32]] | None = None  # while the images of a concept go by
         names = sorted({design.work(c) for c in pool.concepts})
         self._number = {w: i for i, w in enumerate(names)}
         self.works = len(names)
@@ -76,16 +82,33 @@ class Neighbours:
 
     def own(self, concept: str) -> tuple[Float64, Float32]:
         """Cells of a concept's references (J * K, D'), and r of each; ``static`` takes the first reference alone."""
+        if self._kept is None or self._kept[0] != concept:
+            self._kept = concept, self._own(concept)
+        return self._kept[1]
+
+    def _own(self, concept: str) -> tuple[Float64, Float32]:
         dim = self.pool.patches.shape[2]
         if concept in self.pool.concepts:
             mine = self.pool.of == self.pool.concepts.index(concept)
             return self.pool.patches[mine].reshape(-1, dim), self.cells[mine].ravel()
         low, high = self._vectors.rows_of(concept)
         rows = slice(low, low + 1 if self._static else high)
-        cells = np.asarray(self._vectors.patches[rows], np.float64).reshape(-1, dim)
+        found = np.asarray(self._vectors.patches[rows], np.float64)
+        cells = (found if self._whitening is None else self._whitening(found)).reshape(-1, dim)
         return cells, self._nearest(cells, self.number(concept))
 
-    def of_own(self, patches: FloatArray, elsewhere: Float32, own: tuple[Float64, Float32]) -> Float32:
+    def csls(self, patches: FloatArray | Float64, each: Float32, concept: str) -> tuple[Float32, Float32]:
+        """CSLS of a concept's patches (q, D'): to each draw (q, R), and to their best own cell (q,).
+
+        ``each`` (q, R, K): their similarities to the pool's cells.
+        """
+        elsewhere = best_elsewhere(each.max(axis=2), self.work, self.works, self.number(concept))
+        return (
+            self.of_others((each - self.cells / 2).max(axis=2), elsewhere),
+            self.of_own(patches, elsewhere, self.own(concept)),
+        )
+
+    def of_own(self, patches: FloatArray | Float64, elsewhere: Float32, own: tuple[Float64, Float32]) -> Float32:
         """CSLS of patches (q, D') and their best own cell: (q,). ``elsewhere`` of :func:`best_elsewhere`, the own work left out."""
         cells, r = own
         best = (products(patches, cells) - r / 2).max(axis=1)

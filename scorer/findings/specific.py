@@ -36,6 +36,8 @@ _SCHEMA = pa.schema(
         ("p_reached", pa.list_(pa.float32())),
         ("p_median", pa.list_(pa.float32())),
         ("p_csls", pa.list_(pa.float32())),  # see csls.py
+        ("p_whitened", pa.list_(pa.float32())),  # see whiten.py
+        ("p_whitened_csls", pa.list_(pa.float32())),
         ("p_best", pa.list_(pa.float32())),  # the draw that matches a patch best, and its reference and cell
         ("p_best_ref_id", pa.list_(pa.string())),
         ("p_best_ref_cell", pa.list_(pa.int16())),
@@ -47,8 +49,8 @@ _SCHEMA = pa.schema(
 class ImageNull:
     """The null of each image of a study at its own number of references, row for row.
 
-    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches, ``p_csls`` a similarity of its own
-    (csls.py); nan where there is no null.
+    ``reached`` and ``median`` are of its CLIP similarity, ``p_*`` of its patches, ``p_csls`` and ``p_whitened`` similarities of
+    their own (csls.py, whiten.py); nan where there is no null.
     """
 
     draws: Ints  # (n,)
@@ -57,6 +59,8 @@ class ImageNull:
     p_reached: Float32  # (n, K)
     p_median: Float32  # (n, K)
     p_csls: Float32  # (n, K)
+    p_whitened: Float32  # (n, K)
+    p_whitened_csls: Float32  # (n, K)
     table: pa.Table
     facts: Mapping[str, Any]
 
@@ -70,22 +74,31 @@ class ImageNull:
             "excess": np.where(enough, excess(p, self.p_median), np.nan),
         }
 
-    def by_csls(self, p: Float32, tau_vr: Float64, tau: Float64) -> dict[str, Float64]:
-        """``vr_csls``, the share of patches whose CSLS reaches its threshold ``tau``, and ``vr_strict``, of those that also
-        reach ``tau_vr``; (n,) each, as the thresholds, nan where one lacks. p (n, K)."""
-        hit = passes(self.p_csls, tau[:, None])
-        known = ~np.isnan(self.p_csls).any(axis=1) & ~np.isnan(tau)
-        both = (hit & passes(p, tau_vr[:, None])).mean(axis=1)
-        return {
-            "vr_csls": np.where(known, hit.mean(axis=1), np.nan),
-            "vr_strict": np.where(known & ~np.isnan(tau_vr) & ~np.isnan(p).any(axis=1), both, np.nan),
-        }
+    def by_thresholds(self, p: Float32, taus: Mapping[str, Float64]) -> dict[str, Float64]:
+        """Shares of patches (n,) at calibrated thresholds ``taus``, metric -> (n,); nan where a value or threshold lacks. p (n, K).
+
+        ``vr_csls``: CSLS reaches its own. ``vr_strict``: that and p reaches tau_vr. ``vr_whitened`` and
+        ``vr_whitened_strict``, the same of whitened vectors, where they were calibrated.
+        """
+        out = {"vr_csls": _share((self.p_csls, taus["vr_csls"])), "vr_strict": _share((p, taus["vr"]), (self.p_csls, taus["vr_csls"]))}  # fmt: skip
+        if not np.isnan(self.p_whitened).all():
+            white = self.p_whitened, taus["vr_whitened"]
+            out["vr_whitened"] = _share(white)
+            out["vr_whitened_strict"] = _share(white, (self.p_whitened_csls, taus["vr_whitened_csls"]))
+        return out
 
     def p_values(self) -> Float64:
         """Of each image: how often an unrelated concept is as similar, (reached + 1) / (draws + 1); nan without draws."""
         with np.errstate(invalid="ignore"):
             p = (np.rint(self.reached * self.draws) + 1.0) / (self.draws + 1.0)
         return np.asarray(np.where(self.draws > 0, p, np.nan), np.float64)
+
+
+def _share(*conditions: tuple[Float32, Float64]) -> Float64:
+    """Share of the patches (n, K) that reach each condition's threshold (n,); nan where a value or threshold is."""
+    hit = np.logical_and.reduce([passes(values, tau[:, None]) for values, tau in conditions])
+    known = np.logical_and.reduce([~np.isnan(values).any(axis=1) & ~np.isnan(tau) for values, tau in conditions])
+    return np.where(known, hit.mean(axis=1), np.nan)
 
 
 def null_path(directory: Path, mode: str) -> Path:
@@ -146,10 +159,12 @@ def image_null(study: Study) -> ImageNull | None:
     table = table.take(rows)
     reached, _ = patch_matrix(table, "p_reached")
     median, _ = patch_matrix(table, "p_median")
-    csls, _ = patch_matrix(table, "p_csls")
+    csls, white, white_csls = (patch_matrix(table, name)[0] for name in ("p_csls", "p_whitened", "p_whitened_csls"))
     number = {c: table.column(c).to_numpy().astype(np.float64) for c in ("cra_reached", "cra_median")}
     draws = table.column("draws").fill_null(0).to_numpy().astype(np.int64)
-    return ImageNull(draws, number["cra_reached"], number["cra_median"], reached, median, csls, table, facts)
+    return ImageNull(
+        draws, number["cra_reached"], number["cra_median"], reached, median, csls, white, white_csls, table, facts
+    )
 
 
 def require_null(study: Study) -> ImageNull:

@@ -20,7 +20,7 @@ AGGREGATES = ("macro", "micro")
 SIGNED = {"excess": (-2.0, 2.0)}
 # columns of the tables that a terminal does without
 SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
-    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_specific", "excess", "vr_csls", "vr_strict"
+    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_specific", "excess", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict",
 )))  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def summarise(
     many images as they have; of ``*_recognised`` measures as many recognised ones). CRT is the mean of the concepts'
     CRT, not the product of two means. Intervals of models resample concepts, those of concepts their images.
     A ``calibration`` adds rows at its thresholds. Where ``iconicity calibrate`` has left a null beside the results,
-    ``vr_specific`` and ``excess`` are shown too, and ``vr_csls`` and ``vr_strict`` at a calibration's thresholds; ``vr_arranged`` where the
+    ``vr_specific`` and ``excess`` are shown too, and ``vr_csls``, ``vr_strict`` and the whitened ones at a calibration's thresholds; ``vr_arranged`` where the
     study was read with ``p_ref_cell``. ``concepts`` False leaves that table without intervals.
     """
     if aggregate not in AGGREGATES:
@@ -52,8 +52,10 @@ def summarise(
     kinds: list[tuple[str, Tau, Tau, dict[str, Float64]]] = [("given", study.tau["cra"], study.tau["vr"], further)]
     if calibration is not None:
         notes += calibration.notes_for(study)
-        taus = [calibration.tau(study, m)[study.concept] for m in ("vr", "vr_csls")]
-        local = {} if null is None else null.by_csls(study.p, *taus)
+        taus = {
+            m: calibration.tau(study, m)[study.concept] for m in ("vr", "vr_csls", "vr_whitened", "vr_whitened_csls")
+        }
+        local = {} if null is None else null.by_thresholds(study.p, taus)
         kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr"), local))
     options = {"draws": draws, "seed": seed, "level": level}
     models: list[dict[str, Any]] = []

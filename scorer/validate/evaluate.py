@@ -30,7 +30,7 @@ from iconicity.scorer.validate.scores import (
 PUBLISHED = "tau 0.60"
 BASE = "calibrated"  # the rule that others are compared with: VR as published, at its calibrated tau
 ACHIEVED = 0.01  # false-positive rate of cells at which rules are compared with each other, whatever their thresholds
-_HOW = (BASE, "specific", "csls", "strict")
+_HOW = (BASE, "specific", "csls", "strict", "whitened", "whitened strict")
 OPTIONS = (*_HOW, *(f"overlapping {how}" for how in _HOW))
 # R0 is a plumbing check that any threshold below 1 wins, so that no separation counts it.
 SEPARATIONS = {
@@ -166,6 +166,11 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
             local = passes(layer.null.p_csls, csls)
             out[f"{prefix}csls"] = Rule(csls, local, layer.null.p_csls)
             out[f"{prefix}strict"] = Rule(tau, passes(layer.p, tau) & local)
+        white, white_csls = layer.tau("vr_whitened"), layer.tau("vr_whitened_csls")
+        if not np.isnan(white):
+            hit = passes(layer.null.p_whitened, white)
+            out[f"{prefix}whitened"] = Rule(white, hit, layer.null.p_whitened)
+            out[f"{prefix}whitened strict"] = Rule(white, hit & passes(layer.null.p_whitened_csls, white_csls))
     return out
 
 

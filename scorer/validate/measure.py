@@ -125,7 +125,7 @@ def measure(
         if grid == GRID:
             pool = len(ladder.halves)
             found = calibrate(open_study(results[0]), index, cache, alpha=alpha, seed=seed, pool=pool, related=artists,
-                              progress=progress)  # fmt: skip
+                              whiten=True, progress=progress)  # fmt: skip
             found.write(results[0] / "calibration.json")
             for bland in results[1:]:
                 calibrate(open_study(bland), index, cache, apply=found, related=artists, progress=progress)
@@ -152,5 +152,5 @@ def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], cal
 def _taken(null: ImageNull, at: Ints) -> ImageNull:
     return ImageNull(
         null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at], null.p_csls[at],
-        null.table.take(pa.array(at)), null.facts,
+        null.p_whitened[at], null.p_whitened_csls[at], null.table.take(pa.array(at)), null.facts,
     )  # fmt: skip

@@ -165,12 +165,14 @@ def _arranged(layer: Layer) -> Float64:
     return arranged_reuse(passes(layer.p, layer.tau()), layer.cell, *GRID, layer.index.overlapping)
 
 
-def _csls(layer: Layer, name: str = "vr_csls") -> Float64:
-    """vr_csls or vr_strict at calibrated thresholds; nan where there is none."""
+def _at_thresholds(layer: Layer, name: str) -> Float64:
+    """vr_csls, vr_strict, vr_whitened or vr_whitened_strict at calibrated thresholds; nan where there is none."""
+    lacking = np.full(len(layer.p), np.nan)
     if layer.null is None:
-        return np.full(len(layer.p), np.nan)
-    taus = (np.full(len(layer.p), layer.tau(metric)) for metric in ("vr", "vr_csls"))
-    return layer.null.by_csls(layer.p, *taus)[name]
+        return lacking
+    metrics = ("vr", "vr_csls", "vr_whitened", "vr_whitened_csls")
+    taus = {metric: np.full(len(layer.p), layer.tau(metric)) for metric in metrics}
+    return layer.null.by_thresholds(layer.p, taus).get(name, lacking)
 
 
 def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:
@@ -185,8 +187,8 @@ def _whole(view: View, name: str) -> Float64:
 
 
 OURS = (
-    "vr", "vr_specific", "vr_csls", "vr_strict", "vr_overlapping", "vr_overlapping_csls", "vr_overlapping_strict", "vr_arranged",
-    "excess", "vr_mean",
+    "vr", "vr_specific", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict", "vr_overlapping", "vr_overlapping_csls",
+    "vr_overlapping_strict", "vr_overlapping_whitened", "vr_overlapping_whitened_strict", "vr_arranged", "excess", "vr_mean",
 )  # fmt: skip
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
@@ -197,12 +199,18 @@ EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_token": lambda v: _of(v, "token", _calibrated),
     "vr_specific_token": lambda v: _of(v, "token", lambda layer: _specific(layer, "vr_specific")),
     "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
-    "vr_csls": lambda v: _csls(v.layers["crop"]),
-    "vr_strict": lambda v: _csls(v.layers["crop"], "vr_strict"),
+    "vr_csls": lambda v: _at_thresholds(v.layers["crop"], "vr_csls"),
+    "vr_strict": lambda v: _at_thresholds(v.layers["crop"], "vr_strict"),
+    "vr_whitened": lambda v: _at_thresholds(v.layers["crop"], "vr_whitened"),
+    "vr_whitened_strict": lambda v: _at_thresholds(v.layers["crop"], "vr_whitened_strict"),
     "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
     "vr_overlapping_specific": lambda v: _of(v, "overlapping", lambda layer: _specific(layer, "vr_specific")),
-    "vr_overlapping_csls": lambda v: _of(v, "overlapping", _csls),
-    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _csls(layer, "vr_strict")),
+    "vr_overlapping_csls": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_csls")),
+    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_strict")),
+    "vr_overlapping_whitened": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_whitened")),
+    "vr_overlapping_whitened_strict": lambda v: _of(
+        v, "overlapping", lambda layer: _at_thresholds(layer, "vr_whitened_strict")
+    ),
     "vr_arranged": lambda v: _arranged(v.layers["crop"]),
     "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
     "crt": _crt,

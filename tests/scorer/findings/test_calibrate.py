@@ -73,7 +73,7 @@ def found(place: Path, **options: Any) -> Calibration:
 class Loop:
     """The same numbers, one product at a time."""
 
-    def __init__(self, place: Path, pool: Any = NAMES, static: bool = False) -> None:
+    def __init__(self, place: Path, pool: Any = NAMES, whitened: bool = False) -> None:
         self.study, index, cache = opened(place)
         block = index.block(NAMES)
         keys = cache_keys(index)
@@ -89,6 +89,17 @@ class Loop:
             del name
         self.pool = list(pool)
         self.hubs: dict[tuple[str, int], float] = {}
+        if whitened:
+            cells = np.concatenate([p for d in self.pool for _, _, p in self.refs[d]]).astype(float)
+            variance, axes = np.linalg.eigh(np.cov(cells.T, bias=True))
+            scaled = axes / np.sqrt(variance + 0.1 * variance.mean())
+
+            def white(vectors: Any) -> Any:
+                moved = (vectors.astype(float) - cells.mean(axis=0)) @ scaled
+                return moved / np.linalg.norm(moved, axis=1, keepdims=True)
+
+            self.patches = {sha: white(v) for sha, v in self.patches.items()}
+            self.refs = {d: [(r, c, white(p)) for r, c, p in mine] for d, mine in self.refs.items()}
 
     @staticmethod
     def half(concept: str) -> str:
@@ -173,9 +184,9 @@ def wide(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("cells", ["grid", "overlapping"])
 def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> None:
     place = place if cells == "grid" else wide
-    calibration = found(place)
+    calibration = found(place, whiten=True)
     assert calibration.settings.get("reference_cells", "grid") == cells
-    loop = Loop(place)
+    loop, white = Loop(place), Loop(place, whitened=True)
     null = image_null(loop.study)
     assert null is not None
     rows = null.table.to_pylist()
@@ -196,6 +207,8 @@ def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> 
             assert rows[i]["p_best"][k] == pytest.approx(values[best, k], abs=1e-6)
             assert (rows[i]["p_best_ref_id"][k], rows[i]["p_best_ref_cell"][k]) == patches[best][1][k]
         assert rows[i]["p_csls"] == pytest.approx(loop.csls(i, None, 0), abs=1e-6)
+        assert rows[i]["p_whitened"] == pytest.approx(white.null_patches(i, concept, 99)[0], abs=1e-6)
+        assert rows[i]["p_whitened_csls"] == pytest.approx(white.csls(i, None, 0), abs=1e-6)
         p = null.p_values()[i]
         assert p == pytest.approx((1 + (clip >= loop.study.similarity[i]).sum()) / (1 + len(others)))
 
@@ -223,6 +236,38 @@ def test_thresholds_equal_a_loop(place: Path) -> None:
     assert checked >= 5 and {1, 2} <= calibration.taus("vr_csls").keys()
 
 
+def test_thresholds_of_whitened_vectors_equal_a_loop(place: Path) -> None:
+    calibration, plain, loop = found(place, whiten=True), found(place), Loop(place, whitened=True)
+    assert calibration.thresholds[: len(plain.thresholds)] == plain.thresholds  # nothing else moves
+    for metric, name in (("vr_whitened", "vr"), ("vr_whitened_csls", "csls")):
+        tau = calibration.taus(metric)[1]
+        assert loop.rate(name, 1, tau, "A")[0] <= ALPHA < loop.rate(name, 1, round(tau - 1e-4, 4), "A")[0]
+
+
+def test_vr_whitened_is_a_share_at_its_own_thresholds(place: Path) -> None:
+    calibration = found(place, whiten=True)
+    study = open_study(place / "out")
+    null = image_null(study)
+    assert null is not None
+    j = study.references[study.concept]
+    vr, csls = (
+        np.array([calibration.taus(m).get(int(n), np.nan) for n in j]) for m in ("vr_whitened", "vr_whitened_csls")
+    )
+    own, both = null.p_whitened >= vr[:, None], null.p_whitened_csls >= csls[:, None]
+    table = summarise(study, calibration=calibration).table("concepts")
+    for r in table[table.tau == "calibrated"].to_dict("records"):
+        mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
+        known = not np.isnan(vr[mine]).any()
+        assert np.isnan(r["vr_whitened"]) if not known else r["vr_whitened"] == pytest.approx(own[mine].mean())
+        if known:
+            assert r["vr_whitened_strict"] == pytest.approx((own & both)[mine].mean())
+    again = calibrate(*opened(place), apply=calibration)
+    held = image_null(study)
+    assert again == calibration and held is not None and np.array_equal(held.p_whitened, null.p_whitened)
+    found(place)  # without --whiten nothing of it is left
+    assert "vr_whitened" not in summarise(open_study(place / "out"), calibration=found(place)).table()
+
+
 def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
     calibration = found(place)
     study = open_study(place / "out")
@@ -243,13 +288,14 @@ def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
 
 
 def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path) -> None:
-    calibration = found(place, pool=8)
-    loop = Loop(place, calibration.pool)
+    calibration = found(place, pool=8, whiten=True)
+    loop, white = Loop(place, calibration.pool), Loop(place, calibration.pool, whitened=True)
     null = image_null(loop.study)
     assert null is not None and set(loop.study.concepts) - set(calibration.pool)
     for c, concept in enumerate(loop.study.concepts):
         i = int(np.flatnonzero(loop.study.concept == c)[0])
         assert null.p_csls[i] == pytest.approx(loop.csls(i, None, 0), abs=1e-6), concept
+        assert null.p_whitened_csls[i] == pytest.approx(white.csls(i, None, 0), abs=1e-6), concept
 
 
 def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
@@ -258,7 +304,7 @@ def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
         write(tmp_path / "gen" / name / "0.png", noisy(5, 1000 * i, 0.3))
     build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
     Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen"}, tau_cra=0.8)
-    calibration = found(tmp_path)
+    calibration = found(tmp_path, whiten=True)
     assert {t["metric"] for t in calibration.thresholds} == {"cra", "vr"}
     null = image_null(open_study(tmp_path / "out"))
     assert null is not None and np.isnan(null.p_csls).all() and not np.isnan(null.p_reached).any()
