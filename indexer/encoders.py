@@ -206,7 +206,7 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
         given += [choice.clip_revision, choice.dino_revision]
         if any(v is not None for v in given):
             raise InputError(
-                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* out"
+                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* but --dino-layer out"
             )
         whole = encoder_offline.load("all", device, choice.precision)
         if pool == "all" and choice.dino_layer is None:

@@ -156,7 +156,7 @@ csv_options = options(
 patch_options = options(
     click.option(
         "--dino-layer", type=click.IntRange(1),
-        help="Of the patch encoder: the block of a ViT, or stage of a CNN, whose tokens are taken.  [default: the last]",
+        help="Of the patch encoder: the block of a ViT, or stage of a CNN, whose tokens are taken.  [default: the final features]",
     ),
     click.option(
         "--pool", type=click.Choice(["all", "patch", "cls", "gem"]), default="all", show_default=True,

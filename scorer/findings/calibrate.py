@@ -20,7 +20,7 @@ from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.vectors import open_vectors
+from iconicity.indexer.vectors import AllVectors, open_vectors
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import INDICATIVE, SETTINGS, Calibration
 from iconicity.scorer.findings.csls import Neighbours
@@ -92,12 +92,13 @@ def calibrate(
         same |= same_works(index, {*study.concepts, *names} & index.concepts().keys(), works)
     design = Design(study.concepts, held, same, related or {}, seed)
     near = Neighbours(held, vectors, design, study.mode == "static")
-    white = None
-    if near.enough and (whiten if apply is None else bool(apply.taus("vr_whitened"))):
-        whitening = Whitening.of(held.patches)
-        moved = replace(held, patches=whitening(held.patches))
-        white = _White(whitening, Neighbours(moved, vectors, design, study.mode == "static", whitening))
-    run = _Run(study, index, cache, held, design, near, white, same, seed, progress)
+    white, notes = None, []
+    if whiten if apply is None else bool(apply.taus("vr_whitened")):
+        if near.enough:
+            white = _White.of(held, vectors, design, study.mode == "static")
+        if white is None:
+            notes.append("not whitened: the pool has fewer than three works, or all of its cells are the same")
+    run = _Run(study, index, cache, held, design, near, white, same, seed, progress, notes)
     if apply is not None:
         for chunk in run.chunks(run.order()):
             run.compare(chunk)
@@ -117,6 +118,16 @@ class _White:
     whitening: Whitening
     near: Neighbours
 
+    @classmethod
+    def of(cls, pool: Pool, vectors: AllVectors, design: Design, static: bool) -> _White | None:
+        """None where the pool's cells are all the same."""
+        try:
+            whitening = Whitening.of(pool.patches)
+        except ValueError:
+            return None
+        moved = replace(pool, patches=whitening(pool.patches))
+        return cls(whitening, Neighbours(moved, vectors, design, static, whitening))
+
 
 @dataclass
 class _Run:
@@ -132,6 +143,7 @@ class _Run:
     same: set[Pair]
     seed: int
     progress: Progress
+    notes: Sequence[str] = ()
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # image -> its null
     done: int = 0
 
@@ -272,7 +284,7 @@ class _Run:
 
     def _notes(self) -> list[str]:
         counts = {h: len(self.order(h)) for h in "AB"}
-        out = [note for s in self.study.sources for note in s.notes]
+        out = [note for s in self.study.sources for note in s.notes] + list(self.notes)
         if self.design.related and not set(self.design.related) & {*self.study.concepts, *self.pool.concepts}:
             out.append("--related names no concept of these results or of the index")
         if min(counts.values()) < FEW:

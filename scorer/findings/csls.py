@@ -100,13 +100,11 @@ class Neighbours:
     def csls(self, patches: FloatArray | Float64, each: Float32, concept: str) -> tuple[Float32, Float32]:
         """CSLS of a concept's patches (q, D'): to each draw (q, R), and to their best own cell (q,).
 
-        ``each`` (q, R, K): their similarities to the pool's cells.
+        ``each`` (q, R, K), their similarities to the pool's cells, is used up.
         """
         elsewhere = best_elsewhere(each.max(axis=2), self.work, self.works, self.number(concept))
-        return (
-            self.of_others((each - self.cells / 2).max(axis=2), elsewhere),
-            self.of_own(patches, elsewhere, self.own(concept)),
-        )
+        each -= self.cells / 2
+        return self.of_others(each.max(axis=2), elsewhere), self.of_own(patches, elsewhere, self.own(concept))
 
     def of_own(self, patches: FloatArray | Float64, elsewhere: Float32, own: tuple[Float64, Float32]) -> Float32:
         """CSLS of patches (q, D') and their best own cell: (q,). ``elsewhere`` of :func:`best_elsewhere`, the own work left out."""

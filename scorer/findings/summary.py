@@ -55,7 +55,14 @@ def summarise(
         taus = {
             m: calibration.tau(study, m)[study.concept] for m in ("vr", "vr_csls", "vr_whitened", "vr_whitened_csls")
         }
-        local = {} if null is None else null.by_thresholds(study.p, taus)
+        local = {}
+        if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
+            local = null.by_thresholds(study.p, taus)
+        elif null is not None:
+            notes.append(
+                "VR CSLS, strict and whitened are left out: the null beside the results is another calibration's; 'iconicity "
+                "calibrate --apply' takes this one"
+            )
         kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr"), local))
     options = {"draws": draws, "seed": seed, "level": level}
     models: list[dict[str, Any]] = []

@@ -31,13 +31,13 @@ class Whitening:
         """Of cells (..., D), two or more of them different. Raises :class:`ValueError` else."""
         rows = np.asarray(cells, np.float64).reshape(-1, cells.shape[-1])
         mean = rows.mean(axis=0)
-        _, sizes, axes = np.linalg.svd(rows - mean, full_matrices=False)
-        variance = sizes**2 / len(rows)
-        level = float(variance.mean())
-        if not level > 0.0:
+        away = rows - mean
+        variance, axes = np.linalg.eigh(away.T @ away / len(rows))
+        level = float(variance.sum()) / min(rows.shape)
+        if not level > 1e-12:  # of unit vectors: less is rounding
             raise ValueError("cells that are all the same have no axes")
         kept = variance > _NONE * level
-        return cls(mean, axes[kept].T / np.sqrt(variance[kept] + SHRINKAGE * level))
+        return cls(mean, axes[:, kept] / np.sqrt(variance[kept] + SHRINKAGE * level))
 
     def __call__(self, vectors: FloatArray | Float64) -> Float64:
         """Vectors (..., D) to unit vectors (..., r); one that is the mean has no direction, and stays 0.

@@ -215,8 +215,10 @@ def cell_table(rules: Mapping[str, Rule], part: Half, draws: int = DRAWS, seed: 
             row |= _ends("rho", correlation(vr, part, group, draws, seed))
             if rule.score is not None:
                 score = rule.score[part.rows]
-                row["tau_achieved"] = tau_at(score[at][part.coverage[at] == 0.0], ACHIEVED)
-                row |= _rates(cell_sums(passes(score, row["tau_achieved"]), part, at), "_achieved", draws, seed)
+                achieved = tau_at(score[at][part.coverage[at] == 0.0], ACHIEVED)
+                if not np.isnan(achieved):
+                    row["tau_achieved"] = achieved
+                    row |= _rates(cell_sums(passes(score, achieved), part, at), "_achieved", draws, seed)
             rows.append(row)
     return pd.DataFrame(rows)
 

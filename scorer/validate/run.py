@@ -199,7 +199,7 @@ def _notes(
     encoders: Encoders,
 ) -> list[str]:
     notes = []
-    both = encoders.clip.spec.fingerprint == encoders.dino.spec.fingerprint
+    both = encoders.clip.spec.fingerprint == layers.get("whole", layers["crop"]).index.specs[1].fingerprint
     if "dino" in random:
         notes.append("the patch encoder's weights look random: ONLY PLUMBING IS SHOWN, no figure says what VR is worth")
     if "clip" in random and not both:

@@ -162,6 +162,19 @@ def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
         encoder_timm.load(TINY_VIT, str(vit_file), None, "all", layer=deep + 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "pool", "words"),
+    [
+        ("pit_ti_224", "cls", "no class token in its layers"),
+        ("xcit_nano_12_p16_224", "all", "no tokens of earlier layers"),
+    ],
+)
+def test_models_whose_layers_are_no_use_say_so(name: str, pool: str, words: str) -> None:
+    model = timm.create_model(name, num_classes=0)
+    with pytest.raises(InputError, match=words):
+        encoder_timm.TimmEncoder(model, name, pool, None, {}, "cpu", layer=2)
+
+
 def test_an_index_of_a_layer_is_scored_by_it(clip_dir: Path, vit_file: Path) -> None:
     choice = EncoderChoice(
         clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file), pool="gem", dino_layer=1

@@ -264,8 +264,12 @@ def test_vr_whitened_is_a_share_at_its_own_thresholds(place: Path) -> None:
     again = calibrate(*opened(place), apply=calibration)
     held = image_null(study)
     assert again == calibration and held is not None and np.array_equal(held.p_whitened, null.p_whitened)
-    found(place)  # without --whiten nothing of it is left
-    assert "vr_whitened" not in summarise(open_study(place / "out"), calibration=found(place)).table()
+    plain = found(
+        place
+    )  # without whitening: nothing of it is left, and what the other calibration says of it is no more
+    assert "vr_whitened" not in summarise(open_study(place / "out"), calibration=plain).table()
+    late = summarise(open_study(place / "out"), calibration=calibration)
+    assert "vr_csls" not in late.table() and any("another calibration's" in n for n in late.notes)
 
 
 def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
@@ -306,6 +310,7 @@ def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
     Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen"}, tau_cra=0.8)
     calibration = found(tmp_path, whiten=True)
     assert {t["metric"] for t in calibration.thresholds} == {"cra", "vr"}
+    assert any(n.startswith("not whitened") for n in calibration.notes)
     null = image_null(open_study(tmp_path / "out"))
     assert null is not None and np.isnan(null.p_csls).all() and not np.isnan(null.p_reached).any()
 

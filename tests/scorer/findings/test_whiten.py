@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from iconicity.scorer.findings.whiten import SHRINKAGE, Whitening
+from iconicity.scorer.metrics import Float64
 
 
-def cells(n: int = 300, dim: int = 6) -> np.ndarray:
+def cells(n: int = 300, dim: int = 6) -> Float64:
     """Unit vectors that nearly all point the same way, and vary a hundred times as much along one axis as along another."""
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((n, dim)) * np.geomspace(0.3, 0.003, dim) + np.r_[3.0, np.zeros(dim - 1)]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows: Float64 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return rows
 
 
 def test_it_is_the_formula() -> None:

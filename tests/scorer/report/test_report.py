@@ -70,7 +70,8 @@ def leave_null(out: Path) -> None:
          "gen_sha256": study.table.column("gen_sha256")[i].as_py(), "draws": 0, "p_csls": np.linspace(-0.5, 0.5, 16).tolist()}
         for i in np.flatnonzero(study.ok).tolist()
     ]  # fmt: skip
-    write_null(out, study.mode, rows, {"index_id": study.settings["index_id"]})
+    facts = {"index_id": study.settings["index_id"], "calibration_sha256": calibration(out.parent).digest}
+    write_null(out, study.mode, rows, facts)
 
 
 def calibration(root: Path) -> Calibration:

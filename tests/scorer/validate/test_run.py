@@ -185,6 +185,9 @@ def test_scores_are_compared_at_an_achieved_rate(done: tuple[Path, Validation, T
         assert row.precision_achieved == pytest.approx(found_ / (found_ + false))
         assert row.iou_achieved == pytest.approx(found_ / ((coverage >= 0.5).sum() + false))
     assert cells.loc["strict"].tau_achieved.isna().all()  # two thresholds are no score
+    unused = {g: int((part.coverage[part.group(g)] == 0).sum()) for g in cells.loc["calibrated"].index}
+    for group, row in cells.loc["calibrated"].iterrows():  # nothing can be achieved without a cell to tell apart
+        assert np.isnan(row.recall_achieved) == (unused[group] == 0)
 
 
 def test_thresholds_come_from_the_choosing_half_alone(done: tuple[Path, Validation, Toys]) -> None:
