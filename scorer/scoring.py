@@ -223,11 +223,12 @@ def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
 def _thresholds(
     idx: Index, how: Scoring, tau_cra: float | None, tau_vr: float | None, held: Results | None
 ) -> dict[str, float | None]:
-    """Given, else the directory's, else the paper's; token mode has none of its own."""
+    """Given, else the directory's, else the paper's; token mode, an earlier layer and another pooling have none of their own."""
     if how.mode not in DEFAULT_TAU_CRA or how.scope not in SCOPES or how.search not in SEARCHES:
         raise InputError(f"mode {how.mode}, scope {how.scope}, search {how.search}: unknown; see --help")
-    token = idx.settings["patch_mode"] == "token"
-    defaults = {"cra": DEFAULT_TAU_CRA[how.mode], "vr": None if token else DEFAULT_TAU_VR}
+    dino = idx.specs[1]
+    published = idx.settings["patch_mode"] == "crop" and dino.layer is None and dino.pool != "gem"
+    defaults = {"cra": DEFAULT_TAU_CRA[how.mode], "vr": DEFAULT_TAU_VR if published else None}
     out: dict[str, float | None] = {}
     for metric, given, flag in (("cra", tau_cra, "--ic-tau"), ("vr", tau_vr, "--patch-tau")):
         tau = given if given is not None else held.tau[metric] if held else None
@@ -235,7 +236,10 @@ def _thresholds(
         if tau is not None and not -1.0 <= tau <= 1.0:
             raise InputError(f"{flag} {tau}: a threshold on a cosine lies between -1 and 1")
     if out["vr"] is None and "vr" in how.metrics:
-        raise InputError("--patch-tau is missing: 0.60 belongs to crop mode, and token mode has no published threshold")
+        raise InputError(
+            "--patch-tau is missing: 0.60 was published for crop mode and the last layer's mean, and belongs to no other vectors; "
+            "name any, and let 'iconicity calibrate' find one"
+        )
     return out
 
 

@@ -319,6 +319,19 @@ def test_token_mode_from_the_command_line(place: Path, tmp_path: Path) -> None:
     assert "token mode" in run("index", "info", "--index", tmp_path / "t").stdout
 
 
+def test_an_earlier_layer_from_the_command_line(place: Path, tmp_path: Path) -> None:
+    early = ["--dino-layer", 2, "--pool", "gem"]
+    build = ["index", "build", "--refs", place / "refs", "--index", tmp_path / "e", *models(place)]
+    run(*build, *early)
+    assert "layer 2" in (text := run("index", "info", "--index", tmp_path / "e").stdout) and "pool gem" in text
+    assert "whole" in run("index", "verify", "--index", tmp_path / "e").stdout
+    base = ["score", "--index", tmp_path / "e", "--gen", place / "gen" / "m1", "--out", tmp_path / "o"]
+    assert "--patch-tau is missing" in run(*base, code=1).stderr
+    assert "tau_vr 0.9" in run(*base, "--patch-tau", 0.9).stdout
+    assert "layer: 2 against last" in run(*build, "--pool", "gem", code=1).stderr
+    assert "has layers 1 to " in run(*build, "--dino-layer", 99, code=1).stderr
+
+
 @pytest.mark.parametrize("patch_mode", ["crop", "token"])
 def test_overlapping_reference_cells_from_the_command_line(place: Path, tmp_path: Path, patch_mode: str) -> None:
     wide = ["--reference-cells", "overlapping", "--patch-mode", patch_mode]
