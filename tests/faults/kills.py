@@ -175,6 +175,5 @@ def judge(state: Any, expected: Any, tally: Tally, what: str) -> None:
         f"{part}.{k}" for part in expected for k in expected[part] if state.get(part, {}).get(k) != expected[part][k]
     ]
     tally.silent += not state["index"]["problems"]
-    tally.failures.append(
-        f"{what}: differs in {parts}: {[state[p.split('.')[0]].get(p.split('.', 1)[1]) for p in parts][:2]}"
-    )
+    found, wished = ([s.get(p.split(".")[0], {}).get(p.split(".", 1)[1]) for p in parts][:2] for s in (state, expected))
+    tally.failures.append(f"{what}: differs in {parts}: {found}, not {wished}")
