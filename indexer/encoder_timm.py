@@ -50,17 +50,15 @@ class TimmEncoder:
 
         if pool == "cls" and getattr(model, "cls_token", None) is None:
             raise InputError(f"{name}: has no class token, so --pool cls cannot be had; use all or patch")
+        if pool == "cls" and layer is not None and not getattr(model, "num_prefix_tokens", 0):
+            raise InputError(f"{name}: has no class token in its layers, so --pool cls cannot be had with --dino-layer")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
         facts: dict[str, Any] = {**config, "antialias": True, "backend": "pillow"}
         if pool == "token":
             config |= {"crop_pct": 1.0, "crop_mode": "squash"}
             facts = {k: v for k, v in facts.items() if not k.startswith("crop_")} | {"fit": "squash"}
         self.preprocess = timm.data.create_transform(**config, is_training=False)
-        dim = (
-            int(model.num_features)
-            if layer is None
-            else _layer_dim(model, name, layer, pool, tuple(config["input_size"]))
-        )
+        dim = int(model.num_features) if layer is None else _layer_dim(model, name, layer, tuple(config["input_size"]))
         self.device = device
         self.spec = EncoderSpec(
             family=family,
@@ -111,19 +109,17 @@ def features_of(model: Any, batch: torch.Tensor, layer: int | None) -> torch.Ten
     return torch.cat([prefix, patch], dim=1)
 
 
-def _layer_dim(model: Any, name: str, layer: int, pool: str, size: tuple[int, int, int]) -> int:
+def _layer_dim(model: Any, name: str, layer: int, size: tuple[int, int, int]) -> int:
     """Length of the tokens after a layer, by an empty image of ``size``. Raises :class:`InputError` where there are none."""
     import torch
 
     layers = len(getattr(model, "feature_info", None) or ()) if hasattr(model, "forward_intermediates") else 0
     if layers and not 1 <= layer <= layers:
         raise InputError(f"--dino-layer {layer}: {name} has layers 1 to {layers}")
-    if pool == "cls" and not getattr(model, "num_prefix_tokens", 0):
-        raise InputError(f"{name}: has no class token in its layers, so --pool cls cannot be had with --dino-layer")
     try:
         with torch.inference_mode():
             features = features_of(model.eval(), torch.zeros(1, *size), layer)
-    except (AttributeError, TypeError, AssertionError, NotImplementedError, RuntimeError, ValueError) as e:
+    except (AttributeError, TypeError, AssertionError, RuntimeError, ValueError) as e:  # by family, what each lacks
         raise InputError(
             f"{name}: gives no tokens of earlier layers ({hub.cause_of(e)}); leave --dino-layer out"
         ) from None

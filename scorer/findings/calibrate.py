@@ -95,7 +95,7 @@ def calibrate(
     white, notes = None, []
     if whiten if apply is None else bool(apply.taus("vr_whitened")):
         if near.enough:
-            white = _White.of(held, vectors, design, study.mode == "static")
+            white = _whitened(held, vectors, design, study.mode == "static")
         if white is None:
             notes.append("not whitened: the pool has fewer than three works, or all of its cells are the same")
     run = _Run(study, index, cache, held, design, near, white, same, seed, progress, notes)
@@ -111,22 +111,13 @@ def calibrate(
     return found
 
 
-@dataclass(frozen=True)
-class _White:
-    """The pool's vectors whitened, and how others are."""
-
-    whitening: Whitening
-    near: Neighbours
-
-    @classmethod
-    def of(cls, pool: Pool, vectors: AllVectors, design: Design, static: bool) -> _White | None:
-        """None where the pool's cells are all the same."""
-        try:
-            whitening = Whitening.of(pool.patches)
-        except ValueError:
-            return None
-        moved = replace(pool, patches=whitening(pool.patches))
-        return cls(whitening, Neighbours(moved, vectors, design, static, whitening))
+def _whitened(pool: Pool, vectors: AllVectors, design: Design, static: bool) -> Neighbours | None:
+    """The pool's vectors whitened, and their neighbours; None where the pool's cells are all the same."""
+    try:
+        whitening = Whitening.of(pool.patches)
+    except ValueError:
+        return None
+    return Neighbours(replace(pool, patches=whitening(pool.patches)), vectors, design, static, whitening)
 
 
 @dataclass
@@ -139,7 +130,7 @@ class _Run:
     pool: Pool
     design: Design
     near: Neighbours
-    white: _White | None
+    white: Neighbours | None  # of whitened vectors
     same: set[Pair]
     seed: int
     progress: Progress
@@ -220,14 +211,14 @@ class _Run:
         out = {"cra": clip, "vr": patches}
         own: dict[str, Float32] = {}
         if self.near.enough:
-            out["vr_csls"], own["p_csls"] = self.near.csls(flat, each, concept)
-        if self.white is not None:
-            near = self.white.near
+            out["vr_csls"], own["p_csls"] = self.near.csls(flat, each, single, concept)
+        if self.white is not None and self.white.whitening is not None:
             white = self.white.whitening(flat)
-            each = near.pool.cell_similarity(white)
-            out["vr_whitened"] = near.pool.patch_maxima(each.max(axis=2))
-            own["p_whitened"] = products(white, near.own(concept)[0]).max(axis=1)
-            out["vr_whitened_csls"], own["p_whitened_csls"] = near.csls(white, each, concept)
+            each = self.white.pool.cell_similarity(white)
+            best = each.max(axis=2)
+            out["vr_whitened"] = self.white.pool.patch_maxima(best)
+            own["p_whitened"] = products(white, self.white.own(concept)[0]).max(axis=1)
+            out["vr_whitened_csls"], own["p_whitened_csls"] = self.white.csls(white, each, best, concept)
         for name, values in own.items():
             for row, mine in zip(chunk.patch_rows, values.reshape(n, k), strict=True):
                 self.rows[int(row)][name] = mine

@@ -47,9 +47,9 @@ class Neighbours:
     def __init__(
         self, pool: Pool, vectors: AllVectors, design: Design, static: bool, whitening: Whitening | None = None
     ) -> None:
-        """``whitening``: what the pool's vectors went through, and others go."""
+        """``whitening``: what the pool's vectors went through, and others are to go."""
         self.pool, self._vectors, self._design, self._static = pool, vectors, design, static
-        self._whitening = whitening
+        self.whitening = whitening
         self._kept: tuple[str, tuple[Float64, Float32]] | None = None  # while the images of a concept go by
         names = sorted({design.work(c) for c in pool.concepts})
         self._number = {w: i for i, w in enumerate(names)}
@@ -94,15 +94,17 @@ class Neighbours:
         low, high = self._vectors.rows_of(concept)
         rows = slice(low, low + 1 if self._static else high)
         found = np.asarray(self._vectors.patches[rows], np.float64)
-        cells = (found if self._whitening is None else self._whitening(found)).reshape(-1, dim)
+        cells = (found if self.whitening is None else self.whitening(found)).reshape(-1, dim)
         return cells, self._nearest(cells, self.number(concept))
 
-    def csls(self, patches: FloatArray | Float64, each: Float32, concept: str) -> tuple[Float32, Float32]:
+    def csls(
+        self, patches: FloatArray | Float64, each: Float32, single: Float32, concept: str
+    ) -> tuple[Float32, Float32]:
         """CSLS of a concept's patches (q, D'): to each draw (q, R), and to their best own cell (q,).
 
-        ``each`` (q, R, K), their similarities to the pool's cells, is used up.
+        ``each`` (q, R, K), their similarities to the pool's cells, is used up; ``single`` (q, R) is its best of each reference.
         """
-        elsewhere = best_elsewhere(each.max(axis=2), self.work, self.works, self.number(concept))
+        elsewhere = best_elsewhere(single, self.work, self.works, self.number(concept))
         each -= self.cells / 2
         return self.of_others(each.max(axis=2), elsewhere), self.of_own(patches, elsewhere, self.own(concept))
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -74,18 +74,29 @@ class ImageNull:
             "excess": np.where(enough, excess(p, self.p_median), np.nan),
         }
 
-    def by_thresholds(self, p: Float32, taus: Mapping[str, Float64]) -> dict[str, Float64]:
-        """Shares of patches (n,) at calibrated thresholds ``taus``, metric -> (n,); nan where a value or threshold lacks. p (n, K).
+    def conditions(self, p: Float32) -> dict[str, tuple[tuple[Float32, str], ...]]:
+        """Measure -> the values (n, K) that have to reach a threshold for a patch to count, and whose: metrics of ``calibrate``.
 
-        ``vr_csls``: CSLS reaches its own. ``vr_strict``: that and p reaches tau_vr. ``vr_whitened`` and
-        ``vr_whitened_strict``, the same of whitened vectors, where they were calibrated.
+        ``vr_csls``: CSLS. ``vr_strict``: p and CSLS. ``vr_whitened`` and ``vr_whitened_strict``: the same of whitened
+        vectors, where they were calibrated. p (n, K).
         """
-        out = {"vr_csls": _share((self.p_csls, taus["vr_csls"])), "vr_strict": _share((p, taus["vr"]), (self.p_csls, taus["vr_csls"]))}  # fmt: skip
+        csls = self.p_csls, "vr_csls"
+        out: dict[str, tuple[tuple[Float32, str], ...]] = {"vr_csls": (csls,), "vr_strict": ((p, "vr"), csls)}
         if not np.isnan(self.p_whitened).all():
-            white = self.p_whitened, taus["vr_whitened"]
-            out["vr_whitened"] = _share(white)
-            out["vr_whitened_strict"] = _share(white, (self.p_whitened_csls, taus["vr_whitened_csls"]))
+            white = self.p_whitened, "vr_whitened"
+            out |= {
+                "vr_whitened": (white,),
+                "vr_whitened_strict": (white, (self.p_whitened_csls, "vr_whitened_csls")),
+            }
         return out
+
+    def by_thresholds(self, p: Float32, tau: Callable[[str], Float64]) -> dict[str, Float64]:
+        """Share of patches (n,) that meet the :meth:`conditions` of each measure, at the thresholds ``tau`` (n,) of each metric;
+        nan where a value or threshold lacks."""
+        return {
+            name: _share(*((values, tau(metric)) for values, metric in parts))
+            for name, parts in self.conditions(p).items()
+        }
 
     def p_values(self) -> Float64:
         """Of each image: how often an unrelated concept is as similar, (reached + 1) / (draws + 1); nan without draws."""

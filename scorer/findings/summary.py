@@ -52,12 +52,9 @@ def summarise(
     kinds: list[tuple[str, Tau, Tau, dict[str, Float64]]] = [("given", study.tau["cra"], study.tau["vr"], further)]
     if calibration is not None:
         notes += calibration.notes_for(study)
-        taus = {
-            m: calibration.tau(study, m)[study.concept] for m in ("vr", "vr_csls", "vr_whitened", "vr_whitened_csls")
-        }
         local = {}
         if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
-            local = null.by_thresholds(study.p, taus)
+            local = null.by_thresholds(study.p, lambda metric: calibration.tau(study, metric)[study.concept])
         elif null is not None:
             notes.append(
                 "VR CSLS, strict and whitened are left out: the null beside the results is another calibration's; 'iconicity "

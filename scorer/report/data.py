@@ -35,14 +35,8 @@ REPLICA = 0.5  # VR from which on a recognised image is called a replica
 EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
 _MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
-_MORE = (
-    "vr_arranged",
-    "vr_specific",
-    "vr_csls",
-    "vr_strict",
-    "vr_whitened",
-    "vr_whitened_strict",
-)  # where the summary has them
+# where the summary has them
+_MORE = ("vr_arranged", "vr_specific", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict")
 _THRESHOLDS = (
     "metric", "references", "tau", "status", "rate_check", "rate_check_low", "rate_check_high", "tau_given", "rate_given",
     "rate_given_low", "rate_given_high",

@@ -161,16 +161,12 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
         if layer.null.draws.min() >= FEW_DRAWS:
             own = layer.null.p_reached <= np.float32(GENERIC_SHARE)
             out[f"{prefix}specific"] = Rule(tau, passes(layer.p, tau) & own)
-        csls = layer.tau("vr_csls")
-        if not np.isnan(csls):
-            local = passes(layer.null.p_csls, csls)
-            out[f"{prefix}csls"] = Rule(csls, local, layer.null.p_csls)
-            out[f"{prefix}strict"] = Rule(tau, passes(layer.p, tau) & local)
-        white, white_csls = layer.tau("vr_whitened"), layer.tau("vr_whitened_csls")
-        if not np.isnan(white):
-            hit = passes(layer.null.p_whitened, white)
-            out[f"{prefix}whitened"] = Rule(white, hit, layer.null.p_whitened)
-            out[f"{prefix}whitened strict"] = Rule(white, hit & passes(layer.null.p_whitened_csls, white_csls))
+        for measure, parts in layer.null.conditions(layer.p).items():
+            taus = [layer.tau(metric) for _, metric in parts]
+            if not np.isnan(taus).any():
+                hit = np.logical_and.reduce([passes(values, t) for (values, _), t in zip(parts, taus, strict=True)])
+                how = measure.removeprefix("vr_").replace("_", " ")
+                out[f"{prefix}{how}"] = Rule(taus[0], hit, parts[0][0] if len(parts) == 1 else None)
     return out
 
 

@@ -170,9 +170,7 @@ def _at_thresholds(layer: Layer, name: str) -> Float64:
     lacking = np.full(len(layer.p), np.nan)
     if layer.null is None:
         return lacking
-    metrics = ("vr", "vr_csls", "vr_whitened", "vr_whitened_csls")
-    taus = {metric: np.full(len(layer.p), layer.tau(metric)) for metric in metrics}
-    return layer.null.by_thresholds(layer.p, taus).get(name, lacking)
+    return layer.null.by_thresholds(layer.p, lambda metric: np.full(len(layer.p), layer.tau(metric))).get(name, lacking)
 
 
 def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:

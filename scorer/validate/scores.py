@@ -99,11 +99,11 @@ def tau_at(values: Float32, alpha: float) -> float:
     >>> tau_at(np.float32([0.1, 0.2, 0.3, 0.4]), 0.25)
     0.3001
     """
-    held = Histogram(1)
-    held.count(values[:, None], np.zeros(1, np.int64))
-    part = Histogram(1)
-    part.add(held, max(1, len(values)), np.array([min(1, len(values))]))
-    return lowest_tau(part.rate(0), alpha)
+    held, part = Histogram(1), Histogram(1)
+    part.count(values[:, None], np.zeros(1, np.int64))
+    if len(values):
+        held.add(part, len(values), np.ones(1, np.int64))
+    return lowest_tau(held.rate(0), alpha)
 
 
 def cohens_kappa(first: npt.ArrayLike, second: npt.ArrayLike) -> float:

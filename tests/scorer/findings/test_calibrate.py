@@ -264,9 +264,8 @@ def test_vr_whitened_is_a_share_at_its_own_thresholds(place: Path) -> None:
     again = calibrate(*opened(place), apply=calibration)
     held = image_null(study)
     assert again == calibration and held is not None and np.array_equal(held.p_whitened, null.p_whitened)
-    plain = found(
-        place
-    )  # without whitening: nothing of it is left, and what the other calibration says of it is no more
+    # without whitening: nothing of it is left, and what the other calibration says of it is no more
+    plain = found(place)
     assert "vr_whitened" not in summarise(open_study(place / "out"), calibration=plain).table()
     late = summarise(open_study(place / "out"), calibration=calibration)
     assert "vr_csls" not in late.table() and any("another calibration's" in n for n in late.notes)
