@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iconicity.indexer.columns import StoredArray
@@ -155,7 +156,7 @@ def _open_derived(index: Index, kept: int, folder: Path) -> AllVectors | None:
 def _assemble(
     index_id: str, ref_ids: pa.Array, concept: pa.Array, clip: StoredArray, patches: StoredArray, folder: Path | None
 ) -> AllVectors:
-    runs = pa.compute.run_end_encode(concept)
+    runs = pc.run_end_encode(concept)
     ends = runs.run_ends.to_numpy()
     offsets = np.concatenate([[0], ends]).astype(np.int64)
     concepts = tuple(runs.values.to_pylist())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iconicity.indexer.limits import memory_limit
@@ -53,11 +54,11 @@ def require_rows(batch: pa.Table, cells: int, reference_cells: int, model: str |
         if name in _NEEDED and column.null_count:
             raise ValueError(f"a row without {name}")
         if pa.types.is_list(column.type):
-            lengths = pa.compute.list_value_length(column).drop_null().to_numpy()
+            lengths = pc.list_value_length(column).drop_null().to_numpy()
             if (lengths != cells).any():
                 raise ValueError(f"a list of {name} has {lengths[lengths != cells][0]} values, the grid {cells} cells")
             if pa.types.is_integer(column.type.value_type):
-                _require_cells(name, pa.compute.list_flatten(column).drop_null().to_numpy(), reference_cells)
+                _require_cells(name, pc.list_flatten(column).drop_null().to_numpy(), reference_cells)
     if "gen_sha256" in batch.column_names:
         _require_hashes(batch.column("gen_sha256").drop_null().to_pylist())
     if (

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from iconicity.indexer.cells import neutral
 from iconicity.indexer.files import replacing, write_atomically
@@ -208,7 +209,7 @@ def skipped_rows(results: Results) -> Iterator[dict[str, str]]:
     """Model, path, concept and reason of each image that could not be used."""
     names = ["model", "gen_path", "concept", "status", "reason"]
     for batch in results.batches(columns=names):
-        bad = batch.filter(pa.compute.not_equal(batch.column("status"), "ok"))
+        bad = batch.filter(pc.not_equal(batch.column("status"), "ok"))
         yield from bad.drop_columns(["status"]).to_pylist()
 
 
