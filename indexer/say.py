@@ -24,6 +24,15 @@ def one_line(text: str) -> str:
     return _UNSAFE.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """A number with its noun in the right form.
+
+    >>> counted(1, "image"), counted(2, "image"), counted(2, "patch", "patches")
+    ('1 image', '2 images', '2 patches')
+    """
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
 def json_text(value: Any) -> str:
     """JSON that is as safe to print; what is escaped in it is what JSON itself escapes."""
     text = json.dumps(value, indent=1, ensure_ascii=False)

@@ -70,6 +70,8 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
     written = [p for path in out for p in write_finding(finding, path, table, hide)]
     if as_json:
         echo(json_of(finding))
+        for note in finding.notes:
+            echo_line(f"note: {note}", err=True)
         return 0
     echo(as_text(finding, table, hide))
     for path in written:

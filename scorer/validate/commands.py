@@ -28,6 +28,7 @@ from iconicity.scorer.findings.commands import (
     results_option,
     say,
 )
+from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
 if TYPE_CHECKING:
     from iconicity.scorer.validate.evaluate import Claim
@@ -147,38 +148,53 @@ def say_claims(claims: Sequence[Claim]) -> None:
         echo_line(WAYS_ON)
 
 
+_LABEL_COLUMNS = {
+    "path": "that name the images: MODEL/CONCEPT/FILE, or the path of the file",
+    "concept": "of concepts", "label": "of labels", "rater": "of raters, if there is one", "model": "of models, if there is one",
+}  # fmt: skip
+
+
 @validate.command("labels")
 @click.option(
-    "--csv", "csv_path", type=DIRECTORY, required=True, help="CSV: path, concept, label, and rater where there are two."
-)
+    "--csv", "csv_path", type=DIRECTORY, required=True,
+    help="CSV with the columns path, concept, label, and where there are several raters or models rater and model.",
+)  # fmt: skip
 @results_option
 @click.option(
-    "--copied",
-    multiple=True,
-    default=["copy", "replica"],
-    show_default=True,
-    help="A label that means copied. May be repeated.",
+    "--copied", multiple=True, default=COPIED, show_default=True, metavar="WORD",
+    help="Label that means copied, in upper or lower case. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--not-copied", multiple=True, metavar="WORD",
+    help=f"Further label that means not copied, beside {', '.join(NOT_COPIED)}. May be repeated.",
+)  # fmt: skip
+@options(
+    *(
+        click.option(f"--{name}-col", default=name, show_default=True, help=f"Column of the CSV {what}.")
+        for name, what in _LABEL_COLUMNS.items()
+    )
 )
-@click.option("--path-col", default="path", show_default=True, help="Its column of paths, ending in <concept>/<file>.")
-@click.option("--concept-col", default="concept", show_default=True, help="Its column of concepts.")
-@click.option("--label-col", default="label", show_default=True, help="Its column of labels.")
-@click.option("--rater-col", default="rater", show_default=True, help="Its column of raters.")
 @click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
 @draw_options
 @output_options("scores", "concepts", "raters")
 def labels_command(
-    csv_path: Path, results: Sequence[Path], copied: Sequence[str], path_col: str, concept_col: str, label_col: str,
-    rater_col: str, patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+    csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], patch_tau: float | None,
+    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, **columns: str,
 ) -> int:  # fmt: skip
     """Labelled outputs of real models: does a score tell copies from others of the same concept?
+
+    A label whose word is in neither list is left out, and so is one that names no scored image for certain.
 
     \b
     Example:
       iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
     """
     from iconicity.scorer.findings.study import open_study
-    from iconicity.scorer.validate.labels import read_labels, validate_labels
+    from iconicity.scorer.validate.labelled import read_labels, word
+    from iconicity.scorer.validate.labels import validate_labels
 
-    labels = read_labels(csv_path, path_col=path_col, concept_col=concept_col, label_col=label_col, rater_col=rater_col)
+    labels = read_labels(csv_path, **columns)
     study = open_study(list(results), ["gen_path"], tau_vr=patch_tau)
-    return say(validate_labels(study, labels, copied, draws, seed), table, out, as_json)
+    means_copied = {word(w) for w in copied}
+    others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]
+    return say(validate_labels(study, labels, copied, others, draws, seed), table, out, as_json)

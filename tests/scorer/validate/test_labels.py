@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from toys import SHARED
 
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.validate.labels import UNDECIDABLE, Label, read_labels, validate_labels
+from iconicity.scorer.validate.labelled import Label, read_labels
+from iconicity.scorer.validate.labels import UNDECIDABLE, validate_labels
 
 
 def study_of(tmp_path: Path, concepts: int, each: int = 4) -> tuple[Path, list[dict[str, Any]]]:
@@ -25,9 +27,7 @@ def study_of(tmp_path: Path, concepts: int, each: int = 4) -> tuple[Path, list[d
             name, copied = f"{i}.png", i % 2 == 0
             rows.append(row(f"c{c}", 0.02 * c + 0.01 * copied, 2 + copied, name=name, model="m")
                         | {"gen_path": f"gen/m/c{c}/{name}"})  # fmt: skip
-            labels.append(
-                {"path": f"somewhere/m/c{c}/{name}", "concept": f"c{c}", "label": "copy" if copied else "other"}
-            )
+            labels.append({"path": f"m/c{c}/{name}", "concept": f"c{c}", "label": "copy" if copied else "other"})
     return make_results(tmp_path / "results", *rows), labels
 
 
@@ -47,7 +47,9 @@ def test_labels_that_follow_the_concept_are_no_evidence(tmp_path: Path) -> None:
     results, labels = study_of(tmp_path, 24)
     for v in labels:
         v["label"] = "copy" if int(v["concept"][1:]) >= 12 else "other"
-    found = validate_labels(open_study(results, ["gen_path"]), [Label(**v, rater="") for v in labels], ["copy"], 200)
+    found = validate_labels(
+        open_study(results, ["gen_path"]), [Label(**v, rater="") for v in labels], ["copy"], draws=200
+    )
     cra: Any = found.table().set_index("score").loc["cra_sim"]
     assert cra.auroc_pooled == 1.0 and cra.auroc_mean_label == 1.0  # knowing the concept is as good
     assert np.isnan(cra.auroc) and cra.concepts == 0 and cra.verdict == UNDECIDABLE
@@ -59,14 +61,14 @@ def test_two_raters(tmp_path: Path) -> None:
     both = [Label(**v, rater=r) for v in labels for r in ("ann", "bo")]
     both[1] = Label(both[1].path, both[1].concept, "other", "bo")  # they differ on the first
     both += [Label("m/c9/0.png", "c9", "copy", "ann")]  # was not scored
-    found = validate_labels(open_study(results, ["gen_path"]), both, ["copy"], 200)
+    found = validate_labels(open_study(results, ["gen_path"]), both, ["copy"], draws=200)
     raters: Any = found.table("raters").iloc[0]
     assert (raters.rater, raters.other, raters.images) == ("ann", "bo", 16)
     assert raters.kappa == pytest.approx((15 / 16 - 0.5) / 0.5)
     assert found.table("concepts").copies.sum() + found.table("concepts").others.sum() == 15
-    assert any("1 images with a tie" in n for n in found.notes) and any(
-        "1 labelled images were not scored" in n for n in found.notes
-    )
+    assert "1 image with a tie of raters left out" in found.notes
+    assert "1 label of images that were not scored left out (first m/c9/0.png)" in found.notes
+    assert "copy 15 count as copied; other 17 as not copied" in found.notes
 
 
 def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
@@ -78,14 +80,16 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
         read_labels(csv, label_col="eyeball")
     with pytest.raises(InputError, match=r"no label is one of replica \(labels: copy, other\)"):
         validate_labels(study, read_labels(csv), ["replica"])
-    with pytest.raises(InputError, match="none of the 1 labelled images"):
+    with pytest.raises(InputError, match="none of the 1 label counts"):
         validate_labels(study, [Label("m/x/1.png", "x", "copy", "")], ["copy"])
     said = run("validate", "labels", "--csv", csv, "--results", results, "--draws", 100).stdout
     assert UNDECIDABLE in said and "auroc pooled" in said
-    rows = [row("c0", 0.5, 1, name="0.png", model=m) | {"gen_path": f"{m}/c0/0.png"} for m in ("m1", "m2")]
-    twice = open_study(make_results(tmp_path / "two", *rows), ["gen_path"])
-    with pytest.raises(InputError, match="fits 2 scored images"):
-        validate_labels(twice, [Label("c0/0.png", "c0", "copy", "")], ["copy"])
+    flat = run("validate", "labels", "--csv", csv, "--results", results, "--draws", 100, "--json")
+    assert json.loads(flat.stdout)["cra_sim/auroc"] == 1.0 and "note: copy 4 count as copied; other 4" in flat.stderr
+    with pytest.raises(InputError, match="'other' cannot mean both"):
+        validate_labels(study, read_labels(csv), ["copy", "other "], ["Other"])
+    columns = validate_labels(study, read_labels(csv), draws=100).table("concepts").columns
+    assert list(columns) == ["concept", "copies", "others", "auroc_cra_sim", "auroc_vr", "auroc_vr_mean"]
 
 
 def test_shared_art_is_not_decidable(tmp_path: Path) -> None:
@@ -97,6 +101,6 @@ def test_shared_art_is_not_decidable(tmp_path: Path) -> None:
     rows = [row(v.concept, float(rng.uniform()), 1, model=v.path.split("/")[1], name=v.path.split("/")[-1])
             | {"gen_path": v.path} for v in labels]  # fmt: skip
     study = open_study(make_results(tmp_path / "results", *rows), ["gen_path"])
-    found = validate_labels(study, labels, ["replica", "variant"], 200)
+    found = validate_labels(study, labels, ["replica", "variant"], ["reinterpretation", "unrelated"], 200)
     assert found.table().verdict.tolist() == [UNDECIDABLE] * 3
     assert any(n.startswith(f"{UNDECIDABLE}: 3 concepts") for n in found.notes)
