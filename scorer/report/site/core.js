@@ -75,11 +75,12 @@ const ICONICITY = (() => {
   const imageLink = (model, file) => `#/image/${encodeURIComponent(model)}/${encodeURIComponent(file)}`;
 
   function download(name, rows) {
+    // the rules of indexer/cells.py: no formula, and whatever a reader could take apart in quotes
     const cell = value => {
-      let text = value === null || value === undefined ? "" : String(value);
-      // a cell that a spreadsheet would take for a formula gets an apostrophe
-      if (typeof value !== "number" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`;
-      return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+      if (value === null || value === undefined) return "";
+      let text = String(value);
+      if (typeof value === "string" && /^'*[=+\-@\t\r]/.test(text)) text = `'${text}`;
+      return /[",;\x00-\x1f\x7f-\x9f\u2028\u2029]|^\s|\s$|^$/.test(text) ? `"${text.replaceAll('"', '""').replaceAll("\0", "\\x00")}"` : text;
     };
     const text = rows.map(r => r.map(cell).join(",")).join("\n") + "\n";
     const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
