@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar
+from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
 from iconicity.indexer.places import Place
 from iconicity.indexer.say import echo, echo_line
 from iconicity.scorer.staging import RESULTS
@@ -206,8 +206,8 @@ def calibrate_command(
     study = study_of(results, None, None)
     found = calibrate(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
-        works=None if same_work is None else read_column(same_work, "work", concept_col),
-        related=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
+        works=None if same_work is None else read_column(same_work, "work", concept_col, "", say_note),
+        related=None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
         whiten=whiten, apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
     )  # fmt: skip
     if apply is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,15 @@ from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import named, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference
+from iconicity.indexer.table_reader import Tell
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
 from iconicity.scorer.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
+
+_CREDITS = ("title", "artist", "year")
 
 
 @dataclass
@@ -98,7 +102,12 @@ def _pictures(study: Study, references: Mapping[str, Reference]) -> dict[str, Pi
     return found | {r.sha256: Picture(r.path, r.sha256) for r in references.values()}
 
 
-def read_titles(path: Path, concept_col: str) -> dict[str, dict[str, str]]:
-    """Concept -> title, artist and year, of the columns a CSV has of these. Raises :class:`InputError`."""
-    rows = read_concept_rows(path, {concept_col: "--concept-col"})
-    return {concept: {k: row[k] for k in ("title", "artist", "year") if row.get(k)} for concept, row in rows}
+def read_titles(path: Path, concept_col: str, tell: Tell = warnings.warn) -> dict[str, dict[str, str]]:
+    """Concept -> title, artist and year, of the columns a table has of these.
+
+    ``tell`` gets a line on what a user should know. Raises :class:`InputError`.
+    """
+    rows = read_concept_rows(path, {concept_col: "--concept-col"}, _CREDITS, tell)
+    if rows and not any(column in rows[0][1] for column in _CREDITS):
+        tell(f"{path}: no column is one of {', '.join(_CREDITS)}, so that no concept gets a title")
+    return {concept: {k: row[k] for k in _CREDITS if row.get(k)} for concept, row in rows}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar
+from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.say import echo_line
 from iconicity.scorer.findings.commands import (
@@ -69,7 +69,7 @@ def report_command(
         raise click.UsageError(f"--single-file writes a file: --out {out}.html")
     done = report(
         results, open_index(index or index_of(require_results(results))), out or Path("report.html" if single_file else "report"), single_file=single_file,
-        titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col),
+        titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col, say_note),
         calibration=_calibration(results, calibration), vi_scope=vi_scope, seed=seed, workers=workers,
         max_pixels=max_pixels, progress=progress_bar(),
     )  # fmt: skip
