@@ -30,9 +30,9 @@ SCOPE_ALL = {
     "cra": ["other_sim", "other_ref_id", "own_rank"],
     "vr": ["vr_all", "vr_other", "own_margin", "unresolved"],
 }
-OURS = ["tau", "encoder", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "status", "reason"]
+OURS = ["tau", "encoder", "pixel_notes", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "status", "reason"]
 _PLAIN = ["model", "concept", "gen_path", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "n_ref_before"]
-_PLAIN += ["n_ref_kept", "n_ref_dups_removed", "status", "reason"]
+_PLAIN += ["pixel_notes", "n_ref_kept", "n_ref_dups_removed", "status", "reason"]
 _COLUMNS = {
     "cra": [*_PLAIN, "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
     "vr": [*_PLAIN, "p", "p_ref_id", "p_other", "p_other_upper"],

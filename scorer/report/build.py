@@ -64,7 +64,7 @@ def report(
     references = needed_references(study, index)
     done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
     pictures = _pictures(study, references)
-    exif, title = bool(index.settings["exif"]), named(str(results)).rpartition("/")[2] or "results"
+    pixels, title = index.settings["pixels"], named(str(results)).rpartition("/")[2] or "results"
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, vi_scope)
@@ -79,7 +79,7 @@ def report(
                 yield f"evidence_{c}_{block}", patches
 
     def thumbnails(folder: Path) -> dict[str, str]:
-        failed = make_thumbnails(pictures.values(), folder, exif, workers, max_pixels, progress)
+        failed = make_thumbnails(pictures.values(), folder, pixels, workers, max_pixels, progress)
         done.problems = {sha: f"{shown(place(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
         return failed
 

@@ -155,7 +155,7 @@ def _open(
     ordered = [p for p in files if "variant" not in said[p]] or list(files)
     for path in ordered:
         try:
-            image = shared().decode(read_bytes(path), path)
+            image = shared().decode(read_bytes(path), path).image
         except ImageError as e:
             skipped.append(Skipped(str(path), concept, e.reason))
             continue
@@ -189,7 +189,7 @@ def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str,
     ):
         for i, (path, _) in enumerate(chosen, 1):
             try:
-                image = shared().decode(read_bytes(path), path)
+                image = shared().decode(read_bytes(path), path).image
             except ImageError:
                 continue
             image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
