@@ -233,7 +233,7 @@ def search_command(
             html,
             grid=opened.grid,
             overlapping=opened.overlapping,
-            pixels=opened.settings["pixels"],
+            exif=bool(opened.settings["exif"]),
             max_pixels=max_pixels,
         )
         echo_line(html, err=True)
