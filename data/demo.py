@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ from PIL import Image, ImageFilter, ImageOps
 from iconicity.data.painting import bay_at_dusk, town_in_snow
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import BuildReport
+from iconicity.indexer.cells import csv_line
 from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.files import write_atomically
 from iconicity.indexer.index import open_index
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache
@@ -107,10 +108,7 @@ def make_images(out: Path) -> list[tuple[str, float | None]]:
             made = m.make(reference, donor, np.random.default_rng([i, n]))
             made.save(out / "gen" / path, quality=90)
             truth.append((path.as_posix(), m.reuse))
-    with (out / "truth.csv").open("w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(["gen_path", "true_vr"])
-        writer.writerows([p, "" if v is None else v] for p, v in truth)
+    write_atomically(out / "truth.csv", "".join(map(csv_line, [("gen_path", "true_vr"), *truth])))
     return truth
 
 

@@ -37,6 +37,7 @@ from iconicity.indexer.manifest import (
     settings_difference,
 )
 from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
+from iconicity.indexer.pixels import PIXELS
 from iconicity.indexer.places import PROBE, Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
@@ -56,7 +57,7 @@ def build_index(
     grid: tuple[int, int] = (4, 4),
     reference_cells: str = "grid",
     dedup_distance: int | None = 18,
-    exif: bool = True,
+    pixels: str = "shown",
     vectors: str = "float32",
     batch_size: int | None = None,
     workers: int | Callable[[int], int] = 0,
@@ -70,7 +71,7 @@ def build_index(
 
     ``concepts`` restricts it to some; ``reference_cells`` overlapping adds the cells at half steps between those of the
     grid, so that a box that was moved has a cell near it; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
-    (None: keep all); ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
+    (None: keep all); ``pixels`` is shown or published, see :func:`iconicity.indexer.decode.decode`; ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
     ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.
@@ -78,7 +79,7 @@ def build_index(
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
-    settings = _settings(encoders, grid, reference_cells, dedup_distance, exif, vectors)
+    settings = _settings(encoders, grid, reference_cells, dedup_distance, pixels, vectors)
     found = discover(refs, concepts, follow_links)
     candidates = _candidates(found)
     if not candidates:
@@ -242,10 +243,12 @@ def _reproduce(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
 
 
 def _settings(
-    encoders: Encoders, grid: tuple[int, int], reference_cells: str, distance: int | None, exif: bool, vectors: str
+    encoders: Encoders, grid: tuple[int, int], reference_cells: str, distance: int | None, pixels: str, vectors: str
 ) -> dict[str, Any]:
     if vectors not in VECTORS:
         raise InputError(f"vectors {vectors}: choose one of {', '.join(VECTORS)}")
+    if pixels not in PIXELS:
+        raise InputError(f"pixels {pixels}: choose one of {', '.join(PIXELS)}")
     if reference_cells not in REFERENCE_CELLS:
         raise InputError(f"reference cells {reference_cells}: choose one of {', '.join(REFERENCE_CELLS)}")
     settings = {
@@ -254,7 +257,7 @@ def _settings(
         "grid": list(grid),
         "patch_mode": encoders.patch_mode,
         "vectors": vectors,
-        "exif": exif,
+        "pixels": pixels,
         "dedup_distance": distance,
     }
     # the grid's own cells go unsaid, so that an index of them is what it always was

@@ -28,6 +28,7 @@ from iconicity.indexer.manifest import (
 )
 from iconicity.indexer.patches import overlaps
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.pixels import Noted
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
@@ -125,6 +126,7 @@ class Builder:
     def run(self, candidates: Sequence[Candidate], skipped: list[Skipped]) -> BuildReport:
         report = self.report
         report.skipped = list(skipped)
+        noted = Noted()
         ordered = sorted(candidates, key=lambda c: (c.concept, c.ref_id))
         workers = self._workers(sum(c.read for c in ordered)) if callable(self._workers) else self._workers
         with ThreadPoolExecutor(1) as writer:
@@ -132,6 +134,7 @@ class Builder:
             for done, ((candidate, seen), outcome) in enumerate(outcomes, 1):
                 try:
                     self._take(candidate, seen, outcome)
+                    noted.add(outcome.notes, candidate.path)
                 except ImageError as e:
                     report.skipped.append(Skipped(candidate.path, candidate.concept, e.reason))
                 self._progress("references", done, len(ordered))
@@ -147,6 +150,7 @@ class Builder:
             self._store.delete(stale)
             report.removed = len(stale)
             report.changed = True
+        report.notices += noted.lines()
         report.skipped.sort(key=lambda s: s.path)
         report.kept = sum(r.kept for r in self._wanted.values())
         report.dropped = len(self._wanted) - report.kept
@@ -159,7 +163,7 @@ class Builder:
         clip, dino = encoder_specs(settings)
         rows, cols = settings["grid"]
         return Plan(
-            clip, dino, (rows, cols), settings["exif"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers,
+            clip, dino, (rows, cols), settings["pixels"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers,
             overlaps(settings),
         )  # fmt: skip
 

@@ -85,7 +85,13 @@ def index() -> None:
     help="pHash distance at or below which a reference is a duplicate.",
 )
 @click.option("--no-dedup", is_flag=True, help="Keep every reference.")
-@click.option("--no-exif", is_flag=True, help="Leave images as stored, unrotated, as the published scripts do.")
+@click.option(
+    "--pixels",
+    type=click.Choice(["shown", "published"]),
+    default="shown",
+    show_default=True,
+    help="Pixels of images: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published scripts read them.",
+)
 @click.option(
     "--patch-mode",
     type=click.Choice(["crop", "token"]),
@@ -113,7 +119,7 @@ def index() -> None:
 def index_build(
     refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, dino_layer: int | None, device: str, pool: str,
-    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, no_exif: bool, patch_mode: str,
+    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, patch_mode: str,
     precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
@@ -150,7 +156,7 @@ def index_build(
         grid=(grid_rows, grid_cols),
         reference_cells=reference_cells,
         dedup_distance=None if no_dedup else dedup_distance,
-        exif=not no_exif,
+        pixels=pixels,
         vectors=vectors,
         follow_links=follow_links,
         shard=shard,
@@ -277,27 +283,19 @@ def index_log(index: Place, as_json: bool) -> int:
     return 0
 
 
-MOVED = "if the references were moved, name their folder with --refs"
-
-
 @index.command("verify")
 @index_option
 @click.option("--deep", is_flag=True, help="Read every source image again too, where it was indexed from.")
-@click.option("--refs", type=PLACE, help="Folder where the references lie now, if they were moved. Needs --deep.")
-def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
+def index_verify(index: Place, deep: bool) -> int:
     """Test every byte of an index: file digests, row checksums, norms, counts.
 
     \b
     Example:
       iconicity index verify --index paintings.index --deep
     """
-    if refs is not None and not deep:
-        raise click.UsageError("--refs says where --deep finds the source images; add --deep")
     from iconicity.indexer.verify import verify_index
 
-    problems = verify_index(index, progress_bar(), deep=deep, refs=refs)
-    moved = "" if refs is not None or not any("No such file" in p for p in problems) else MOVED
-    return say_problems(index, problems, "; ".join(filter(None, [mending(index), moved])))
+    return say_problems(index, verify_index(index, progress_bar(), deep=deep), mending(index))
 
 
 @index.command("repair")

@@ -13,12 +13,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.limits import MAX_PIXELS, memory_limit
+from iconicity.indexer.pixels import Note, shown
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
@@ -34,12 +36,21 @@ _DECODE_ERRORS: tuple[type[Exception], ...] = (
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not pass for a whole one
 
 
-def decode(data: bytes, path: Path | str, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Image bytes to RGB, 8 bit: first frame, EXIF orientation applied, ``convert("RGB")``.
+@dataclass(frozen=True)
+class Decoded:
+    """RGB pixels of an image, 8 bit, and what is to be said of them."""
 
-    ``convert`` is what the published scripts call: alpha is dropped, not composited, and 16-bit grey is
-    clipped, not scaled. ``exif=False`` leaves the orientation as stored, as those scripts do. The size in the header
-    is looked at before anything is decoded. Raises :class:`ImageError` with the reason.
+    image: Image.Image
+    notes: Note = Note.NONE
+
+
+def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Image bytes to RGB, 8 bit, of the first frame.
+
+    ``pixels`` "shown": as viewers show them, see :func:`iconicity.indexer.pixels.shown`. "published":
+    ``convert("RGB")`` and nothing else, as in the published scripts: the orientation stays as stored, alpha is
+    dropped, 16-bit grey is clipped, and colour profiles are ignored. The size in the header is looked at before
+    anything is decoded. Raises :class:`ImageError` with the reason.
     """
     try:
         with warnings.catch_warnings(), _pillow_limit(max_pixels):
@@ -48,12 +59,15 @@ def decode(data: bytes, path: Path | str, exif: bool = True, max_pixels: int = M
                 if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError
                 image.load()
-                upright = _upright(image) if exif else image
-                return upright.convert("RGB")
+                return Decoded(*shown(image, _DECODE_ERRORS)) if pixels == "shown" else Decoded(image.convert("RGB"))
     except UnidentifiedImageError as e:
         raise ImageError(path, "not an image of a known format") from e
     except Image.DecompressionBombError as e:
         raise ImageError(path, f"more pixels than the limit of {max_pixels} (--max-pixels)") from e
+    except ImportError as e:
+        raise ImageError(
+            path, "its colour profile needs a Pillow with littleCMS: install one of Pillow's wheels"
+        ) from e
     except _DECODE_ERRORS as e:
         raise ImageError(path, f"cannot be decoded: {type(e).__name__}: {' '.join(str(e).split())[:120]}") from e
 
@@ -86,11 +100,3 @@ def _pillow_limit(max_pixels: int) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """EXIF orientation applied; an EXIF block that cannot be parsed says nothing about orientation."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODE_ERRORS:
-        return image

@@ -20,13 +20,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from iconicity.indexer.decode import CPU_SECONDS, decode, limits
+from iconicity.indexer.decode import CPU_SECONDS, Decoded, decode, limits
 from iconicity.indexer.errors import IconicityError, ImageError
 from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.pixels import PIXELS, Note
 
 WALL_SECONDS = 900.0  # for what waits without using the processor
-_REQUEST = struct.Struct("<?Qd")  # exif, max_pixels, cpu_seconds; then the image's bytes
-_REPLY = struct.Struct("<?II")  # decoded, width, height; then pixels, or the reason
+_REQUEST = struct.Struct("<BQd")  # place in PIXELS, max_pixels, cpu_seconds; then the image's bytes
+_REPLY = struct.Struct("<?IIH")  # decoded, width, height, notes; then pixels, or the reason
 _READY = b"ready"
 _BOOT = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
@@ -64,11 +65,11 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def decode(self, data: bytes, path: Path | str, exif: bool = True, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    def decode(self, data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int = MAX_PIXELS) -> Decoded:
         """What :func:`iconicity.indexer.decode.decode` does, there. Raises :class:`ImageError` also for a file that
         crashes the process or takes too long, :class:`IconicityError` when none can be started.
         """
-        request = _REQUEST.pack(exif, max_pixels, self._cpu_seconds) + data
+        request = _REQUEST.pack(PIXELS.index(pixels), max_pixels, self._cpu_seconds) + data
         with self._lock:
             self._abandoned = False
             try:
@@ -80,10 +81,10 @@ class Decoder:
                     reply = self._ask(request)  # once more: what killed it came from outside
             except Lost as e:
                 raise ImageError(path, str(e)) from e
-        decoded, width, height = _REPLY.unpack_from(reply)
+        decoded, width, height, notes = _REPLY.unpack_from(reply)
         if not decoded:
             raise ImageError(path, reply[_REPLY.size :].decode("utf-8", "replace"))
-        return Image.frombytes("RGB", (width, height), memoryview(reply)[_REPLY.size :])
+        return Decoded(Image.frombytes("RGB", (width, height), memoryview(reply)[_REPLY.size :]), Note(notes))
 
     def _ask(self, request: bytes) -> bytes:
         connection = self._connection or self._start()
@@ -110,6 +111,7 @@ class Decoder:
                 self._process = subprocess.Popen(
                     command, pass_fds=[there.fileno()], process_group=0, stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # a thread's buffers would count as an image's
                 )  # fmt: skip
             except OSError as e:
                 here.close()
@@ -157,16 +159,16 @@ def serve(fd: int) -> None:
             request = connection.recv_bytes()
         except EOFError:
             return
-        exif, max_pixels, cpu_seconds = _REQUEST.unpack_from(request)
+        pixels, max_pixels, cpu_seconds = _REQUEST.unpack_from(request)
         try:
             with limits(max_pixels, cpu_seconds):
-                image = decode(request[_REQUEST.size :], "", exif, max_pixels)
-                pixels = image.tobytes()
-            head = _REPLY.pack(True, *image.size)
+                decoded = decode(request[_REQUEST.size :], "", PIXELS[pixels], max_pixels)
+                body = decoded.image.tobytes()
+            head = _REPLY.pack(True, *decoded.image.size, decoded.notes)
         except (ImageError, MemoryError) as e:
             reason = e.reason if isinstance(e, ImageError) else "cannot be decoded: MemoryError"
-            head, pixels = _REPLY.pack(False, 0, 0), reason.encode("utf-8", "backslashreplace")
-        connection.send_bytes(head + pixels)
+            head, body = _REPLY.pack(False, 0, 0, 0), reason.encode("utf-8", "backslashreplace")
+        connection.send_bytes(head + body)
 
 
 _shared: dict[int, Decoder] = {}  # by process id: a forked child needs its own

@@ -17,6 +17,7 @@ from iconicity.indexer.embed import Embedder, Vectors
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.pixels import Note
 
 K = TypeVar("K")
 LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
@@ -46,16 +47,17 @@ class Outcome:
     dup_of: str | None = None
     dup_distance: int | None = None
     vectors: Vectors | None = None
+    notes: Note = Note.NONE  # what is to be said of its pixels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What fixes the vectors of an image (both specs to ``exif``), and how to get there. Can be pickled."""
+    """What fixes the vectors of an image (both specs to ``pixels``), and how to get there. Can be pickled."""
 
     clip: EncoderSpec
     dino: EncoderSpec
     grid: tuple[int, int]
-    exif: bool
+    pixels: str
     dedup_distance: int | None = None
     max_pixels: int = MAX_PIXELS
     batch_size: int | None = None
@@ -110,7 +112,7 @@ class Runner:
 
     def _recipe(self) -> Recipe:
         plan = self._plan
-        return Recipe.of(self._get_encoders(), plan.grid, plan.exif, plan.max_pixels, plan.overlapping)
+        return Recipe.of(self._get_encoders(), plan.grid, plan.pixels, plan.max_pixels, plan.overlapping)
 
     def close(self) -> None:
         """End the processes that decode."""
@@ -162,8 +164,11 @@ def _decide(
             if found is None or found.prepared is None:
                 yield (task.key, Outcome(dup_of=dup_of, dup_distance=distance)), None
             else:
-                outcome = Outcome(None, found.sha256, phash or "", found.prepared.size, dup_of, distance)
-                yield (task.key, outcome), found.prepared if dup_of is None else None
+                outcome = Outcome(
+                    None, found.sha256, phash or "", found.prepared.size, dup_of, distance, notes=found.notes
+                )
+                wanted = dup_of is None and (found.prepared.clip is not None or found.prepared.patches is not None)
+                yield (task.key, outcome), found.prepared if wanted else None
 
 
 class Streams(Protocol):

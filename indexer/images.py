@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import stat
 import unicodedata
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.places import Item, Place, Remote, is_url, place
+from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.indexer.tar import read_member, split
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
 REQUESTS = 16  # sent at once
-EMPTY = "empty file"
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
@@ -210,36 +209,33 @@ def is_text(name: str) -> bool:
     return True
 
 
-def read_concept_rows(path: Path, needed: Mapping[str, str]) -> list[tuple[str, dict[str, str]]]:
-    """(concept, row) of a CSV file with a header; rows that name no concept are left out.
+def read_concept_rows(
+    path: Path, needed: Mapping[str, str], optional: Iterable[str] = (), tell: Tell = warnings.warn
+) -> list[tuple[str, dict[str, str]]]:
+    """(concept, row) of a table; rows that name no concept are left out.
 
-    ``needed``: columns -> the option that names each; the first holds the concepts. Raises :class:`InputError` if the
-    file or a column is missing.
+    ``needed``: columns -> the option that names each; the first holds the concepts. ``optional``: columns that may be
+    there. ``tell`` gets a line on what a user should know. Raises :class:`InputError` if the file or a column is missing.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            for column, flag in needed.items():
-                if column not in (reader.fieldnames or []):
-                    columns = ", ".join(reader.fieldnames or []) or "none"
-                    raise InputError(f"{path}: no column '{column}' (columns: {columns}); name one with {flag}")
-            key = next(iter(needed))
-            rows = [{k: plain(v) if isinstance(v, str) else v for k, v in row.items()} for row in reader]
-            named = [(concept_name(row[key] or ""), row) for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
+    table = read_table(path, needed, optional, tell)
+    key = next(iter(needed))
+    named = [(concept_name(row[key]), row) for _, row in table.rows]
+    lines = [line for (line, _), (concept, _) in zip(table.rows, named, strict=True) if not concept]
+    if lines:
+        rows = "1 row names" if len(lines) == 1 else f"{len(lines)} rows name"
+        tell(f"{path}: {rows} no concept and count for nothing, first line {lines[0]}")
     return [(concept, row) for concept, row in named if concept]
 
 
-def read_concepts(csv_path: Path, column: str) -> list[str]:
-    """Concepts named in a column of a CSV file, in file order, without repeats.
+def read_concepts(path: Path, column: str, tell: Tell = warnings.warn) -> list[str]:
+    """Concepts named in a column of a table, in file order, without repeats.
 
     Raises :class:`InputError` if the file or the column is missing, or nothing is named.
     """
-    concepts = list(dict.fromkeys(concept for concept, _ in read_concept_rows(csv_path, {column: "--slug-col"})))
-    if not concepts:
-        raise InputError(f"{csv_path}: column '{column}' names no concept")
-    return concepts
+    rows = read_concept_rows(path, {column: "--slug-col"}, tell=tell)
+    if not rows:
+        raise InputError(f"{path}: column '{column}' names no concept; fill it, or name another with --slug-col")
+    return list(dict.fromkeys(concept for concept, _ in rows))
 
 
 def read_bytes(path: Place | str) -> bytes:
@@ -263,7 +259,7 @@ def read_bytes(path: Place | str) -> bytes:
     except OSError as e:
         raise ImageError(str(path), f"cannot be read: {e.strerror or e}") from e
     if not data:
-        raise ImageError(str(path), EMPTY)
+        raise ImageError(str(path), "empty file")
     return data
 
 

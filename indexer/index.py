@@ -38,7 +38,7 @@ class Index:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Grid, patch mode, EXIF, dedup distance, number type and both encoder specs."""
+        """Grid, patch mode, pixels, dedup distance, number type and both encoder specs."""
         settings: Mapping[str, Any] = self.manifest["settings"]
         return settings
 

@@ -16,7 +16,7 @@ from iconicity.indexer.files import write_atomically
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.untrusted import ManifestShape, other_format, read_json, require_inside, require_shape
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 _PACKAGES = ("iconicity", "lancedb", "numpy", "pillow", "imagehash", "timm", "torch", "torchvision", "transformers")
 
@@ -120,7 +120,7 @@ def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order
     for name, have, want in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
         if have.fingerprint != want.fingerprint:
             return f"another {name} encoder ({order}): {'; '.join(have.differences(want))}"
-    for key in ("grid", "reference_cells", "patch_mode", "exif", "dedup_distance", "vectors"):
+    for key in ("grid", "reference_cells", "patch_mode", "pixels", "dedup_distance", "vectors"):
         a, b = (s.get(key, "grid" if key == "reference_cells" else None) for s in (held, asked))
         if a != b:
             return f"{key}={a}, {other} {b}"

@@ -14,7 +14,7 @@ import click
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import Place, is_url, place
-from iconicity.indexer.say import counted, echo_line, one_line
+from iconicity.indexer.say import echo_line, one_line
 from iconicity.indexer.shards import Shard
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _actors(text: str | None) -> tuple[int, int | None]:
 def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
     from iconicity.indexer.images import read_concepts
 
-    return None if prompt_csv is None else read_concepts(prompt_csv, slug_col)
+    return None if prompt_csv is None else read_concepts(prompt_csv, slug_col, say_note)
 
 
 def speed(options: dict[str, int | None]) -> dict[str, Any]:
@@ -245,9 +245,14 @@ def loader(models: dict[str, Any]) -> LoadEncoders:
     return lambda clip, dino: reproduce(clip, dino, choice)
 
 
+def say_note(notice: str) -> None:
+    """Print what a user should know."""
+    echo_line(f"note: {notice}", err=True)
+
+
 def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
     for notice in notices:
-        echo_line(f"note: {notice}", err=True)
+        say_note(notice)
     for s in skipped:
         echo_line(f"skipped: {s.path}: {s.reason}", err=True)
     return EXIT_SKIPPED if skipped else 0
@@ -258,7 +263,7 @@ def say_problems(what: Place | str, problems: Sequence[str], mending: str = "") 
     for problem in problems:
         echo_line(problem, err=True)
     if problems:
-        raise IconicityError(f"{what}: {counted(len(problems), 'problem')}" + (f"; {mending}" if mending else ""))
+        raise IconicityError(f"{what}: {len(problems)} problems" + (f"; {mending}" if mending else ""))
     echo_line(f"{what}: whole")
     return 0
 

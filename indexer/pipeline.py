@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from iconicity.indexer import decoder
-from iconicity.indexer.decode import require_shape
+from iconicity.indexer.decode import Decoded, require_shape
 from iconicity.indexer.dedup import phash
 from iconicity.indexer.encoders import Encoders, Preprocess
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.patches import cells
+from iconicity.indexer.pixels import Note
 from iconicity.indexer.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 K = TypeVar("K")
-Decode = Callable[[bytes, "Path | str", bool, int], "Image.Image"]
+Decode = Callable[[bytes, "Path | str", str, int], Decoded]
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Recipe:
     rows: int
     cols: int
     token: bool
-    exif: bool
+    pixels: str  # shown | published
     max_pixels: int = MAX_PIXELS
     overlapping: bool = False  # cells at half steps too
 
@@ -63,14 +64,14 @@ class Recipe:
         cls,
         encoders: Encoders,
         grid: tuple[int, int],
-        exif: bool,
+        pixels: str,
         max_pixels: int = MAX_PIXELS,
         overlapping: bool = False,
     ) -> Recipe:
         rows, cols = grid
         token = encoders.patch_mode == "token"
         clip, dino = encoders.clip.preprocess, encoders.dino.preprocess
-        return cls(clip, dino, rows, cols, token, exif, max_pixels, overlapping)
+        return cls(clip, dino, rows, cols, token, pixels, max_pixels, overlapping)
 
     def prepare(
         self, image: Image.Image, clip: bool = True, patches: bool = True, path: Path | str = "image"
@@ -109,6 +110,7 @@ class Loaded:
     phash: str = ""
     prepared: Prepared | None = None
     reason: str | None = None
+    notes: Note = Note.NONE
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Opened:
     """An image's pixels and the SHA-256 of its file."""
 
     sha256: str
-    image: Image.Image
+    decoded: Decoded
 
 
 def open_image(recipe: Recipe, job: Job, decode: Decode) -> Opened:
@@ -125,17 +127,18 @@ def open_image(recipe: Recipe, job: Job, decode: Decode) -> Opened:
     sha = sha256_hex(data)
     if job.sha256 not in (None, sha):
         raise ImageError(job.path, "changed while it was read")
-    return Opened(sha, decode(data, job.path, recipe.exif, recipe.max_pixels))
+    return Opened(sha, decode(data, job.path, recipe.pixels, recipe.max_pixels))
 
 
 def load(recipe: Recipe, job: Job, opened: Callable[[], Opened]) -> Loaded:
     """Prepare one image; an :class:`ImageError` becomes the reason why it cannot be used."""
     try:
         found = opened()
-        prepared = recipe.prepare(found.image, job.clip, job.patches, job.path)
+        image = found.decoded.image
+        prepared = recipe.prepare(image, job.clip, job.patches, job.path)
     except ImageError as e:
         return Loaded(reason=e.reason)
-    return Loaded(found.sha256, phash(found.image) if job.phash else "", prepared)
+    return Loaded(found.sha256, phash(image) if job.phash else "", prepared, notes=found.decoded.notes)
 
 
 class Loader:

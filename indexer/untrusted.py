@@ -54,7 +54,7 @@ class SettingsShape(TypedDict):
     grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
     patch_mode: Literal["crop", "token"]
     vectors: Literal["float32", "float16"]
-    exif: bool
+    pixels: Literal["shown", "published"]
     dedup_distance: Annotated[int, Field(ge=0, le=64)] | None
     reference_cells: NotRequired[Literal["overlapping"]]
 

@@ -19,13 +19,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from iconicity.indexer.decode import decode, limits
+from iconicity.indexer.decode import Decoded, decode, limits
 from iconicity.indexer.decoder import WALL_SECONDS, Lost
 from iconicity.indexer.errors import IconicityError
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from iconicity.indexer.pipeline import Job, Loaded, Recipe
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -168,9 +166,9 @@ def _serve(connection: Connection, recipe: Recipe) -> None:
             connection.send(e)
 
 
-def _within_limits(data: bytes, path: Path | str, exif: bool, max_pixels: int) -> Image.Image:
+def _within_limits(data: bytes, path: Path | str, pixels: str, max_pixels: int) -> Decoded:
     with limits(max_pixels):
-        return decode(data, path, exif, max_pixels)
+        return decode(data, path, pixels, max_pixels)
 
 
 def follow_parent() -> None:

@@ -37,7 +37,7 @@ def default_directory() -> Path:
 
 
 class VectorCache:
-    """Vectors by (SHA-256 of the image's bytes, key); the key names encoder, grid, patch mode and EXIF."""
+    """Vectors by (SHA-256 of the image's bytes, key); the key names encoder, grid, patch mode and pixels."""
 
     def __init__(self, directory: Path) -> None:
         """Open or make the cache. Raises :class:`IconicityError` when it cannot be used."""

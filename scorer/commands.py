@@ -233,7 +233,7 @@ def search_command(
             html,
             grid=opened.grid,
             overlapping=opened.overlapping,
-            exif=bool(opened.settings["exif"]),
+            pixels=opened.settings["pixels"],
             max_pixels=max_pixels,
         )
         echo_line(html, err=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from iconicity.indexer.files import file_sha256
 from iconicity.indexer.index import Index
 from iconicity.indexer.manifest import versions
+from iconicity.scorer.caveats import caveats
 from iconicity.scorer.results import Results
 from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
 
@@ -27,6 +28,7 @@ def write_derived(
     files = [results.scores]
     paths = ReferencePaths(idx)
     replaced = _replaced_static(idx)
+    said = caveats(results)
     rows_of = {m: sum(b.num_rows for b in results.batches(m, ["status"])) for m in results.models}
     for metric in METRICS:
         if results.tau[metric] is None or not (
@@ -43,7 +45,7 @@ def write_derived(
             "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
             "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
-            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": list(notices),
+            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": [*notices, *said],
             "static_reference_replaced": replaced, "versions": versions(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from iconicity.indexer.embed import Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
@@ -16,6 +18,7 @@ from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job
+from iconicity.indexer.pixels import Note, named_notes, note_names
 from iconicity.indexer.places import is_url
 from iconicity.indexer.progress import Progress
 from iconicity.scorer.cache import VectorCache, stat_text
@@ -60,6 +63,33 @@ class Wanted:
         return self.clip or self.patches
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an image's pixels: width and height, and what is to be said of them."""
+
+    size: tuple[int, int]
+    notes: Note = Note.NONE
+
+    @classmethod
+    def of_row(cls, row: Record | None) -> Facts | None:
+        """Facts that a row of results holds."""
+        if row is None or row["width"] is None:
+            return None
+        return cls((row["width"], row["height"]), named_notes(row["pixel_notes"]))
+
+    def columns(self) -> Record:
+        """The columns of a row of results."""
+        return {"width": self.size[0], "height": self.size[1], "pixel_notes": note_names(self.notes)}
+
+    def array(self) -> FloatArray:
+        """As the cache keeps them beside the vectors: whole numbers far below 2^24."""
+        return np.array([*self.size, int(self.notes)], np.float32)
+
+    @classmethod
+    def of_array(cls, array: FloatArray) -> Facts:
+        return cls((int(array[0]), int(array[1])), Note(int(array[2])))
+
+
 Need = Callable[[GeneratedImage, "Record | None"], Wanted]  # of an image with its true row, None: no row
 
 
@@ -82,6 +112,7 @@ class Embedded:
     wanted: Wanted = Wanted(False, False)
     clip: FloatArray | None = None
     patches: FloatArray | None = None
+    facts: Facts | None = None
     settled: bool = False
     same: Embedded | None = None  # another image with the same bytes that is on its way before this one
 
@@ -90,11 +121,16 @@ def cache_keys(index: Index) -> tuple[str, str]:
     """Keys of CLIP vectors and of patch vectors in the cache: all that they depend on beside the image's bytes."""
     clip, dino = index.specs
     rows, cols = index.grid
-    exif = f"exif={bool(index.settings['exif'])}"
+    pixels = _pixels_key(index)
     return (
-        f"clip|{clip.fingerprint}|{exif}",
-        f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{exif}",
+        f"clip|{clip.fingerprint}|{pixels}",
+        f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{pixels}",
     )
+
+
+def _pixels_key(index: Index) -> str:
+    """The published pixels are those of exif=False, under which vectors of earlier versions lie."""
+    return "exif=False" if index.settings["pixels"] == "published" else "pixels=shown"
 
 
 class GeneratedEmbedder:
@@ -117,8 +153,10 @@ class GeneratedEmbedder:
         self._cells = index.grid[0] * index.grid[1]
         self._clip_dim, self._dino_dim = clip.dim, dino.dim
         self._clip_key, self._patch_key = cache_keys(index)
-        exif = bool(index.settings["exif"])
-        plan = Plan(clip, dino, index.grid, exif, max_pixels=max_pixels, batch_size=batch_size, workers=workers)
+        self._facts_key = f"facts|{_pixels_key(index)}"
+        plan = Plan(
+            clip, dino, index.grid, index.settings["pixels"], max_pixels=max_pixels, batch_size=batch_size, workers=workers
+        )  # fmt: skip
         self._plan = plan
         self._runner = Runner(plan, lambda _clip, _dino: load())
         self._filled = self._filled_forwards = 0
@@ -158,7 +196,7 @@ class GeneratedEmbedder:
                     self._cache.remember_file(lookup.path, lookup.stat, outcome.sha256)
                 crops = 1 if self._plan.dino.pool == "token" else self._cells
                 self._filled_forwards += (vectors.clip is not None) + crops * (vectors.patches is not None)
-                self._keep(outcome.sha256, vectors)
+                self._keep(outcome.sha256, vectors, Facts(outcome.size, outcome.notes))
             progress("embed", done, len(tasks))
         self._save()
 
@@ -217,9 +255,8 @@ class GeneratedEmbedder:
     def _identify(self, image: GeneratedImage, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
         """The image's SHA-256, without reading a file that has not changed; else the reason."""
         if image.stored:
-            return Embedded(
-                image, row if image.stored_reason is None else None, image.stored_sha256, image.stored_reason
-            )
+            row = row if image.stored_reason is None else None
+            return Embedded(image, row, image.stored_sha256, image.stored_reason, facts=Facts.of_row(row))
         stat = image.identity or stat_text(image.path)
         sha = self._known(image, stat)
         if sha is None:
@@ -232,7 +269,8 @@ class GeneratedEmbedder:
             sha = found
             if self._cache is not None and stat:
                 self._cache.remember_file(image.path, stat, sha)
-        return Embedded(image, _true(row, sha), sha)
+        row = _true(row, sha)
+        return Embedded(image, row, sha, facts=Facts.of_row(row))
 
     def _from_cache(self, items: list[Embedded]) -> None:
         if self._cache is None:
@@ -242,7 +280,10 @@ class GeneratedEmbedder:
         patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
         clips = self._cache.get(clip_shas, self._clip_key, self._clip_dim)
         blocks = self._cache.get(patch_shas, self._patch_key, self._cells * self._dino_dim)
+        facts = self._cache.get(sorted({i.sha256 for i in items if i.sha256}), self._facts_key, 3)
         for item in items:
+            if item.facts is None and item.sha256 in facts:
+                item.facts = Facts.of_array(facts[item.sha256])
             if item.wanted.clip and item.sha256 in clips:
                 item.clip = clips[item.sha256]
             if item.wanted.patches and item.sha256 in blocks:
@@ -250,7 +291,7 @@ class GeneratedEmbedder:
 
     def _job(self, item: Embedded) -> Job | None:
         need = Wanted(item.wanted.clip and item.clip is None, item.wanted.patches and item.patches is None)
-        if item.reason is not None or not need:
+        if item.reason is not None or not (need or item.facts is None):
             return None
         assert item.sha256 is not None
         before = self._on_the_way.get(item.sha256)
@@ -266,21 +307,26 @@ class GeneratedEmbedder:
             item.reason = item.same.reason
             item.clip = item.clip if item.clip is not None else item.same.clip
             item.patches = item.patches if item.patches is not None else item.same.patches
+            item.facts = item.facts or item.same.facts
             item.same = None
         item.settled = True
-        vectors = outcome.vectors
-        if vectors is None or item.sha256 is None:
+        if outcome.size != (0, 0):
+            item.facts = Facts(outcome.size, outcome.notes)
+        vectors = outcome.vectors or Vectors(None, None)
+        if item.facts is None or item.sha256 is None:
             return
         item.clip = item.clip if vectors.clip is None else vectors.clip
         item.patches = item.patches if vectors.patches is None else vectors.patches
-        self._keep(item.sha256, vectors)
+        if outcome.size != (0, 0):
+            self._keep(item.sha256, vectors, item.facts)
 
-    def _keep(self, sha256: str, vectors: Vectors) -> None:
-        """Vectors for the cache, which gets some at once."""
-        for key, array in ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches)):
+    def _keep(self, sha256: str, vectors: Vectors, facts: Facts) -> None:
+        """Vectors and facts for the cache, which gets some at once."""
+        kept = ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches), (self._facts_key, facts.array()))
+        for key, array in kept:
             if array is not None:
                 self._unsaved.append((sha256, key, array))
-        if len(self._unsaved) >= 2 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
+        if len(self._unsaved) >= 3 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
             self._save()
 
     def _save(self) -> None:

@@ -22,7 +22,7 @@ from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, r
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import is_whole, writing_signed
 
-FORMAT = 3
+FORMAT = 4
 Record = dict[str, Any]
 
 SCHEMA = pa.schema(
@@ -40,6 +40,9 @@ SCHEMA = pa.schema(
         ("p", pa.list_(pa.float32())),
         ("p_ref_id", pa.list_(pa.string())),
         ("p_ref_cell", pa.list_(pa.int16())),
+        ("width", pa.int32()),  # of the image as it was looked at, in pixels
+        ("height", pa.int32()),
+        ("pixel_notes", pa.string()),  # names of pixels.Note, null: none
         ("n_ref_before", pa.int32()),
         ("n_ref_kept", pa.int32()),
         ("n_ref_dups_removed", pa.int32()),

@@ -24,6 +24,7 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.caveats import caveats
 from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.elsewhere import Elsewhere
 from iconicity.scorer.findings.calibration import Calibration
@@ -182,7 +183,9 @@ def score(
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
-        report.files = write_derived(require_results(out, mode), idx, report.notices, metrics, out_csv, out_meta)
+        results = require_results(out, mode)
+        report.files = write_derived(results, idx, report.notices, metrics, out_csv, out_meta)
+        report.notices += caveats(results)
     if not total:  # of this run, and not of the results that its part becomes
         report.notices.append(f"none of the {listed} images has a concept of shard {shard}")
     return report
@@ -215,7 +218,7 @@ def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
     return {
         "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
         "clip": clip.fingerprint, "dino": dino.fingerprint, "encoders": {"clip": clip.label, "dino": dino.label},
-        "exif": idx.settings["exif"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
+        "pixels": idx.settings["pixels"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
         **({"reference_cells": "overlapping"} if idx.overlapping else {}),
     }  # fmt: skip
 
@@ -403,5 +406,6 @@ class _Run:
             "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
             "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
             "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
+            **({} if e.facts is None else e.facts.columns()),
         }  # fmt: skip
         return row | own.columns(e.image.concept, e.clip, e.patches)

@@ -34,9 +34,9 @@ def search_image(
     index's vectors as a memory map. Raises :class:`ImageError` when the image cannot be read.
     """
     idx = index if isinstance(index, Index) else open_index(index)
-    picture = shared().decode(read_bytes(image), image, bool(idx.settings["exif"]), max_pixels)
+    picture = shared().decode(read_bytes(image), image, idx.settings["pixels"], max_pixels).image
     encoders = load() if load else reproduce(*idx.specs, EncoderChoice())
-    recipe = Recipe.of(encoders, idx.grid, bool(idx.settings["exif"]))
+    recipe = Recipe.of(encoders, idx.grid, idx.settings["pixels"])
     ((_, found),) = Embedder(encoders, idx.grid).map([(image, recipe.prepare(picture, path=image))])
     assert found is not None and found.clip is not None and found.patches is not None
     held = open_vectors(idx, cache)

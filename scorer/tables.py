@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iconicity.indexer.cells import neutral
+from iconicity.indexer.cells import csv_line
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.index import Index
 from iconicity.indexer.manifest import digest
@@ -31,9 +30,9 @@ SCOPE_ALL = {
     "cra": ["other_sim", "other_ref_id", "own_rank"],
     "vr": ["vr_all", "vr_other", "own_margin", "unresolved"],
 }
-OURS = ["tau", "encoder", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "status", "reason"]
+OURS = ["tau", "encoder", "pixel_notes", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "status", "reason"]
 _PLAIN = ["model", "concept", "gen_path", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "n_ref_before"]
-_PLAIN += ["n_ref_kept", "n_ref_dups_removed", "status", "reason"]
+_PLAIN += ["pixel_notes", "n_ref_kept", "n_ref_dups_removed", "status", "reason"]
 _COLUMNS = {
     "cra": [*_PLAIN, "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
     "vr": [*_PLAIN, "p", "p_ref_id", "p_other", "p_other_upper"],
@@ -91,14 +90,13 @@ def write_csv(path: Path, metric: str, results: Results, references: ReferencePa
     header = columns(metric, results)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as tmp, tmp.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(header)
+        f.write(csv_line(header))
         for model in results.models:
             if not is_scored(results, model, metric):
                 continue
             for batch in results.batches(model, _COLUMNS[metric]):
                 derived = derive(metric, batch, results, references)
-                writer.writerows(zip(*(map(neutral, derived[name]) for name in header), strict=True))
+                f.writelines(map(csv_line, zip(*(derived[name] for name in header), strict=True)))
 
 
 def is_scored(results: Results, model: str, metric: str) -> bool:

@@ -36,7 +36,7 @@ CONCEPTS = [f"concept{i:02d}" for i in range(24)]
 
 def plan(**changes: Any) -> Plan:
     encoders = toy_encoders()
-    return Plan(encoders.clip.spec, encoders.dino.spec, (2, 2), True, **{"dedup_distance": 18, **changes})
+    return Plan(encoders.clip.spec, encoders.dino.spec, (2, 2), "shown", **{"dedup_distance": 18, **changes})
 
 
 def tasks(refs: Path) -> list[Task[str]]:

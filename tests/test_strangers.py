@@ -70,7 +70,7 @@ def change(index: Path, how: Callable[[dict[str, Any]], object]) -> None:
         lambda m: m["settings"].update(grid=[4, "4"]), lambda m: m["settings"].update(grid=[4, 4, 4]),
         lambda m: m["settings"].update(grid=[0, 4]), lambda m: m["settings"].update(grid=[10**9, 10**9]),
         lambda m: m["settings"]["dino"].update(dim=-1), lambda m: m["settings"]["clip"].update(source={"model": ["x"]}),
-        lambda m: m["settings"].pop("clip"), lambda m: m.update(settings=[]), lambda m: m["settings"].update(exif="yes"),
+        lambda m: m["settings"].pop("clip"), lambda m: m.update(settings=[]), lambda m: m["settings"].update(pixels="yes"),
         lambda m: m.update(counts={"kept": "many"}), lambda m: m.update(table_version=-1),
         lambda m: m.update(table_version=True), lambda m: m.update(skipped=["x"]), lambda m: m.update(files={"a": "b"}),
         lambda m: m["files"].update({"../../etc/passwd": "0" * 64}), lambda m: m["files"].update({"/etc/passwd": "0" * 64}),
@@ -86,7 +86,7 @@ def test_manifests_of_another_shape_are_refused(index: Path, how: Callable[[dict
 
 
 def test_a_manifest_and_a_table_of_different_settings_are_refused(index: Path) -> None:
-    change(index, lambda m: m["settings"].update(exif=False))
+    change(index, lambda m: m["settings"].update(pixels="published"))
     with pytest.raises(CorruptIndexError, match="different settings"):
         open_index(index)
 
@@ -329,7 +329,7 @@ def test_cached_vectors_of_another_length_are_computed_again(made: Path, tmp_pat
 
 def test_hashes_become_no_paths(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
-    failed = make_thumbnails([Picture("x.png", "../../../out/side")], tmp_path / "site", True)
+    failed = make_thumbnails([Picture("x.png", "../../../out/side")], tmp_path / "site", "shown")
     assert failed == {"../../../out/side": "its SHA-256 is none"}
     assert list((tmp_path / "site").iterdir()) == []
 

@@ -27,7 +27,7 @@ def bench_encode(
     with tempfile.TemporaryDirectory() as folder:
         _, gen = write_study(Path(folder), sources(images), 1, 0, n)
         files = sorted(gen.rglob("*.jpg"))
-        recipe = Recipe.of(encoders, (4, 4), True)
+        recipe = Recipe.of(encoders, (4, 4), "shown")
         with Loader(lambda: recipe, workers) as loader:
             prepared = [loaded.prepared for _, loaded in loader.map((f, Job(str(f))) for f in files) if loaded]
             clips = [p.clip for p in prepared if p is not None and p.clip is not None]

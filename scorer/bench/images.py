@@ -22,7 +22,7 @@ def sources(folder: Path | None) -> list[Image.Image]:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{folder}: no images in it; name another with --images, or leave it out")
-    return [decode(read_bytes(p), p) for p in files]
+    return [decode(read_bytes(p), p).image for p in files]
 
 
 def augmented(pictures: list[Image.Image], seed: int, side: int = 768) -> Iterator[Image.Image]:

@@ -162,7 +162,7 @@ def write_index(path: Path, vectors: StoredArray, concepts: int, references: int
     kind = "float16" if vectors.dtype == np.float16 else "float32"
     settings = {
         "clip": encoders.clip.spec.to_dict(), "dino": encoders.dino.spec.to_dict(), "grid": [4, 4],
-        "patch_mode": "crop", "vectors": kind, "exif": True, "dedup_distance": None,
+        "patch_mode": "crop", "vectors": kind, "pixels": "shown", "dedup_distance": None,
     }  # fmt: skip
     path.mkdir(parents=True)
     store = ReferenceStore.create(path, settings, 512, 16 * dim)

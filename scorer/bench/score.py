@@ -113,7 +113,7 @@ def _loop(encoders: Encoders, index: Path, gen: Path, n: int, batch_size: int) -
 
 
 def _patches(encoders: Encoders, path: Path, batch_size: int) -> tuple[FloatArray, int]:
-    image = decode(read_bytes(path), path)
+    image = decode(read_bytes(path), path).image
     dino = encoders.dino
     if encoders.patch_mode == "token":
         return cell_averages(dino.forward(dino.preprocess(image)[None])[0], *image.size, 4, 4), 1

@@ -24,7 +24,7 @@ FORMAT = 3
 NULL_STEP = 0.02  # between the similarities at which the null is kept
 NULL_EDGES = np.round(np.arange(-1.0, 1.0 + NULL_STEP / 2, NULL_STEP), 2)
 # A threshold holds for these alone.
-SETTINGS = ("mode", "clip", "dino", "grid", "reference_cells", "pool", "patch_mode", "exif")
+SETTINGS = ("mode", "clip", "dino", "grid", "reference_cells", "pool", "patch_mode", "pixels")
 INDICATIVE, NOT_CALIBRATED = "indicative", "not calibrated"
 
 

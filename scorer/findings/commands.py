@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar
-from iconicity.indexer.places import Place, place
+from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
+from iconicity.indexer.places import Place
 from iconicity.indexer.say import echo, echo_line
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
     from iconicity.scorer.findings.finding import Finding
     from iconicity.scorer.findings.study import Study
-    from iconicity.scorer.moved import Moved
 
 results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
@@ -36,18 +35,6 @@ draw_options = options(
 )
 scored_index_option = click.option(
     "--index", type=PLACE, help="The index directory, or its URL.  [default: the one the results were scored against]"
-)
-moved_images_options = options(
-    click.option(
-        "--gen", multiple=True, metavar="NAME=DIR",
-        help="Folder where a model's images lie now, if they were moved. May be repeated.",
-    ),
-    click.option(
-        "--gen-root", type=DIRECTORY, help="Folder where the folders of all models lie now, if they were moved."
-    ),
-)  # fmt: skip
-moved_references_option = click.option(
-    "--refs", type=PLACE, help="Folder where the references lie now, if they were moved."
 )
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
@@ -90,17 +77,6 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
     for path in written:
         echo_line(str(path), err=True)
     return 0
-
-
-def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = None) -> Moved:
-    """What --gen, --gen-root and --refs say of files that were moved."""
-    from iconicity.scorer.moved import Moved
-
-    pairs = [item.partition("=") for item in gen]
-    for (name, _, folder), item in zip(pairs, gen, strict=True):
-        if not name or not folder:
-            raise click.UsageError(f"--gen {item}: write NAME=DIR, the model and the folder where its images lie now")
-    return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
 
 
 def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
@@ -230,8 +206,8 @@ def calibrate_command(
     study = study_of(results, None, None)
     found = calibrate(
         study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
-        works=None if same_work is None else read_column(same_work, "work", concept_col),
-        related=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
+        works=None if same_work is None else read_column(same_work, "work", concept_col, "", say_note),
+        related=None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
         whiten=whiten, apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
     )  # fmt: skip
     if apply is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.cells import neutral
+from iconicity.indexer.cells import csv_text
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.manifest import versions
@@ -123,9 +122,7 @@ def write_finding(finding: Finding, path: Path, name: str | None = None, hide: S
         with replacing(path) as tmp:
             frame.to_parquet(tmp, index=False)
     elif path.suffix == ".csv":
-        text = io.StringIO()
-        frame.map(neutral).rename(columns=neutral).to_csv(text, index=False, lineterminator="\n")
-        write_atomically(path, text.getvalue())
+        write_atomically(path, csv_text(frame))
     else:
         write_atomically(path, as_latex(finding, name, hide) if path.suffix == ".tex" else as_json(finding) + "\n")
     meta = {**finding.facts, "notes": list(finding.notes), "versions": versions()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from iconicity.indexer.images import read_concept_rows
 from iconicity.indexer.index import Index
+from iconicity.indexer.table_reader import Tell
 
 NEAR = 8  # bits of 64 two pHashes of the same picture may differ; of unrelated ones 32 +- 4 do
 _BLOCK = 2048
@@ -59,7 +61,11 @@ def work_of(concepts: Iterable[str], pairs: Iterable[Pair]) -> dict[str, str]:
     return {c: root(c) for c in list(first)}
 
 
-def read_column(path: Path, column: str, key: str, flag: str = "the column's name") -> dict[str, str]:
-    """Concept -> value of a CSV column, which ``flag`` names; empty cells are left out. Raises :class:`InputError`."""
-    rows = read_concept_rows(path, {key: "--concept-col", column: flag})
-    return {concept: value for concept, row in rows if (value := (row[column] or "").strip())}
+def read_column(path: Path, column: str, key: str, flag: str, tell: Tell = warnings.warn) -> dict[str, str]:
+    """Concept -> value of a table's column; empty cells are left out.
+
+    ``flag``: the option that names the column, or "". ``tell`` gets a line on what a user should know. Raises
+    :class:`InputError`.
+    """
+    rows = read_concept_rows(path, {key: "--concept-col", column: flag}, tell=tell)
+    return {concept: value for concept, row in rows if (value := row[column].strip())}

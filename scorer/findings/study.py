@@ -16,12 +16,24 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.patches import overlaps
 from iconicity.indexer.places import named
+from iconicity.scorer.caveats import caveats_of
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
 from iconicity.scorer.results import SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
 from iconicity.scorer.text import encoders_line
 
-_COLUMNS = ["model", "concept", "gen_relpath", "gen_sha256", "variant", "status", "cra_sim", "p", "n_ref_kept"]
+_COLUMNS = [
+    "model",
+    "concept",
+    "gen_relpath",
+    "gen_sha256",
+    "variant",
+    "status",
+    "cra_sim",
+    "p",
+    "n_ref_kept",
+    "pixel_notes",
+]
 _MAY_DIFFER = {"scope", "search"}  # of settings: own maxima do not depend on them
 FEW = 30  # concepts below which a finding is called indicative
 
@@ -62,6 +74,7 @@ class Study:
             out.append(
                 f"images that could not be used: {brief([f'{m} {n}' for m, n in zip(self.models, bad, strict=True) if n])}"
             )
+        out += caveats_of([self.table])
         lost = sorted(set(np.unique(self.concept).tolist()) - set(np.unique(self.concept[self.ok]).tolist()))
         if lost:
             out.append(f"concepts without a usable image: {brief([self.concepts[c] for c in lost])}")

@@ -195,13 +195,13 @@ def evidence(
     matched = [row["p_ref_id"][k] for k in (reused if reused.size else [int(p.argmax())])]
     ref_id = max(sorted(set(matched)), key=matched.count)
     drawn = sorted((k for k in reused if row["p_ref_id"][k] == ref_id), key=lambda k: -p[k])[:most]
-    exif = bool(index.settings["exif"])
     reference = index.references([ref_id.split("/", 1)[0]]).get(ref_id)
     if reference is None:
         raise InputError(f"{index.path}: holds no {ref_id}, which these results name; score again")
     try:
         pictures = [
-            shared().decode(read_bytes(path), path, exif, max_pixels) for path in (row["gen_path"], reference.path)
+            shared().decode(read_bytes(path), path, index.settings["pixels"], max_pixels).image
+            for path in (row["gen_path"], reference.path)
         ]
     except ImageError as e:
         raise InputError(f"{e}; restore the file, or score again") from e

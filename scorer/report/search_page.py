@@ -27,7 +27,7 @@ def write_search_page(
     *,
     grid: tuple[int, int],
     overlapping: bool = False,
-    exif: bool,
+    pixels: str,
     max_pixels: int = MAX_PIXELS,
 ) -> Path:
     """Write what :func:`~iconicity.scorer.search.search_image` found for an image: its nearest references, and for each patch of
@@ -40,7 +40,7 @@ def write_search_page(
             return
         try:
             data = io.BytesIO()
-            small(shared().decode(read_bytes(path), path, exif, max_pixels)).save(data, "JPEG", quality=82)
+            small(shared().decode(read_bytes(path), path, pixels, max_pixels).image).save(data, "JPEG", quality=82)
             pictures[path] = f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
         except ImageError as e:
             problems[path] = e.reason

@@ -39,7 +39,7 @@ def thumbnail_name(sha256: str) -> str:
 def make_thumbnails(
     pictures: Iterable[Picture],
     site: Path,
-    exif: bool,
+    pixels: str,
     workers: int = 0,
     max_pixels: int = MAX_PIXELS,
     progress: Progress = no_progress,
@@ -52,7 +52,7 @@ def make_thumbnails(
     for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     for i, (sha, reason) in enumerate(
-        _run(missing, partial(_make, site=site, exif=exif, max_pixels=max_pixels), workers), 1
+        _run(missing, partial(_make, site=site, pixels=pixels, max_pixels=max_pixels), workers), 1
     ):
         progress("thumbnails", i, len(missing))
         if reason is not None:
@@ -81,12 +81,12 @@ def _run(
             decoder.close()
 
 
-def _make(picture: Picture, decoder: Decoder, site: Path, exif: bool, max_pixels: int) -> tuple[str, str | None]:
+def _make(picture: Picture, decoder: Decoder, site: Path, pixels: str, max_pixels: int) -> tuple[str, str | None]:
     try:
         data = read_bytes(picture.path)
         if sha256_hex(data) != picture.sha256:
             return picture.sha256, "the file has changed since it was scored"
-        image = decoder.decode(data, picture.path, exif, max_pixels)
+        image = decoder.decode(data, picture.path, pixels, max_pixels).image
     except ImageError as e:
         return picture.sha256, e.reason
     with replacing(site / thumbnail_name(picture.sha256)) as tmp:

@@ -16,6 +16,7 @@ from iconicity.indexer.options import (
     pace_options,
     patch_options,
     progress_bar,
+    say_note,
     say_skipped,
     speed,
 )
@@ -119,8 +120,8 @@ def ladder_command(
         refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held, concepts=concepts,
         rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
         names=tuple(LAYERS) if embeddings is None else [n.strip() for n in embeddings.split(",")],
-        relations=None if relations is None else read_relations(relations),
-        artists=None if related is None else read_column(related, related_col, concept_col, "--related-col"),
+        relations=None if relations is None else read_relations(relations, say_note),
+        artists=None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
         networks={name: make(path) for name, (make, path) in given.items() if path is not None}, alpha=alpha, seed=seed,
         draws=draws, progress=progress_bar(), **speed({"batch_size": batch_size, "workers": workers}),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -16,12 +17,14 @@ import pandas as pd
 from PIL import Image
 
 from iconicity.indexer.builder import Skipped
+from iconicity.indexer.cells import csv_text
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.dedup import hamming, phash
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.images import concept_name, discover, read_bytes
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.scorer.findings.design import half_of
 from iconicity.scorer.findings.null import choose, rank
 from iconicity.scorer.findings.same_work import NEAR, work_of
@@ -67,17 +70,15 @@ class _Concept:
     others: Sequence[tuple[Path, str]] = field(default=())
 
 
-def read_relations(path: Path) -> dict[tuple[str, str], str]:
-    """(concept, file name) -> relation, of a CSV with the columns path and relation. Raises :class:`InputError`.
+def read_relations(path: Path, tell: Tell = warnings.warn) -> dict[tuple[str, str], str]:
+    """(concept, file name) -> relation, of a table with the columns path and relation. Raises :class:`InputError`.
 
-    ``same_work`` is a reproduction, a word with ``variant`` another version of the work.
+    ``same_work`` is a reproduction, a word with ``variant`` another version of the work. ``tell`` gets a line on what a
+    user should know.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        pairs = [(Path(p), r) for p, r in zip(frame["path"], frame["relation"], strict=True)]
-    except (OSError, ValueError, KeyError) as e:
-        raise InputError(f"{path}: needs the columns path and relation ({str(e)[:80]}); mend it") from e
-    return {(concept_name(p.parent.name), p.name): r for p, r in pairs}
+    table = read_table(path, {"path": "", "relation": ""}, tell=tell)
+    rows = [(Path(row["path"].strip().replace("\\", "/")), row["relation"].strip().lower()) for _, row in table.rows]
+    return {(concept_name(p.parent.name), p.name): relation for p, relation in rows}
 
 
 def write_ladder(
@@ -140,7 +141,7 @@ def write_ladder(
                     rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
             progress("ladder", n, len(subjects))
         frame = pd.DataFrame(rows).sort_values(["rung", "gen_relpath"], ignore_index=True)
-        write_atomically(out / "truth.csv", frame.to_csv(index=False, lineterminator="\n"))
+        write_atomically(out / "truth.csv", csv_text(frame))
         write_atomically(out / MARK, json.dumps(identity, sort_keys=True) + "\n")  # last: the ladder is whole
     truth = pd.read_csv(out / "truth.csv")
     return Ladder(out, truth, halves, [d.name for d in donors], skipped)
@@ -154,7 +155,7 @@ def _open(
     ordered = [p for p in files if "variant" not in said[p]] or list(files)
     for path in ordered:
         try:
-            image = shared().decode(read_bytes(path), path)
+            image = shared().decode(read_bytes(path), path).image
         except ImageError as e:
             skipped.append(Skipped(str(path), concept, e.reason))
             continue
@@ -188,7 +189,7 @@ def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str,
     ):
         for i, (path, _) in enumerate(chosen, 1):
             try:
-                image = shared().decode(read_bytes(path), path)
+                image = shared().decode(read_bytes(path), path).image
             except ImageError:
                 continue
             image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)

@@ -125,7 +125,7 @@ def _plates(found: Validation, kind: str, out: Path) -> Iterator[Plate]:
         seen.add(row.concept)
         path = out / "gen" / row.rung / row.gen_relpath
         reference = references[row.concept].path
-        pictures = [shared().decode(read_bytes(p), p) for p in (path, reference)]
+        pictures = [shared().decode(read_bytes(p), p).image for p in (path, reference)]
         file = f"plates/{kind}_{len(seen)}.jpg"
         with replacing(out / file) as tmp:
             _draw(pictures[0], pictures[1], hit[i], part.coverage[i]).save(tmp, "JPEG", quality=85)

@@ -178,7 +178,7 @@ def _pixel_scores(
 
 
 def _open(path: Path | str) -> Image.Image:
-    return shared().decode(read_bytes(path), path)
+    return shared().decode(read_bytes(path), path).image
 
 
 def _thresholds(layers: Mapping[str, Layer]) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class Fuzz:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._decoder = Decoder()
-        self._recipe = Recipe.of(toy_encoders(), (2, 2), True)
+        self._recipe = Recipe.of(toy_encoders(), (2, 2), "shown")
         self.files = good()
         self._good = [data for kind in self.files.values() for data in kind]
         self._expected = [self._load(data, ".png") for data in self._good]

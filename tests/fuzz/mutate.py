@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
+from profiles import ADOBE, cmyk_profile, grey_profile, rgb_profile
 from toys import draw
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tiff", ".tif")
@@ -42,6 +43,7 @@ def good() -> dict[str, list[bytes]]:
     text.add_itxt("long", "words " * 20, "en", "key", zip=True)
     wide = Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50)
     real = Image.fromarray(np.linspace(-1, 300, 1200, dtype=np.float32).reshape(30, 40))
+    numbers = Image.fromarray(np.arange(1200, dtype=np.int32).reshape(30, 40) << 20)
     return {
         "JPEG": [
             encoded(rgb, "JPEG"), encoded(large, "JPEG", progressive=True, quality=60), encoded(rgb.convert("L"), "JPEG"),
@@ -66,7 +68,7 @@ def good() -> dict[str, list[bytes]]:
         ],
         "TIFF": [
             *(encoded(rgb, "TIFF", compression=c) for c in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
-            encoded(rgb.convert("1"), "TIFF", compression="group4"), encoded(wide, "TIFF"), encoded(real, "TIFF"),
+            encoded(rgb.convert("1"), "TIFF", compression="group4"), encoded(wide, "TIFF"), encoded(real, "TIFF"), encoded(numbers, "TIFF"),
             encoded(rgb.convert("CMYK"), "TIFF", compression="tiff_lzw"), encoded(palette, "TIFF", **extra),
             encoded(rgb, "TIFF", save_all=True, append_images=frames, big_tiff=True), encoded(alpha, "TIFF"),
         ],
@@ -140,8 +142,26 @@ def mend_png(data: bytes) -> bytes:
     return bytes(out + data[at:])
 
 
+def profiles() -> list[tuple[str, bytes]]:
+    """Good colour profiles, each with the mode of images that it is for."""
+    inks = cmyk_profile(lambda ink: (1 - ink[:3]) * (1 - ink[3]))
+    return [("RGB", rgb_profile(*ADOBE)), ("L", grey_profile(1.8)), ("CMYK", inks)]
+
+
+def with_spoiled_profile(rng: Rng, kind: str) -> bytes:
+    """A good image with a colour profile that lies: what a file cannot show is reached only through a whole container."""
+    modes = profiles()[: {"JPEG": 3, "TIFF": 3, "PNG": 2, "WEBP": 1}[kind]]
+    mode, profile = modes[int(rng.integers(0, len(modes)))]
+    data = bytearray(profile)
+    for _ in range(int(rng.integers(1, 4))):
+        data = MUTATIONS[int(rng.integers(0, len(MUTATIONS)))](data, rng, profile) if data else data
+    return encoded(draw(1, (40, 30)).convert(mode), kind, icc_profile=bytes(data[: 1 << 20]))
+
+
 def mutated(rng: Rng, files: dict[str, list[bytes]], kind: str) -> bytes:
     """A file of a format, spoiled in one to three ways."""
+    if kind in ("JPEG", "TIFF", "PNG", "WEBP") and rng.random() < 0.2:
+        return with_spoiled_profile(rng, kind)
     data = bytearray(files[kind][int(rng.integers(0, len(files[kind])))])
     for _ in range(int(rng.integers(1, 4))):
         if not data:

@@ -209,8 +209,8 @@ def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
         build_index(refs, tmp_path / "i", toy_encoders(), grid=(2, 2))
     with pytest.raises(SettingsError, match="dedup_distance=18, asked for None"):
         build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None)
-    with pytest.raises(SettingsError, match="exif"):
-        build_index(refs, tmp_path / "i", toy_encoders(), exif=False)
+    with pytest.raises(SettingsError, match="pixels"):
+        build_index(refs, tmp_path / "i", toy_encoders(), pixels="published")
 
 
 def test_overlapping_reference_cells(refs: Path, tmp_path: Path) -> None:

@@ -26,21 +26,21 @@ def blank(side: int) -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
 def test_pixels_and_reasons_are_those_of_decoding_here(kind: str) -> None:
     data = encoded(draw(1), kind)
-    assert shared().decode(data, "x").tobytes() == decode(data, "x").tobytes()
+    assert shared().decode(data, "x").image.tobytes() == decode(data, "x").image.tobytes()
     for bad in (b"no image", data[: len(data) // 2], data[:60]):
         try:
-            expected = decode(bad, "x").tobytes()
+            expected = decode(bad, "x").image.tobytes()
         except ImageError as e:
             with pytest.raises(ImageError) as there:
                 shared().decode(bad, "folder/x")
             assert (there.value.reason, there.value.path) == (e.reason, "folder/x")
         else:
-            assert shared().decode(bad, "x").tobytes() == expected
+            assert shared().decode(bad, "x").image.tobytes() == expected
 
 
 def test_more_pixels_than_the_limit_are_refused_in_words_before_anything_is_decoded() -> None:
     data = blank(200)
-    assert shared().decode(data, "x", max_pixels=40_000).size == (200, 200)
+    assert shared().decode(data, "x", max_pixels=40_000).image.size == (200, 200)
     with pytest.raises(ImageError, match=r"more pixels than the limit of 39999 \(--max-pixels\)"):
         shared().decode(data, "x", max_pixels=39_999)
     decoder = Decoder()
@@ -71,7 +71,7 @@ def test_the_first_of_ten_thousand_frames_is_decoded_alone() -> None:
     frames = [Image.new("P", (16, 16), i % 250) for i in range(10_000)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     decoder = Decoder()
-    assert decoder.decode(data, "x").size == (16, 16)
+    assert decoder.decode(data, "x").image.size == (16, 16)
     assert peak(decoder) < 200 << 20
     decoder.close()
 
@@ -80,7 +80,7 @@ def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_decoded() -> No
     decoder = Decoder(cpu_seconds=0.02)
     with pytest.raises(ImageError, match=r"decoding it takes more than 0\.02 s of the processor"):
         decoder.decode(blank(12_000), "slow.png")
-    assert decoder.decode(encoded(draw(1), "PNG"), "x").size == draw(1).size
+    assert decoder.decode(encoded(draw(1), "PNG"), "x").image.size == draw(1).size
     decoder.close()
 
 
@@ -97,12 +97,12 @@ def test_memory_is_bounded_by_what_the_pixels_can_need() -> None:
 def test_a_process_that_was_killed_from_outside_is_started_again() -> None:
     decoder = Decoder()
     data = encoded(draw(1), "PNG")
-    assert decoder.decode(data, "x").size == draw(1).size
+    assert decoder.decode(data, "x").image.size == draw(1).size
     assert decoder.pid is not None
     os.kill(decoder.pid, 9)
-    assert decoder.decode(data, "x").tobytes() == draw(1).tobytes()
+    assert decoder.decode(data, "x").image.tobytes() == draw(1).tobytes()
     decoder.close()
-    assert decoder.pid is None and decoder.decode(data, "x").size == draw(1).size
+    assert decoder.pid is None and decoder.decode(data, "x").image.size == draw(1).size
     decoder.close()
 
 
@@ -120,7 +120,7 @@ def test_the_decoder_sees_no_module_of_the_working_folder(tmp_path: Path, monkey
         (tmp_path / f"{name}.py").write_text("open('was_here', 'w')\nraise SystemExit(9)\n")
     monkeypatch.chdir(tmp_path)
     decoder = Decoder()
-    assert decoder.decode(encoded(draw(1), "PNG"), "x").size == draw(1).size
+    assert decoder.decode(encoded(draw(1), "PNG"), "x").image.size == draw(1).size
     decoder.close()
     assert not (tmp_path / "was_here").exists()
 
@@ -158,7 +158,7 @@ def test_a_stop_in_the_middle_leaves_no_answer_for_the_next_question(monkeypatch
     monkeypatch.setattr(connection, "poll", stopped)
     with pytest.raises(SystemExit):
         decoder.decode(encoded(draw(2), "PNG"), "x")
-    assert decoder.decode(encoded(draw(3), "PNG"), "x").tobytes() == draw(3).tobytes()
+    assert decoder.decode(encoded(draw(3), "PNG"), "x").image.tobytes() == draw(3).tobytes()
     decoder.close()
 
 
@@ -167,5 +167,5 @@ def test_threads_take_turns() -> None:
 
     wanted: Callable[[int], bytes] = lambda i: draw(i).tobytes()  # noqa: E731
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda i: shared().decode(encoded(draw(i), "PNG"), "x").tobytes(), range(20)))
+        found = list(threads.map(lambda i: shared().decode(encoded(draw(i), "PNG"), "x").image.tobytes(), range(20)))
     assert found == [wanted(i) for i in range(20)]

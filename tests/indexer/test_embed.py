@@ -21,7 +21,7 @@ GRID = (2, 3)
 
 
 def prepared(encoders: Encoders, wanted: list[tuple[bool, bool]]) -> list[tuple[int, Prepared | None]]:
-    recipe = Recipe.of(encoders, GRID, True)
+    recipe = Recipe.of(encoders, GRID, "shown")
     return [
         (i, recipe.prepare(draw(i, (60 + i, 50)), clip, patches) if clip or patches else None)
         for i, (clip, patches) in enumerate(wanted)
@@ -142,7 +142,7 @@ def test_token_mode_pools_patch_tokens_only(tmp_path: Path) -> None:
     tokens = encoders.dino.forward(x[None])[0]
     side = tokens.shape[0]
     assert tokens.shape == (side, side, encoders.dino.spec.dim)
-    ((_, v),) = Embedder(encoders, (1, 1)).map([(0, Recipe.of(encoders, (1, 1), True).prepare(image))])
+    ((_, v),) = Embedder(encoders, (1, 1)).map([(0, Recipe.of(encoders, (1, 1), "shown").prepare(image))])
     assert v is not None and v.patches is not None
     mean_token = tokens.reshape(-1, tokens.shape[2]).mean(axis=0)
     np.testing.assert_allclose(v.patches[0], mean_token / np.linalg.norm(mean_token), atol=1e-5)

@@ -25,7 +25,7 @@ from iconicity.indexer.workers import Worker, WorkerPool
 
 
 def recipe() -> Recipe:
-    return Recipe.of(toy_encoders(), (2, 2), True)
+    return Recipe.of(toy_encoders(), (2, 2), "shown")
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ class Broken:
 
 
 def test_a_bug_in_a_worker_is_raised_here(files: list[Path]) -> None:
-    broken = Recipe(Broken(), Broken(), 2, 2, False, True)
+    broken = Recipe(Broken(), Broken(), 2, 2, False, "shown")
     with Loader(lambda: broken, 1) as loader, pytest.raises(ConnectionResetError, match="a bug"):
         list(loader.map([(0, Job(str(files[0])))]))
 

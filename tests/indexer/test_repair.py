@@ -120,7 +120,7 @@ def broken_manifest(index: Path) -> None:
 
 def other_format(index: Path) -> None:
     text = (index / MANIFEST).read_text()
-    (index / MANIFEST).write_text(text.replace('"format": 2', '"format": 3'))
+    (index / MANIFEST).write_text(text.replace('"format": 3', '"format": 4'))
 
 
 def empty_version_file(index: Path) -> None:

@@ -57,7 +57,7 @@ def test_columns_are_the_plain_loops(place: Path, refs: Path, mode: str, referen
     assert len(rows) == 11
     for row in rows:
         path = place / "gen" / "m1" / row["gen_relpath"]
-        image = decode(path.read_bytes(), path)
+        image = decode(path.read_bytes(), path).image
         s = block.clip.astype(np.float64) @ encode(encoders.clip, [image])[0].astype(np.float64)
         best = {c: max(s[(concepts == c) & keep]) for c in CONCEPTS}
         own = best.pop(row["concept"], None)

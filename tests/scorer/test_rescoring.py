@@ -102,11 +102,11 @@ def test_one_writer_at_a_time(study: Study, gen: Path) -> None:
         study({"m1": gen})
 
 
-def test_exif_is_a_setting(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
+def test_pixels_are_a_setting(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:
     study({"m1": gen})
-    build_index(refs, tmp_path / "plain.index", toy_encoders(), exif=False)
+    build_index(refs, tmp_path / "plain.index", toy_encoders(), pixels="published")
     study.index = tmp_path / "plain.index"
-    with pytest.raises(SettingsError, match="exif=True, asked for False"):
+    with pytest.raises(SettingsError, match="pixels=shown, asked for published"):
         study({"m1": gen})
 
 

@@ -37,8 +37,8 @@ def oracle(
 
     held = [r for r in open_index(study.index).references().values() if r.concept == concept and r.kept]
     held = sorted(held, key=lambda r: r.ref_id)[: 1 if first_only else None]
-    images = {r.ref_id: decode(Path(r.path).read_bytes(), r.path) for r in held}
-    image = decode(path.read_bytes(), path)
+    images = {r.ref_id: decode(Path(r.path).read_bytes(), r.path).image for r in held}
+    image = decode(path.read_bytes(), path).image
     s = max((float(vector(clip, image) @ vector(clip, v)), k) for k, v in images.items())
     p = []
     for crop in cells(image, 4, 4):

@@ -12,7 +12,7 @@ from iconicity.scorer.bench.cluster import CELLS, CLIP_DIM, DINO_DIM, StartSleep
 
 def test_sleepers_give_unit_vectors_of_true_size_by_name() -> None:
     encoders = named_encoders()
-    plan = Plan(encoders.clip.spec, encoders.dino.spec, (4, 4), True)
+    plan = Plan(encoders.clip.spec, encoders.dino.spec, (4, 4), "shown")
     asked = [Task(i, None, "c", f"c/{i}") for i in range(3)]
     found = dict(StartSleeper(0.0)(plan, "cpu").stream(asked))
     assert found[0].sha256 != found[1].sha256

@@ -36,10 +36,10 @@ def test_works_are_named_by_their_first_concept() -> None:
 def test_columns(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("\ufefflabel_clean,artist\nThe Scream,Munch\nb,\nc, Hokusai \n", encoding="utf-8")
-    assert read_column(path, "artist", "label_clean") == {"the_scream": "Munch", "c": "Hokusai"}
+    assert read_column(path, "artist", "label_clean", "") == {"the_scream": "Munch", "c": "Hokusai"}
     with pytest.raises(InputError, match="no column 'genre'"):
-        read_column(path, "genre", "label_clean")
+        read_column(path, "genre", "label_clean", "")
     with pytest.raises(InputError, match="--concept-col"):
-        read_column(path, "artist", "slug")
-    with pytest.raises(InputError, match="cannot be read as CSV"):
-        read_column(tmp_path, "artist", "label_clean")
+        read_column(path, "artist", "slug", "")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_column(tmp_path, "artist", "label_clean", "")

@@ -25,7 +25,7 @@ def test_pictures_of_the_hits(tmp_path: Path) -> None:
     image = write(tmp_path / "<img src=x onerror=alert(1)>.png", draw(100))  # <b>&beta/00.png
     hits = search_image(image, tmp_path / "i", k=3, load=toy_encoders)
     (tmp_path / "refs" / "alpha" / "01.png").unlink()
-    page = write_search_page(hits, image, tmp_path / "new" / "h.html", grid=(4, 4), exif=True)
+    page = write_search_page(hits, image, tmp_path / "new" / "h.html", grid=(4, 4), pixels="shown")
     text = page.read_text()
     assert "<script" not in text and "<img src=x" not in text and "<b>&" not in text
     assert "script-src" not in text and "default-src &#39;none&#39;" in text
@@ -48,7 +48,7 @@ def test_windows_of_overlapping_cells_show_half_steps(tmp_path: Path) -> None:
     image = write(tmp_path / "moved.png", draw(0).crop((8, 6, 64, 48)).resize((56, 42)))
     hits = search_image(image, tmp_path / "i", k=1, load=toy_encoders)
     assert max(p[0]["cell"] for p in hits["patches"]) < 49
-    page = write_search_page(hits, image, tmp_path / "h.html", grid=(4, 4), overlapping=True, exif=True)
+    page = write_search_page(hits, image, tmp_path / "h.html", grid=(4, 4), overlapping=True, pixels="shown")
     windows = re.findall(r"background-size:400.0% 400.0%;background-position:([\d.]+)% ([\d.]+)%", page.read_text())
     for i, found in enumerate(hits["patches"]):
         row, col = divmod(found[0]["cell"], 7)
