@@ -325,7 +325,8 @@ def index_repair(
         echo_line(f"lost: {line}", err=True)
     if repair.unfinished:
         echo_line(
-            f"{index}: its build did not finish; run the same 'iconicity index build' again, what is written is kept"
+            f"{index}: its last command did not finish; run the same 'iconicity index build', 'add', 'remove' or 'merge' "
+            "again, what is written is kept"
         )
     elif repair.lost:
         echo_line(

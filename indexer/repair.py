@@ -20,7 +20,7 @@ from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
-from iconicity.indexer.table import SET_ASIDE, is_table, sweep_table, versions_folder, versions_of
+from iconicity.indexer.table import SET_ASIDE, ends_well, is_table, sweep_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
@@ -86,12 +86,17 @@ def repair_index(
                 repair.lost.append(
                     f"its {old.count()} rows are not the {manifest['counts']['references']} that were written"
                 )
-        if not lost:
+        if not lost and ends_well(versions_of(index)[version]):
             _take_back(index, version, manifest, repair)
             return repair
         bad = {r.reference.ref_id for r in lost if r.reference is not None}
         store = old.rewrite([row for row in rows if row.reference.ref_id not in bad] for rows, _ in _parts(old))
-        repair.done.append(f"{store.count()} rows are right and were kept, {len(lost)} were not")
+        store.sync()
+        if lost:
+            repair.done.append(f"{store.count()} rows are right and were kept, {len(lost)} were not")
+        else:
+            repair.done.append(f"version {version}: its file is cut off; its {store.count()} rows were written anew")
+        _drop_versions(index, {store.version, None if manifest is None else manifest["table_version"]}, repair)
         if not _is_finished(index, version, manifest):
             repair.unfinished = True  # the build embeds them again
             return repair
@@ -121,8 +126,8 @@ def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> No
 def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tuple[int, list[Lost]]:
     """The newest whole version of the table, else the best of the others with its bad rows. Newer ones are dropped.
 
-    Work that was not finished counts only where all is well with what was. A version that does not open hides
-    those before it, and is set aside.
+    Work that was not finished counts only where all is well with what was; of a first build, the version with the
+    most rows that are right. A version that does not open hides those before it, and is set aside.
     """
     sealed = None if manifest is None else int(manifest["table_version"])
     finished_is_whole = (
@@ -130,38 +135,48 @@ def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tup
         and all((index / name).is_file() for name in manifest["files"])
         and not any(True for _ in damaged_files(index, manifest, data=True))
     )
+    first = not (index / MANIFEST).is_file()
     best: tuple[int, list[Lost]] | None = None
-    aside: list[Path] = []
+    right = -1  # rows of the best
+    aside: dict[int, Path] = {}
     for version, path in reversed(versions_of(index).items()):
         try:
             store = _open(index, version)
         except IndexFormatError:
-            aside.append(path.rename(path.with_suffix(SET_ASIDE)))
+            aside[version] = path.rename(path.with_suffix(SET_ASIDE))
             continue
         if sealed is not None and version > sealed and not finished_is_whole:
             continue
+        if first and store.count() <= right:
+            continue
         lost = [r for _, bad in _parts(store) for r in bad]
-        if best is None or not lost:
-            best = version, lost
+        if best is None or not lost or version == sealed or (first and store.count() - len(lost) > right):
+            best, right = (version, lost), store.count() - len(lost)
         if not lost or version == sealed:
-            best = version, lost
             break
     if best is None:
-        for path in aside:
+        for path in aside.values():
             path.rename(path.with_suffix(".manifest"))
         raise CorruptIndexError(f"{index}: no version of its table can be opened; delete the folder and build it again")
-    newer = [path for version, path in versions_of(index).items() if version > best[0]]
-    for path in [*newer, *aside]:
+    newer = {v: path for v, path in (versions_of(index) | aside).items() if v > best[0]}
+    for path in newer.values():
         path.unlink()
-    if newer or aside:
-        repair.done.append(
-            f"went back to version {best[0]}: {len(newer) + len(aside)} later ones of a build that did not finish are dropped"
-        )
-    for version, path in versions_of(index).items():  # an earlier one that does not open would stop every cleaning
-        if version not in (best[0], sealed) and not _opens(index, version):
-            path.unlink()
-            repair.done.append(f"{path}: an earlier version that does not open, dropped")
+    if newer:
+        later = "1 later one" if len(newer) == 1 else f"{len(newer)} later ones"
+        repair.done.append(f"went back to version {best[0]}: {later} of a build that did not finish dropped")
+    for version, path in aside.items():
+        if version not in newer:
+            path.rename(path.with_suffix(".manifest"))
+    _drop_versions(index, {best[0], sealed}, repair)
     return best
+
+
+def _drop_versions(index: Path, kept: set[int | None], repair: Repair) -> None:
+    """Earlier versions that are not whole would stop every cleaning; others may have readers."""
+    for version, path in versions_of(index).items():
+        if version not in kept and not (ends_well(path) and _opens(index, version)):
+            path.unlink()
+            repair.done.append(f"{path}: an earlier version that is not whole, dropped")
 
 
 def _opens(index: Path, version: int) -> bool:

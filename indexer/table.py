@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from iconicity.indexer.places import Place, Remote
 TABLE = "references"
 HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
 SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
+_MAGIC = b"LANC"  # at the end of each of LanceDB's files
 PlaceT = TypeVar("PlaceT", Path, Remote, Place)
 
 
@@ -82,6 +84,13 @@ def versions_of(directory: PlaceT) -> dict[int, PlaceT]:
     numbers = [n.removesuffix(".manifest") for n in names if n.endswith(".manifest")]
     found = {int(n) if len(n) < 20 else 2**64 - 1 - int(n): folder / f"{n}.manifest" for n in numbers if n.isdigit()}
     return dict(sorted(found.items()))
+
+
+def ends_well(version_file: Path) -> bool:
+    """Whether the file of a version has its last bytes. LanceDB opens one without, and then no cleaning gets past it."""
+    with version_file.open("rb") as f:
+        f.seek(-min(len(_MAGIC), version_file.stat().st_size), os.SEEK_END)
+        return f.read() == _MAGIC
 
 
 def sweep_table(directory: Place) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from toys import draw, forwards, toy_encoders, write
 
+from iconicity.indexer import merge
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.encoders import Encoders, EncoderSpec
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.files import Reading, lock
 from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import MANIFEST, digest
+from iconicity.indexer.merge import merge_indexes
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.store import ReferenceStore, Row
 from iconicity.indexer.table import HINT, versions_of
@@ -195,6 +197,47 @@ def test_an_earlier_version_that_does_not_open_is_dropped(index: Path, refs: Pat
     repair_index(index, Load())
     build_index(refs, index, toy_encoders())
     assert verify_index(index) == [] and len(rows(index)) == 12
+
+
+@pytest.fixture
+def half_merged(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A merge that a power cut stopped before its end: an empty version, and two of 6 and 12 rows."""
+
+    def power_cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(merge, "_COMMIT_ROWS", 6)
+        m.setattr(merge, "seal", power_cut)
+        merge_indexes([index], tmp_path / "merged")
+    assert list(versions_of(tmp_path / "merged")) == [1, 2, 3]
+    return tmp_path / "merged"
+
+
+@pytest.mark.parametrize("cut", [[1], [2], [3], [1, 2, 3]], ids=str)
+def test_a_merge_goes_on_whose_versions_lost_their_ends(cut: list[int], index: Path, half_merged: Path) -> None:
+    """LanceDB opens a version without its last bytes, but then no cleaning gets past it: no later run could end."""
+    for version in cut:
+        path = versions_of(half_merged)[version]
+        path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(IconicityError, match="index repair"):
+        merge_indexes([index], half_merged)
+    repair = repair_index(half_merged, Load())
+    assert repair.unfinished and repair.done and repair.lost == []
+    report = merge_indexes([index], half_merged)
+    assert report.unchanged == 12 and rows(half_merged) == rows(index) and verify_index(half_merged) == []
+
+
+def test_a_bad_row_of_an_early_commit_does_not_cost_the_later_ones(index: Path, half_merged: Path) -> None:
+    """No version but the empty first one is whole."""
+    first = min((half_merged / "references.lance" / "data").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+    first.write_bytes(first.read_bytes()[:-200] + bytes(200))
+    with pytest.raises(CorruptIndexError, match="index repair"):
+        merge_indexes([index], half_merged)
+    repair = repair_index(half_merged, Load())
+    assert repair.unfinished and "6 rows are right and were kept, 6 were not" in repair.done
+    report = merge_indexes([index], half_merged)
+    assert report.unchanged == 6 and rows(half_merged) == rows(index) and verify_index(half_merged) == []
 
 
 def test_a_first_build_cut_off_is_run_again(refs: Path, tmp_path: Path, index: Path) -> None:
