@@ -18,7 +18,7 @@ from faults.flips import KINDS, Flips, FlipTrials
 from faults.forks import call
 from faults.kills import WINDOWS, Kills, Tally
 from faults.others import Others, can_mount
-from faults.power import PowerCuts
+from faults.power import SCENARIOS, PowerCuts
 from faults.soak import soak
 from faults.together import Together
 from faults.world import World
@@ -88,9 +88,12 @@ class Run:
         """Power cuts."""
         a = self.args
         cuts = PowerCuts(self.world, a.seed)
-        for window in ("rows", "compaction", "manifest"):
-            self.repeat(f"power cut in {window}", a.cuts, partial(cuts.trial, window))
-        return self._table() + f"\n{cuts.repaired} needed 'index repair', {cuts.rebuilt} of a first build a new one.\n"
+        for name in SCENARIOS:
+            self.repeat(f"power cut in {name}", a.cuts, partial(cuts.trial, name))
+        return self._table() + (
+            f"\n{cuts.repaired} needed 'index repair', of which {cuts.again} were cut off too; "
+            f"{cuts.rebuilt} first builds were made anew.\n"
+        )
 
     def others(self) -> str:
         """Signals, full disks, rights, other places, clocks, several processes."""
@@ -138,7 +141,7 @@ def main() -> int:
     """Print the tables; exit code 1 where anything failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=50, help="kills inside each kind of window")
-    parser.add_argument("--cuts", type=int, default=30, help="power cuts in each kind of window")
+    parser.add_argument("--cuts", type=int, default=30, help="power cuts in each command")
     parser.add_argument("--flips", type=int, default=130, help="flipped bytes of each kind")
     parser.add_argument("--others", type=int, default=20, help="signals, full disks")
     parser.add_argument("--additions", type=int, default=6, help="additions beside scorers")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import scipy.fftpack  # noqa: F401 (imagehash imports it late: here once, not in each fork)
 from faults.forks import call
 from toys import draw, make_gen, make_refs, toy_encoders, write
 
@@ -81,8 +82,7 @@ def index_state(index: Path) -> dict[str, Any]:
     files = Counter(
         p.parent.relative_to(index).as_posix()
         for p in index.rglob("*")
-        # LanceDB's notes of commits hold no rows; one that a power cut brought back may stay until they are next cleaned
-        if p.is_file() and p.name not in {*LOCKS, MANIFEST, HINT} and p.parent.name != "_transactions"
+        if p.is_file() and p.name not in {*LOCKS, MANIFEST, HINT}
     )
     return {
         "ids": [r[0] for r in rows(index)],
@@ -193,7 +193,7 @@ class Scenario:
         results: str | None = None,
     ) -> None:
         self.world, self.name, self.args = world, name, args
-        self._index, self._results = index, results
+        self.index, self._results = index, results
         self.expected: Any = None
         self.before: tuple[str, str] | None = None  # as readers see it
 
@@ -202,7 +202,7 @@ class Scenario:
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():  # the folder may be a mount point
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for source, name in ((self._index, "i"), (self._results, "o")):
+        for source, name in ((self.index, "i"), (self._results, "o")):
             if source is not None:
                 shutil.copytree(self.world.root / source, folder / name)
         return folder
@@ -220,7 +220,7 @@ class Scenario:
 
     def seen_by_readers(self, folder: Path) -> tuple[str, str] | None:
         """Identity and rows of the index as a reader finds them, None where there is no finished one."""
-        if self._index is None:
+        if self.index is None:
             return None
         return open_index(folder / "i").index_id, _digest(folder / "i")
 
