@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.progress import Progress
 
 EXIT_SKIPPED = 3
+EXIT_FOUND = 4  # a rule is broken, or a result does not come out again: no error, and not what was hoped for
 F = TypeVar("F", bound=Callable[..., Any])
 
 

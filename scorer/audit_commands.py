@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from iconicity.indexer.options import (
+    DIRECTORY,
+    EXIT_FOUND,
     EXIT_SKIPPED,
     loader,
     model_options,
@@ -18,6 +20,7 @@ from iconicity.indexer.options import (
 )
 from iconicity.indexer.places import Place
 from iconicity.scorer.findings.commands import (
+    draw_options,
     output_options,
     results_argument,
     say,
@@ -32,28 +35,52 @@ from iconicity.scorer.staging import RESULTS
 @results_argument
 @click.option(
     "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
-    help="Like 'vr_specific > 0.5': a measure, one of > >= < <=, a number. May be repeated.",
+    help="Rule like 'vr_strict > 0.5', 'cra_low >= 50%': a measure, one of > >= < <=, a number. May be repeated.",
 )  # fmt: skip
 @click.option(
-    "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True, help="What is judged."
-)
+    "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True,
+    help="Apply the rules to each image, concept or model.",
+)  # fmt: skip
+@click.option(
+    "--calibration", type=DIRECTORY,
+    help="Calibration whose thresholds give vr_strict, vr_cal ...  [default: calibration.json in the first RESULTS]",
+)  # fmt: skip
+@click.option(
+    "--least-n", type=click.IntRange(1), default=1, show_default=True,
+    help="Judge only concepts with so many images, or models with so many concepts.",
+)  # fmt: skip
 @tau_options
+@draw_options
 @output_options("failures", "undefined")
 def check_command(
-    results: Sequence[Path], rules: Sequence[str], of: str, ic_tau: float | None, patch_tau: float | None, table: str,
-    out: Sequence[Path], as_json: bool,
+    results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int, ic_tau: float | None,
+    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
 ) -> int:  # fmt: skip
-    """List what breaks a rule; exit code 1 if anything does, 3 if something could not be judged, else 0.
+    """List what breaks a rule. Exit code 4 if anything does, 3 if something could not be judged, else 0.
 
     \b
     Example:
-      iconicity check results/ --fail-if 'vr_specific > 0.5'
+      iconicity check results/ --fail-if 'vr > 0.5'
+      iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10
     """
-    from iconicity.scorer.findings.check import check
+    from iconicity.scorer.findings.calibration import read_calibration
+    from iconicity.scorer.findings.check import Rule, RuleError, check
 
-    found = check(study_of(results, ic_tau, patch_tau, "p_ref_cell"), rules, of)
+    if of == "image" and least_n > 1:
+        raise click.UsageError("--least-n counts images or concepts; add --of concept or --of model")
+    try:
+        for rule in rules:
+            Rule.parse(rule)
+        study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
+        beside = study.sources[0].path / "calibration.json"
+        path = calibration or (beside if beside.is_file() else None)
+        found = check(
+            study, rules, of, calibration=None if path is None else read_calibration(path), least_n=least_n, draws=draws, seed=seed
+        )  # fmt: skip
+    except RuleError as e:
+        raise click.UsageError(str(e)) from e
     say(found, table, out, as_json)
-    return 1 if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
+    return EXIT_FOUND if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 
 
 @click.command("reproduce")
@@ -66,7 +93,7 @@ def reproduce_command(
     results: Path, index: Place | None, table: str, out: Sequence[Path], as_json: bool, batch_size: int | None,
     workers: int | None, max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
-    """Score the images of RESULTS once more, from the files, and compare; exit code 1 if a row differs.
+    """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
 
     Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3.
 
@@ -87,4 +114,4 @@ def reproduce_command(
     )  # fmt: skip
     say(found, table, out, as_json)
     counts = found.table("models")
-    return 1 if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() else 0
+    return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() else 0
