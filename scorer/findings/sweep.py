@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -22,13 +23,15 @@ MEASURES = ("cra", "vr_all", "crt")
 
 
 def grid(step: float = STEP, low: float = 0.0, high: float = 1.0) -> Float64:
-    """Thresholds from low to high, as the decimal numbers a user would type.
+    """Thresholds from low to high, both included, as the decimal numbers a user would type.
 
-    >>> grid(0.25).tolist()
-    [0.0, 0.25, 0.5, 0.75, 1.0]
+    The last step is shorter where ``step`` does not divide the range.
+
+    >>> grid(0.3).tolist()
+    [0.0, 0.3, 0.6, 0.9, 1.0]
     """
-    n = round((high - low) / step)
-    return np.round(low + np.arange(n + 1) * step, 10)
+    n = math.ceil(round((high - low) / step, 9))
+    return np.append(np.round(low + np.arange(n) * step, 10), high)
 
 
 @dataclass(frozen=True)
