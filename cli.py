@@ -85,6 +85,9 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False)
         put_back()
+    except click.exceptions.NoArgsIsHelpError as e:  # its whole help, many lines
+        e.show()
+        code = e.exit_code
     except click.ClickException as e:
         vars(e)["message"] = one_line(e.message)
         e.show()

@@ -36,6 +36,10 @@ _HOME = {
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used: ``iconicity --help`` must not wait for torch or LanceDB."""
     if name not in _HOME:
-        raise AttributeError(name)
+        raise AttributeError(f"module 'iconicity.indexer' has no attribute {name!r}")
     value: object = getattr(import_module(f"iconicity.indexer.{_HOME[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -38,7 +38,7 @@ from iconicity.indexer.manifest import (
 )
 from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
 from iconicity.indexer.pixels import PIXELS
-from iconicity.indexer.places import PROBE, Place, Remote
+from iconicity.indexer.places import PROBE, Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import Reference, ReferenceStore
@@ -49,8 +49,8 @@ _PURGED = 256  # rows written at once
 
 
 def build_index(
-    refs: Place,
-    index: Place,
+    refs: Place | str,
+    index: Place | str,
     encoders: Encoders,
     *,
     concepts: Iterable[str] | None = None,
@@ -79,6 +79,7 @@ def build_index(
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
+    refs, index = place(refs), place(index)
     settings = _settings(encoders, grid, reference_cells, dedup_distance, pixels, vectors)
     found = discover(refs, concepts, follow_links)
     candidates = _candidates(found)
@@ -121,8 +122,8 @@ def build_index(
 
 
 def add_references(
-    refs: Place,
-    index: Place,
+    refs: Place | str,
+    index: Place | str,
     *,
     load: LoadEncoders | None = None,
     concepts: Iterable[str] | None = None,
@@ -137,6 +138,7 @@ def add_references(
 
     Raises :class:`InputError` when a file's name is in the index with other bytes.
     """
+    refs, index = place(refs), place(index)
     found = discover(refs, concepts, follow_links)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
@@ -159,7 +161,7 @@ def add_references(
 
 
 def remove_references(
-    index: Place,
+    index: Place | str,
     *,
     concepts: Sequence[str] = (),
     ref_ids: Sequence[str] = (),
@@ -176,6 +178,7 @@ def remove_references(
     that now. Raises :class:`InputError` when something named is not in the index, or a revived file is gone,
     :class:`LockedError` when older versions cannot be purged because somebody reads them.
     """
+    index = place(index)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
         skipped = skipped_files(manifest)

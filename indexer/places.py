@@ -207,6 +207,13 @@ def place(text: Place | str) -> Place:
     return Remote(f"{scheme}://{text[found.end() :].rstrip('/')}")
 
 
+def local(text: Path | str) -> Path:
+    """A path of this machine. Raises :class:`InputError` for a URL."""
+    if isinstance(text, str) and is_url(text):
+        raise InputError(f"{text}: a URL; this takes a folder or file of this machine")
+    return Path(text)
+
+
 def stands_for(folder: Path, url: str) -> None:
     """From here on messages and facts name the URL where a local folder is meant that holds its files."""
     _named[str(folder)] = url

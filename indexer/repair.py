@@ -17,7 +17,7 @@ from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import damaged_files
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
-from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
 from iconicity.indexer.table import SET_ASIDE, ends_well, is_table, sweep_table, versions_folder, versions_of
@@ -45,7 +45,7 @@ class Repair:
 
 
 def repair_index(
-    index: Place,
+    index: Place | str,
     load: LoadEncoders,
     *,
     batch_size: int | None = None,
@@ -60,6 +60,7 @@ def repair_index(
     :class:`IndexFormatError` or :class:`CorruptIndexError` when there is nothing to go by, :class:`LockedError`
     while a build runs.
     """
+    index = place(index)
     if isinstance(index, Remote):
         raise IndexFormatError(
             f"{index}: on object storage nothing is mended in place; run 'iconicity index build' again, or copy it to a disk"

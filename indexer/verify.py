@@ -13,7 +13,7 @@ from iconicity.indexer.files import LOCKS, Reading, writer_of
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index, damaged_files, open_index
 from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
-from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Row, row_checksum
 from iconicity.indexer.table import HINT
@@ -21,7 +21,7 @@ from iconicity.indexer.table import HINT
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
-def verify_index(path: Place, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
+def verify_index(path: Place | str, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
     Checks the manifest's digest, the SHA-256 of every file, and per row the checksums, the norms (1 +- 1e-5; float16: 2e-3),
@@ -29,6 +29,7 @@ def verify_index(path: Place, progress: Progress = no_progress, *, deep: bool = 
     reads every source image again, where it was indexed from. Raises :class:`LockedError` while the index is built:
     its new files belong to no finished index yet.
     """
+    path = place(path)
     _require_no_builder(path)
     held = isinstance(path, Path) and (path / MANIFEST).is_file()
     reading = Reading(path) if held else None  # until all is read

@@ -26,6 +26,10 @@ _HOME = {
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used."""
     if name not in _HOME:
-        raise AttributeError(name)
+        raise AttributeError(f"module 'iconicity.scorer' has no attribute {name!r}")
     value: object = getattr(import_module(f"iconicity.scorer.{_HOME[name]}"), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

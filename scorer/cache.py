@@ -18,7 +18,7 @@ import platformdirs
 
 from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.places import is_url
+from iconicity.indexer.places import is_url, local
 from iconicity.indexer.tar import on_disk
 
 _SCHEMA = """
@@ -39,8 +39,9 @@ def default_directory() -> Path:
 class VectorCache:
     """Vectors by (SHA-256 of the image's bytes, key); the key names encoder, grid, patch mode and pixels."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | str) -> None:
         """Open or make the cache. Raises :class:`IconicityError` when it cannot be used."""
+        directory = local(directory)
         self.directory = directory  # files derived from indexes lie here too, in folders of their own
         self.path = directory / "vectors.sqlite3"
         self._files: list[tuple[str, str, str]] = []

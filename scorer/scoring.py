@@ -19,7 +19,7 @@ from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
@@ -80,8 +80,8 @@ class Scoring:
 
 def score(
     index: Index | Place | str,
-    generated: Mapping[str, Place | Chosen] | Mapping[str, Path] | Mapping[str, Place],
-    out: Path,
+    generated: Mapping[str, Place | str | Chosen],
+    out: Path | str,
     *,
     metrics: Sequence[str] = METRICS,
     mode: str = "dynamic",
@@ -106,8 +106,8 @@ def score(
     follow_links: bool = False,
     device: str = "cpu",
     engine: Engine | None = None,
-    out_csv: Path | None = None,
-    out_meta: Path | None = None,
+    out_csv: Path | str | None = None,
+    out_meta: Path | str | None = None,
     progress: Progress = no_progress,
 ) -> ScoreReport:
     """Score ``generated`` (model name -> a folder or tar of its images, or those listed already) and write a results directory.
@@ -125,6 +125,8 @@ def score(
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
+    out = local(out)
+    out_csv, out_meta = (None if path is None else local(path) for path in (out_csv, out_meta))
     how = Scoring(metrics, mode, scope, search, settle, k_gen, search_shards)
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
@@ -136,7 +138,9 @@ def score(
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
     work = {
-        m: given if isinstance(given, Chosen) else choose(m, given, counts, only, scope == "all", k_gen, follow_links)
+        m: given
+        if isinstance(given, Chosen)
+        else choose(m, place(given), counts, only, scope == "all", k_gen, follow_links)
         for m, given in sorted(generated.items())
     }
     listed = sum(chosen.total for chosen in work.values())
@@ -149,7 +153,7 @@ def score(
         report.notices += chosen.notices
     total = sum(chosen.total for chosen in work.values())
     if listed == 0 or not counts:
-        given = [path for path in generated.values() if not isinstance(path, Chosen)]
+        given = [place(path) for path in generated.values() if not isinstance(path, Chosen)]
         raise InputError(_nothing_to_score(idx, given, counts, only, report))
     if engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")

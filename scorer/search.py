@@ -16,16 +16,16 @@ from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Recipe
-from iconicity.indexer.places import Place
+from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.vectors import open_vectors
 
 
 def search_image(
-    image: Path,
+    image: Place | str,
     index: Index | Place | str,
     k: int = 10,
     load: Callable[[], Encoders] | None = None,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> dict[str, Any]:
     """The k nearest references by CLIP (``image``), and for each patch the k nearest cells (``patches``).
@@ -33,6 +33,9 @@ def search_image(
     Every hit has ref_id, concept, path, similarity (cosine), and for patches the cell. ``cache`` keeps the
     index's vectors as a memory map. Raises :class:`ImageError` when the image cannot be read.
     """
+    where = place(image)
+    image = str(where) if isinstance(where, Remote) else where
+    cache = None if cache is None else local(cache)
     idx = index if isinstance(index, Index) else open_index(index)
     picture = shared().decode(read_bytes(image), image, idx.settings["pixels"], max_pixels).image
     encoders = load() if load else reproduce(*idx.specs, EncoderChoice())

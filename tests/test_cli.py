@@ -47,6 +47,13 @@ def test_help_has_an_example(command: tuple[str, ...]) -> None:
     assert "Example:" in out and "iconicity" in out.split("Example:")[1]
 
 
+@pytest.mark.parametrize("command", [(), ("index",), ("cache",), ("validate",), ("bench",)], ids=" ".join)
+def test_a_command_that_is_not_whole_prints_its_help(command: tuple[str, ...]) -> None:
+    said = run(*command, code=2)
+    assert said.stderr.strip() == run(*command, "--help").stdout.strip()
+    assert "\\n" not in said.stderr and "\n\nCommands:\n" in said.stderr
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, iconicity.cli; print([m for m in ('torch','lancedb','transformers','numpy','pandas','faiss') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -40,7 +40,11 @@ class Finding:
     scalars: Mapping[str, Any] = field(default_factory=dict)
 
     def table(self, name: str | None = None) -> pd.DataFrame:
-        return self.tables[name or next(iter(self.tables))]
+        """A table by name, the main one without. Raises :class:`InputError` for a name that is not there."""
+        name = name or next(iter(self.tables))
+        if name not in self.tables:
+            raise InputError(f"no table {name!r}; there are {', '.join(self.tables)}")
+        return self.tables[name]
 
 
 def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = ()) -> str:

@@ -59,6 +59,10 @@ class Study:
     tau: Mapping[str, float | None]
     sources: tuple[Results, ...]
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.model)} images, models {brief(self.models)}, {len(self.concepts)} concepts"
+        return f"<Study of {brief([named(str(s.path)) for s in self.sources])}: {counts}>"
+
     @property
     def relpaths(self) -> list[str]:
         names: list[str] = self.table.column("gen_relpath").to_pylist()
