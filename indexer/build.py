@@ -42,6 +42,7 @@ from iconicity.indexer.places import PROBE, Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import Reference, ReferenceStore
+from iconicity.indexer.suffixes import not_images, passed_over
 from iconicity.indexer.table import TABLE, is_table, sweep_table
 
 VECTORS = ("float32", "float16")
@@ -86,7 +87,10 @@ def build_index(
     if not candidates:
         if found.linked:
             raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
-        where = "images lie directly in it; name the folder above" if has_images(refs) else "no images in its folders"
+        told = passed_over(_unusable(found))
+        where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
+        if has_images(refs):
+            where = "images lie directly in it; name the folder above"
         raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
     n_concepts = len(found.concept_set())
     if shard is not None:
@@ -317,6 +321,7 @@ def _within(found: Discovery, shard: Shard) -> Discovery:
         folders=tuple(f for f in found.folders if f.concept in shard),
         unnamed=tuple(u for u in found.unnamed if u[0] in shard),
         linked=tuple(u for u in found.linked if u[0] in shard),
+        passed=tuple(u for u in found.passed if u[0] in shard),
     )
 
 
@@ -325,15 +330,16 @@ def _unusable(found: Discovery) -> list[Skipped]:
 
 
 def _notices(found: Discovery, concepts: Iterable[str] | None) -> list[str]:
-    notices = [f"{folder.path}: no images in this folder" for folder in found.folders if not folder.names]
+    passed = {concept for concept, _, _ in found.unusable()}
+    notices = [
+        f"{f.path}: {'no image in this folder can be used' if f.concept in passed else 'no images in this folder'}"
+        for f in found.folders
+        if not f.names
+    ]
     if concepts is not None:
         notices += [
             f"concept '{c}': listed, but {found.root} has no folder for it"
             for c in concepts
             if c not in found.concept_set()
         ]
-    if found.ignored:
-        notices.append(
-            f"{len(found.ignored)} files or folders are no images by name and were ignored, first {shown(found.ignored[0])}"
-        )
-    return notices
+    return [*notices, *not_images([shown(path) for path in found.ignored])]

@@ -32,6 +32,7 @@ from iconicity.indexer.pixels import Noted
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store import Reference, ReferenceStore, Row
+from iconicity.indexer.suffixes import passed_over
 from iconicity.indexer.table import another_wrote
 
 # When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
@@ -126,6 +127,7 @@ class Builder:
     def run(self, candidates: Sequence[Candidate], skipped: list[Skipped]) -> BuildReport:
         report = self.report
         report.skipped = list(skipped)
+        report.notices += passed_over(skipped)
         noted = Noted()
         ordered = sorted(candidates, key=lambda c: (c.concept, c.ref_id))
         workers = self._workers(sum(c.read for c in ordered)) if callable(self._workers) else self._workers
@@ -334,7 +336,7 @@ def seal(
     }
     held = manifest_or_none(index)
     entry = {
-        "when": now, **event, "references": total, "kept": kept, "index_id": identity,
+        "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),
     }  # fmt: skip
     manifest["log"] = [*(held["log"] if held is not None else []), entry]

@@ -236,9 +236,10 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
       iconicity index merge parts/1 parts/2 --index paintings.index
     """
     from iconicity.indexer.merge import merge_indexes
+    from iconicity.indexer.suffixes import passed_over
 
     report = merge_indexes(parts, index, progress_bar())
-    code = say_skipped(report.skipped, [])
+    code = say_skipped(report.skipped, passed_over(report.skipped))
     echo_line(
         f"{index}: {report.merged} references of {len(parts)} parts written, {report.unchanged} were there already"
     )

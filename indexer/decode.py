@@ -16,13 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from iconicity.indexer.damage import other_kind
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.limits import MAX_PIXELS, memory_limit
 from iconicity.indexer.pixels import Note, shown
 
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+_AVIF = "avif" in features.modules and features.check_module("avif")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", *(("AVIF",) if _AVIF else ()))
+if _AVIF:
+    from PIL import AvifImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a thread for each core has a stack each, which counts as memory
 MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
 CPU_SECONDS = 60.0  # of the processor, so that a busy machine refuses nothing
 _BYTES_A_PIXEL = 24  # decoder, file, upright and converted copies together
@@ -61,7 +67,8 @@ def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int
                 image.load()
                 return Decoded(*shown(image, _DECODE_ERRORS)) if pixels == "shown" else Decoded(image.convert("RGB"))
     except UnidentifiedImageError as e:
-        raise ImageError(path, "not an image of a known format") from e
+        kind = other_kind(data)
+        raise ImageError(path, f"not an image of a known format{': ' * bool(kind)}{kind}") from e
     except Image.DecompressionBombError as e:
         raise ImageError(path, f"more pixels than the limit of {max_pixels} (--max-pixels)") from e
     except ImportError as e:

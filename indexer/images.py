@@ -7,21 +7,22 @@ import os
 import stat
 import unicodedata
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.places import Item, Place, Remote, is_url, place
+from iconicity.indexer.suffixes import LOOSE, NESTED, UNSUPPORTED, is_image, is_read
 from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.indexer.tar import read_member, split
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
+NO_CONCEPT = "a folder whose name names no concept; rename it"
 REQUESTS = 16  # sent at once
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
 def concept_name(folder: str) -> str:
@@ -49,7 +50,8 @@ class Discovery:
 
     root: Place
     folders: tuple[ConceptFolder, ...]
-    ignored: tuple[Place, ...] = field(default=())  # other suffixes, nested folders
+    ignored: tuple[Place, ...] = field(default=())  # no images by suffix
+    passed: tuple[tuple[str, Place, str], ...] = field(default=())  # (concept, image, why it is passed over by name)
     unnamed: tuple[tuple[str, Place], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
     linked: tuple[tuple[str, Place], ...] = field(default=())  # (concept, link that leads out of the root)
 
@@ -61,6 +63,7 @@ class Discovery:
         return [
             *((c, p, NOT_UTF8) for c, p in self.unnamed),
             *((c, p, LEADS_OUT) for c, p in self.linked),
+            *self.passed,
         ]
 
 
@@ -90,7 +93,8 @@ class Inside:
 def discover(root: Place, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Discovery:
     """List ``root/<concept>/*`` with an image suffix; hidden files are ignored, nothing is opened.
 
-    Links that lead out of ``root`` are listed apart, unless ``follow_links``. Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
+    Images that are passed over by name or place, and links that lead out of ``root`` unless ``follow_links``, are listed
+    apart. Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
     """
     if isinstance(root, Remote):
         return discovery_of(root, root.files(), concepts)
@@ -100,22 +104,19 @@ def discover(root: Place, concepts: Iterable[str] | None = None, follow_links: b
         raise InputError(f"{root}: a file; it must be a folder with one folder of images for each concept")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; it must hold one folder of images for each concept")
-    wanted = None if concepts is None else set(concepts)
-    seen: dict[str, Path] = {}
-    folders: list[ConceptFolder] = []
-    ignored: list[Path] = []
+    found = _Found(concepts)
     unnamed: list[tuple[str, Path]] = []
     linked: list[tuple[str, Path]] = []
     stays = Inside(root, follow_links)
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        concept = concept_name(folder.name)
-        if not is_text(folder.name) or not concept:
-            ignored.append(folder)
+    for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".")):
+        if not folder.is_dir():
+            found.loose(folder, folder.name)
             continue
-        if concept in seen:
-            raise _both(seen[concept], folder, concept)
-        seen[concept] = folder
-        if wanted is not None and concept not in wanted:
+        if not is_text(folder.name):
+            unnamed.append(("", folder))
+            continue
+        concept = found.concept(folder, folder.name)
+        if concept is None:
             continue
         if not stays(folder.name):
             linked.append((concept, folder))
@@ -125,60 +126,98 @@ def discover(root: Place, concepts: Iterable[str] | None = None, follow_links: b
             for entry in sorted(entries, key=lambda e: e.name):
                 if entry.name.startswith("."):
                     continue
-                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                if suffix in SUFFIXES and not _is_folder(entry):
-                    if not stays(f"{folder.name}/{entry.name}"):
-                        linked.append((concept, folder / entry.name))
-                    elif is_text(entry.name):
-                        names.append(entry.name)
-                    else:
-                        unnamed.append((concept, folder / entry.name))
+                if _is_folder(entry):
+                    for path in _files_below(folder / entry.name):
+                        found.beside(concept, path, path.name, NESTED)
+                elif not is_read(entry.name):
+                    found.beside(concept, folder / entry.name, entry.name, UNSUPPORTED)
+                elif not stays(f"{folder.name}/{entry.name}"):
+                    linked.append((concept, folder / entry.name))
+                elif is_text(entry.name):
+                    names.append(entry.name)
                 else:
-                    ignored.append(folder / entry.name)
-        folders.append(ConceptFolder(concept, folder, tuple(names)))
-    folders.sort(key=lambda f: f.concept)
-    return Discovery(root, tuple(folders), tuple(ignored), tuple(unnamed), tuple(linked))
-
-
-def _both(one: Place, other: Place, concept: str) -> InputError:
-    return InputError(f"{one} and {other} are both the concept '{concept}': merge or rename one")
+                    unnamed.append((concept, folder / entry.name))
+        found.folders.append(ConceptFolder(concept, folder, tuple(names)))
+    return replace(found.discovery(root), unnamed=tuple(unnamed), linked=tuple(linked))
 
 
 def discovery_of(root: Remote, items: Mapping[str, Item], concepts: Iterable[str] | None = None) -> Discovery:
     """:func:`discover` of objects that are listed already, by the same rules."""
     if not items:
         raise InputError(f"{root}: no object lies there; it must hold one folder of images for each concept")
-    wanted = None if concepts is None else set(concepts)
-    inside: dict[str, dict[str, str]] = {}
-    others: dict[str, set[str]] = {}
-    for key, item in sorted(items.items()):
+    found = _Found(concepts)
+    inside: dict[str, list[str]] = {}
+    for key in sorted(items):
         folder, _, name = key.partition("/")
-        if not name or folder.startswith("."):
+        if folder.startswith(".") or not folder:
             continue
-        held = inside.setdefault(folder, {})
-        name, nested, _ = name.partition("/")
-        if not name or name.startswith("."):
-            continue
-        if nested or os.path.splitext(name)[1].lower() not in SUFFIXES:  # noqa: PTH122
-            others.setdefault(folder, set()).add(name)
+        if "/" in key:
+            inside.setdefault(folder, []).append(name)
         else:
-            held[name] = item.identity
-    seen: dict[str, Place] = {}
-    folders: list[ConceptFolder] = []
-    ignored: list[Place] = []
-    for folder, held in sorted(inside.items()):
-        concept, path = concept_name(folder), root / folder
-        if not concept:
-            ignored.append(path)
+            found.loose(root / key, key)
+    for folder, keys in sorted(inside.items()):
+        path = root / folder
+        concept = found.concept(path, folder)
+        if concept is None:
             continue
-        if concept in seen:
-            raise _both(seen[concept], path, concept)
-        seen[concept] = path
-        if wanted is None or concept in wanted:
-            ignored += [path / name for name in sorted(others.get(folder, ()))]
-            folders.append(ConceptFolder(concept, path, tuple(sorted(held)), tuple(held[n] for n in sorted(held))))
-    folders.sort(key=lambda f: f.concept)
-    return Discovery(root, tuple(folders), tuple(ignored))
+        names = []
+        for key in keys:
+            nested, name = "/" in key, key.rpartition("/")[2]
+            if not name or any(part.startswith(".") for part in key.split("/")):
+                continue
+            if nested or not is_read(name):
+                found.beside(concept, path / key, name, NESTED if nested else UNSUPPORTED)
+            else:
+                names.append(name)
+        identities = tuple(items[f"{folder}/{name}"].identity for name in names)
+        found.folders.append(ConceptFolder(concept, path, tuple(names), identities))
+    return found.discovery(root)
+
+
+class _Found:
+    """What lies under a root, as it is found."""
+
+    def __init__(self, concepts: Iterable[str] | None) -> None:
+        self.folders: list[ConceptFolder] = []
+        self._wanted = None if concepts is None else set(concepts)
+        self._seen: dict[str, Place] = {}
+        self._ignored: list[Place] = []
+        self._passed: list[tuple[str, Place, str]] = []
+
+    def concept(self, folder: Place, name: str) -> str | None:
+        """The concept of a folder, None where it is not wanted or names none. Raises :class:`InputError`."""
+        concept = concept_name(name)
+        if not concept:
+            self._passed.append(("", folder, NO_CONCEPT))
+            return None
+        if concept in self._seen:
+            raise InputError(
+                f"{self._seen[concept]} and {folder} are both the concept '{concept}': merge or rename one"
+            )
+        self._seen[concept] = folder
+        return concept if self._wanted is None or concept in self._wanted else None
+
+    def loose(self, path: Place, name: str) -> None:
+        """A file beside the concept folders."""
+        self.beside("", path, name, LOOSE)
+
+    def beside(self, concept: str, path: Place, name: str, reason: str) -> None:
+        """A file that is not listed."""
+        if is_image(name):
+            self._passed.append((concept, path, reason))
+        else:
+            self._ignored.append(path)
+
+    def discovery(self, root: Place) -> Discovery:
+        folders = sorted(self.folders, key=lambda f: f.concept)
+        return Discovery(root, tuple(folders), tuple(self._ignored), tuple(self._passed))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files below a folder, sorted; nothing hidden, and no link to a folder is followed."""
+    for above, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(above) / name for name in sorted(names) if not name.startswith("."))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -191,8 +230,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def has_images(folder: Place) -> bool:
     """Whether image files lie directly in a folder."""
     if isinstance(folder, Remote):
-        return any(os.path.splitext(n)[1].lower() in SUFFIXES for n in folder.names())  # noqa: PTH122
-    return folder.is_dir() and any(p.suffix.lower() in SUFFIXES and p.is_file() for p in folder.iterdir())
+        return any(is_image(name) for name in folder.names())
+    return folder.is_dir() and any(is_image(p.name) and p.is_file() for p in folder.iterdir())
 
 
 def shown(path: Place) -> str:

@@ -51,7 +51,7 @@ def log_text(log: Sequence[Mapping[str, Any]]) -> str:
     """A line for each change of an index."""
     lines = []
     for e in log:
-        work = ", ".join(f"{e[k]} {k}" for k in ("embedded", "copied", "removed", "merged") if e.get(k))
+        work = ", ".join(f"{e[k]} {k}" for k in ("embedded", "copied", "removed", "merged", "skipped") if e.get(k))
         lines.append(
             f"{e['when']}  {e['command']:<8} {e['references']} references ({e['kept']} kept){': ' + work if work else ''}; "
             f"files {e['files_sha256'][:12]}, index_id {e['index_id'][:12]}, iconicity {e['iconicity']}"

@@ -16,6 +16,7 @@ from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.say import echo_line, one_line
 from iconicity.indexer.shards import Shard
+from iconicity.indexer.suffixes import PASSED_OVER
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import Skipped
@@ -252,10 +253,12 @@ def say_note(notice: str) -> None:
 
 
 def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
+    """The exit code. Images that were passed over by name or place are named by notices, the others one by one."""
     for notice in notices:
         say_note(notice)
     for s in skipped:
-        echo_line(f"skipped: {s.path}: {s.reason}", err=True)
+        if s.reason not in PASSED_OVER:
+            echo_line(f"skipped: {s.path}: {s.reason}", err=True)
     return EXIT_SKIPPED if skipped else 0
 
 

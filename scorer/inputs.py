@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from iconicity.indexer.images import Discovery, concept_name, discover, discover
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
+from iconicity.indexer.suffixes import not_images, passed_over
 from iconicity.indexer.tar import COMPRESSED, SUFFIX
 from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, list_webdataset
 from iconicity.scorer.listing import ConceptImages, Listed, Listing
@@ -66,7 +67,7 @@ def choose(
     listing = list_images(path, counts, variant_of(label), follow_links)
     wanted = listing.concepts.keys() if only is None else only
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
-    notices, concepts = list(listing.notices), []
+    notices, concepts = [*listing.notices, *passed_over(skipped)], []
     for concept, images in sorted(listing.concepts.items()):
         if concept not in wanted:
             continue
@@ -78,7 +79,10 @@ def choose(
                 + (f" (is it '{close[0]}'?)" if close else "")
             )
         elif not images:
-            notices.append(f"{place}: no images in this folder")
+            passed = any(s.concept == concept for s in skipped)
+            notices.append(
+                f"{place}: {'no image in this folder can be used' if passed else 'no images in this folder'}"
+            )
         else:
             concepts.append(ConceptImages(concept, list(_first(images, k_gen))))
     lacking = sorted((counts.keys() if only is None else counts.keys() & only) - listing.concepts.keys())
@@ -145,16 +149,17 @@ def _list_by_children(listing: Listing, root: Path) -> None:
     elif any(is_geneval(f) for f in folders):
         list_geneval(listing, folders)
     else:
-        _list_concept_folders(listing, root)
+        _list_concept_folders(listing, root, tars)
         if tars:
             listing.notices.append(
                 f"{root}: {len(tars)} tar files beside folders were not read; give them a folder of their own, first {tars[0]}"
             )
 
 
-def _list_concept_folders(listing: Listing, root: Path) -> None:
-    """One folder a concept, the plain layout."""
+def _list_concept_folders(listing: Listing, root: Path, told: Sequence[Path]) -> None:
+    """One folder a concept, the plain layout. ``told``: files that another notice names."""
     found = discover(root, follow_links=listing.follow_links)
+    found = replace(found, ignored=tuple(p for p in found.ignored if p not in told))
     known = listing.known
     if not any(c in known for c in found.concept_set()):
         inner = next(
@@ -171,11 +176,7 @@ def _list_concept_folders(listing: Listing, root: Path) -> None:
 def _take_folders(listing: Listing, found: Discovery) -> None:
     for concept, path, reason in found.unusable():
         listing.skip(shown(path), concept, reason)
-    if found.ignored:
-        listing.notices.append(
-            f"{listing.root}: {len(found.ignored)} files or folders are no images by name and were ignored, "
-            f"first {shown(found.ignored[0])}"
-        )
+    listing.notices += not_images([shown(path) for path in found.ignored])
     for f in found.folders:
         base, told = str(f.path), f.identities or repeat(None)
         listing.concepts[f.concept] = [

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from iconicity.indexer.images import LEADS_OUT, NOT_UTF8, SUFFIXES, is_text, shown
+from iconicity.indexer.images import LEADS_OUT, NOT_UTF8, is_text, shown
+from iconicity.indexer.suffixes import UNSUPPORTED, is_image, is_read
 from iconicity.indexer.tar import TarIndex, read_member, tar_index
 from iconicity.scorer.listing import Listing, name_within
 from iconicity.scorer.metadata import FILE_NAME, Columns, Fields, Row, clean, parse_object, read_json_lines, read_rows
@@ -46,8 +47,10 @@ def list_imagefolder(listing: Listing, root: Path, metadata: Path) -> None:
             continue
         if name not in on_disk and not stays(name):
             listing.skip(path, concept, LEADS_OUT)
-            continue
-        listing.add(concept, (name_within(concept, name), name), path, fields, where)
+        elif is_image(name) and not is_read(name):
+            listing.skip(path, concept, UNSUPPORTED)
+        else:
+            listing.add(concept, (name_within(concept, name), name), path, fields, where)
     listing.notices += columns.notices()
     unlisted = on_disk - listed.keys()
     if unlisted:
@@ -81,7 +84,7 @@ def _image_files(root: Path) -> Iterator[str]:
                     continue
                 if entry.is_dir():
                     pending.append(f"{below}{entry.name}/")
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
+                elif is_image(entry.name):
                     yield below + entry.name
 
 
@@ -107,7 +110,7 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
             continue
         seeds = row.get("seed")
         common = columns.read({**row, "seed": None}, str(metadata))
-        names = sorted(p.name for p in (folder / "samples").iterdir() if p.suffix.lower() in SUFFIXES)
+        names = sorted(p.name for p in (folder / "samples").iterdir() if is_image(p.name))
         for i, name in enumerate(n for n in names if not n.startswith(".")):
             path = folder / "samples" / name
             concept = listing.concept(common, None, shown(path))
@@ -115,6 +118,9 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
                 continue
             if not is_text(name) or not listing.stays(f"{folder.name}/samples/{name}"):
                 listing.skip(shown(path), concept, LEADS_OUT if is_text(name) else NOT_UTF8)
+                continue
+            if not is_read(name):
+                listing.skip(path.as_posix(), concept, UNSUPPORTED)
                 continue
             number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else i
             seed = (seeds[number] if number < len(seeds) else None) if isinstance(seeds, list) else seeds
@@ -156,11 +162,14 @@ def list_webdataset(listing: Listing, tars: Sequence[Path]) -> None:
             listing.notices.append(f"{tar}: {index.others} links, devices or sparse files in it were ignored")
         for member in index.members:
             folder, _, base = member.rpartition("/")
-            if base.startswith(".") or os.path.splitext(base)[1].lower() not in SUFFIXES:  # noqa: PTH122
+            if base.startswith(".") or not is_image(base):
                 continue
             path = f"{tar.as_posix()}/{member}"
             if not is_text(path):
                 listing.skip(shown(Path(path)), "", "its name is not UTF-8; rename it")
+                continue
+            if not is_read(base):
+                listing.skip(path, "", UNSUPPORTED)
                 continue
             key = member[: len(member) - len(base)] + base.partition(".")[0]
             fields = _sidecars(tar, index, key, columns)

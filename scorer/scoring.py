@@ -23,6 +23,7 @@ from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
+from iconicity.indexer.suffixes import passed_over
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.caveats import caveats
 from iconicity.scorer.derived import METRICS, write_derived
@@ -212,7 +213,8 @@ def _nothing_to_score(
             f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
             f"for each model: try --gen NAME={above}"
         )
-    reasons = [*(n for n in report.notices if "not scored" in n), *(f"{s.path}: {s.reason}" for s in report.skipped)]
+    reasons = [*(n for n in report.notices if "not scored" in n), *passed_over(report.skipped)]
+    reasons += (f"{s.path}: {s.reason}" for s in report.skipped)
     why = f" ({reasons[0]})" if reasons else ""
     return f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}"
 

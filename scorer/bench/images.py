@@ -12,14 +12,15 @@ from iconicity.data.demo import CONCEPTS, DONORS
 from iconicity.data.demo import picture as picture_of
 from iconicity.indexer.decode import decode
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import SUFFIXES, read_bytes
+from iconicity.indexer.images import read_bytes
+from iconicity.indexer.suffixes import is_read
 
 
 def sources(folder: Path | None) -> list[Image.Image]:
     """The images of a folder and its folders, or the demo's pictures. Raises :class:`InputError` for none."""
     if folder is None:
         return [picture_of(name) for name in (*CONCEPTS, *DONORS)]
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = sorted(p for p in folder.rglob("*") if is_read(p.name))
     if not files:
         raise InputError(f"{folder}: no images in it; name another with --images, or leave it out")
     return [decode(read_bytes(p), p).image for p in files]

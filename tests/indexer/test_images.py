@@ -11,9 +11,13 @@ import pytest
 from PIL import Image
 from toys import draw, write
 
-from iconicity.indexer.decode import decode
+from iconicity.indexer.decode import FORMATS, decode
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.images import concept_name, discover, read_bytes, read_concepts, shown
+from iconicity.indexer.suffixes import LOOSE, NESTED, UNSUPPORTED
+
+AVIF = "AVIF" in FORMATS
+needs_avif = pytest.mark.skipif(not AVIF, reason="this Pillow has no AVIF")
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -35,9 +39,42 @@ def test_webp_and_jpeg() -> None:
         assert decode(encoded(draw(1), kind), "x").image.mode == "RGB"
 
 
+@needs_avif
+def test_avif_gives_its_pixels_turned_as_its_header_says() -> None:
+    image = Image.new("RGB", (48, 32), "red")
+    image.paste("blue", (0, 0, 48, 16))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # clockwise: what was above stands at the right
+    for exif, size, where in ((Image.Exif(), (48, 32), (24, 4)), (turned, (32, 48), (28, 24))):
+        found = decode(encoded(image, "AVIF", exif=exif), "x")
+        r, g, b = found.getpixel(where)  # type: ignore[misc]
+        assert found.size == size and b > 240 and r < 15 and g < 15
+
+
+def test_a_pillow_without_avif_is_named_as_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\0\0\0 ftypavif\0\0\0\0avifmif1miaf" + b"\0" * 40
+    monkeypatch.setattr("iconicity.indexer.decode.FORMATS", ("JPEG", "PNG"))
+    with pytest.raises(ImageError, match=r"AVIF, which this Pillow cannot read; install pillow 11\.3 or later"):
+        decode(data, "a.avif")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\0\0\0 ftypheic\0\0\0\0", "HEIC"),
+        (b"\n<!DOCTYPE HTML><title>404", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git lfs pull"),
+        (b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_other_bytes_under_an_image_name_are_called_what_they_are(data: bytes, what: str) -> None:
+    with pytest.raises(ImageError, match=f"not an image of a known format: .*{what}"):
+        decode(data, "a.jpg")
+
+
 def test_animations_give_their_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
-    for kind in ("GIF", "WEBP"):
+    for kind in ("GIF", "WEBP", *(("AVIF",) if AVIF else ())):
         options = {"lossless": True} if kind == "WEBP" else {}
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
         r, g, b = decode(data, "x").image.getpixel((4, 4))  # type: ignore[misc]
@@ -97,16 +134,45 @@ def test_concept_names() -> None:
     assert concept_name("Cafe\u0301") == "caf\u00e9"
 
 
-def test_discover_sorts_and_ignores(tmp_path: Path) -> None:
-    for name in ("b.PNG", "a.jpg", ".hidden.png", "notes.txt", "c.gif"):
-        write(tmp_path / "The One" / "x.png", draw(0))
-        (tmp_path / "The One" / name).write_bytes(b"x")
-    (tmp_path / "The One" / "nested").mkdir()
+def test_discover_lists_what_is_read_and_names_the_rest(tmp_path: Path) -> None:
+    one = tmp_path / "The One"
+    (one / "nested" / "deeper").mkdir(parents=True)
+    names = (
+        "b.PNG",
+        "a.jpg",
+        "x.JFIF",
+        "c.gif",
+        "d.Avif",
+        ".hidden.png",
+        "notes.txt",
+        "Thumbs.db",
+        "e.HEIC",
+        "f.jp2",
+        "g.jpg_large",
+    )
+    for name in (
+        *names,
+        "nested/in.png",
+        "nested/deeper/in.heic",
+        "nested/.in.png",
+        "nested/in.txt",
+        "../loose.jpg",
+        "../README",
+    ):
+        (one / name).write_bytes(b"x")
     (tmp_path / ".git").mkdir()
     found = discover(tmp_path)
     assert [f.concept for f in found.folders] == ["the_one"]
-    assert found.folders[0].names == ("a.jpg", "b.PNG", "x.png")
-    assert sorted(p.name for p in found.ignored) == ["c.gif", "nested", "notes.txt"]
+    assert found.folders[0].names == ("a.jpg", "b.PNG", "c.gif", "d.Avif", "x.JFIF")
+    assert sorted(p.name for p in found.ignored) == ["README", "Thumbs.db", "in.txt", "notes.txt"]
+    assert sorted((c, str(p).removeprefix(f"{tmp_path}/"), why) for c, p, why in found.unusable()) == [
+        ("", "loose.jpg", LOOSE),
+        ("the_one", "The One/e.HEIC", UNSUPPORTED),
+        ("the_one", "The One/f.jp2", UNSUPPORTED),
+        ("the_one", "The One/g.jpg_large", UNSUPPORTED),
+        ("the_one", "The One/nested/deeper/in.heic", NESTED),
+        ("the_one", "The One/nested/in.png", NESTED),
+    ]
 
 
 def test_two_folders_of_one_concept_are_an_error_that_names_both(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_references_there_are_those_here(storage: Storage, refs: Path, tmp_path:
 def test_the_rules_for_names_are_the_same(storage: Storage, tmp_path: Path) -> None:
     root = tmp_path / "refs"
     for name in ("The Wave/a.png", "The Wave/B.JPG", "The Wave/.hidden.png", "The Wave/note.txt", "The Wave/in/x.png",
-                 "The Wave/in/y.png", ".git/x.png", "é/=1 [x]*?.webp", "loose.png", "empty of images/readme.md"):  # fmt: skip
+                 "The Wave/in/y.png", "The Wave/in/deep/.z.png", "The Wave/c.heic", "The Wave/d.Gif", "top.txt", ".git/x.png", "é/=1 [x]*?.webp", "loose.png", "empty of images/readme.md"):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
     url = storage.copy(root, storage.fresh())
@@ -115,7 +115,11 @@ def test_the_rules_for_names_are_the_same(storage: Storage, tmp_path: Path) -> N
     for concepts in (None, ["the_wave"]):
         here, there = discover(root, concepts), discover(place(url), concepts)
         assert [(f.concept, f.names) for f in here.folders] == [(f.concept, f.names) for f in there.folders]
-        assert [str(p).replace(str(root), url) for p in here.ignored] == [str(p) for p in there.ignored]
+        assert {str(p).replace(str(root), url) for p in here.ignored} == {str(p) for p in there.ignored}
+        assert {(c, str(p).replace(str(root), url), why) for c, p, why in here.passed} == {
+            (c, str(p), why) for c, p, why in there.passed
+        }
+        assert len(here.passed) == 4  # one of another format, two nested, one loose
     storage.put(f"{url}/the_wave/c.png", b"x")
     with pytest.raises(InputError, match="are both the concept 'the_wave'"):
         discover(place(url))
