@@ -46,7 +46,7 @@ def test_avif_gives_its_pixels_turned_as_its_header_says() -> None:
     turned = Image.Exif()
     turned[0x0112] = 6  # clockwise: what was above stands at the right
     for exif, size, where in ((Image.Exif(), (48, 32), (24, 4)), (turned, (32, 48), (28, 24))):
-        found = decode(encoded(image, "AVIF", exif=exif), "x")
+        found = decode(encoded(image, "AVIF", exif=exif), "x").image
         r, g, b = found.getpixel(where)  # type: ignore[misc]
         assert found.size == size and b > 240 and r < 15 and g < 15
 

