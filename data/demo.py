@@ -13,7 +13,6 @@ from iconicity.data.painting import bay_at_dusk, town_in_snow
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.cells import csv_line
-from iconicity.indexer.encoder_offline import WARNING
 from iconicity.indexer.encoders import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.files import write_atomically
@@ -133,7 +132,6 @@ def run_demo(out: Path, progress: Progress) -> str:
     site = report(out / "results", open_index(index), out / "report", progress=progress)
     return "\n".join(
         [
-            f"note: {WARNING}",
             f"{built.concepts} concepts, {built.kept} references kept, {built.dropped} near-duplicates dropped",
             "",
             as_text(summarise(open_study(out / "results"), concepts=False), hide=SHORT),

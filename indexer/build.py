@@ -116,10 +116,6 @@ def build_index(
         builder.report.notices += _notices(found, concepts)
         if shard is not None and not found.folders:
             builder.report.notices.append(f"{refs}: none of its {n_concepts} concepts falls to shard {shard}")
-        if encoders.dino.spec.family == "offline":
-            from iconicity.indexer.encoder_offline import WARNING
-
-            builder.report.notices.append(WARNING)
         others = [] if shard is None else [r for r in store.references().values() if r.concept not in shard]
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
         return builder.run([*_as_held(others), *candidates], [*passed, *_unusable(found)])

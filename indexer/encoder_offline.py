@@ -9,11 +9,6 @@ from iconicity.indexer.encoder_timm import TimmEncoder
 from iconicity.indexer.encoders import OFFLINE
 from iconicity.indexer.errors import ModelUnavailableError
 
-WARNING = (
-    "offline encoders (EfficientNet-Lite0): these numbers are not CLIP's or DINO's, "
-    "and the paper's thresholds were not chosen for them"
-)
-
 
 def load(pool: str = "all", device: str = "cpu", precision: str = "fp32", layer: int | None = None) -> TimmEncoder:
     """Load the model; ``pool`` and ``layer`` as of any timm model. Raises :class:`ModelUnavailableError` when its package is not installed."""

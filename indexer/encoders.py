@@ -55,9 +55,10 @@ class EncoderSpec:
 
     @property
     def label(self) -> str:
-        """Short name for tables; says of the offline encoder what it is not."""
+        """Short name for tables, with the start of the weights' SHA-256; says of the offline encoder what it is not."""
         short = "CLIP" if self.family == "clip" else self.name.removeprefix("timm ")
         short += "" if self.layer is None else f", layer {self.layer}"
+        short += f", weights {self.weights_sha256[:8]}"
         return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short
 
     def to_dict(self) -> dict[str, Any]:

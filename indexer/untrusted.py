@@ -131,6 +131,7 @@ class ResultsSettingsShape(TypedDict):
     grid: Annotated[list[Side], Field(min_length=2, max_length=2)]
     mode: Literal["dynamic", "static"]
     reference_cells: NotRequired[Literal["overlapping"]]
+    published: NotRequired[dict[Literal["cra", "vr"], str]]
 
 
 @_strict

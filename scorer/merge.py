@@ -17,7 +17,16 @@ from iconicity.indexer.index import open_index
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.derived import METRICS, write_derived
-from iconicity.scorer.results import Record, Results, index_of, meta_of, open_results, require_results, writing_scores
+from iconicity.scorer.results import (
+    HINTS,
+    Record,
+    Results,
+    index_of,
+    meta_of,
+    open_results,
+    require_results,
+    writing_scores,
+)
 from iconicity.scorer.tables import skipped_rows
 
 
@@ -100,7 +109,7 @@ def _notices(results: Results) -> list[str]:
 
 def _require_alike(part: Results, first: Results) -> None:
     """Raises :class:`SettingsError` naming what two results directories were not scored alike in."""
-    for key in sorted(part.settings.keys() | first.settings.keys()):
+    for key in sorted((part.settings.keys() | first.settings.keys()) - HINTS):
         a, b = part.settings.get(key), first.settings.get(key)
         if a != b:
             raise _unlike(part, first, key, a, b, "score both alike")

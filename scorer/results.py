@@ -24,6 +24,7 @@ from iconicity.scorer.signed import is_whole, writing_signed
 
 FORMAT = 4
 Record = dict[str, Any]
+HINTS = frozenset({"published"})  # settings that say where weights came from: equal weights may come from two places
 
 SCHEMA = pa.schema(
     [
@@ -197,7 +198,7 @@ def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool)
     # what --update cannot mend comes first
     for key, value in sorted(({"reference_cells": None} | dict(asked)).items(), key=lambda kv: kv[0] == "index_id"):
         old = held.settings.get(key)
-        if old == value or (key == "index_id" and update):
+        if old == value or key in HINTS or (key == "index_id" and update):
             continue
         if key == "index_id":
             raise SettingsError(

@@ -29,6 +29,7 @@ from iconicity.scorer.caveats import caveats
 from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.elsewhere import Elsewhere
 from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.judgement import departures, of_settings
 from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
 from iconicity.scorer.inputs import Chosen, choose
 from iconicity.scorer.listing import ConceptImages
@@ -132,10 +133,6 @@ def score(
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
     report = ScoreReport()
-    if idx.specs[1].family == "offline":
-        from iconicity.indexer.encoder_offline import WARNING
-
-        report.notices.append(WARNING)
     counts = idx.concepts()
     only = None if concepts is None else set(concepts)
     work = {
@@ -175,6 +172,7 @@ def score(
         if held is not None:
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
+        report.notices += [j.sentence for j in of_settings(settings, tau, metrics, calibration) if not j.holds]
         run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, engine, progress)
         if calibration is not None:
             calibration.require_for(settings, str(out))
@@ -225,7 +223,7 @@ def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
         "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
         "clip": clip.fingerprint, "dino": dino.fingerprint, "encoders": {"clip": clip.label, "dino": dino.label},
         "pixels": idx.settings["pixels"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
-        **({"reference_cells": "overlapping"} if idx.overlapping else {}),
+        **({"reference_cells": "overlapping"} if idx.overlapping else {}), "published": departures(idx),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from iconicity.scorer.results import SCHEMA, writing_scores
 SETTINGS: dict[str, Any] = {
     "index_id": "x", "scope": "concept", "encoders": {"clip": "CLIP", "dino": "vit"}, "mode": "dynamic",
     "clip": "c", "dino": "d", "grid": [2, 2], "pool": "all", "patch_mode": "crop", "pixels": "shown",
+    "published": {"cra": "", "vr": ""},
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,10 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.untrusted import CalibrationShape, other_format, read_json, require_shape
 from iconicity.scorer.findings.finding import Finding
-from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64
+
+if TYPE_CHECKING:
+    from iconicity.scorer.findings.study import Study
 
 FORMAT = 3
 NULL_STEP = 0.02  # between the similarities at which the null is kept

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from iconicity.indexer.index import Index
 from iconicity.indexer.patches import overlaps
 from iconicity.indexer.places import named
 from iconicity.scorer.caveats import caveats_of
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.judgement import Judgement, beside, judgements
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
-from iconicity.scorer.results import SCHEMA, Results, require_results
+from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
 from iconicity.scorer.text import encoders_line
 
@@ -34,7 +37,7 @@ _COLUMNS = [
     "n_ref_kept",
     "pixel_notes",
 ]
-_MAY_DIFFER = {"scope", "search"}  # of settings: own maxima do not depend on them
+_MAY_DIFFER = {"scope", "search", *HINTS}  # of settings: own maxima do not depend on them
 FEW = 30  # concepts below which a finding is called indicative
 
 
@@ -58,6 +61,28 @@ class Study:
     settings: Mapping[str, Any]
     tau: Mapping[str, float | None]
     sources: tuple[Results, ...]
+    named: Calibration | None = None  # the calibration that the user named, for :attr:`judged`
+
+    def with_calibration(self, calibration: Calibration | None) -> Study:
+        """The same study, its thresholds judged by a calibration that the user named; None: by the one beside it."""
+        return self if calibration is None else replace(self, named=calibration)
+
+    @cached_property
+    def judged(self) -> Mapping[str, Judgement]:
+        """Metric -> what a decision at its threshold means, for the metrics that have one and were scored."""
+        calibration, source = (
+            (self.named, "the calibration named") if self.named else (self._beside[0], "calibration.json")
+        )
+        return {j.metric: j for j in judgements(self, calibration, source)}
+
+    @cached_property
+    def _beside(self) -> tuple[Calibration | None, list[str]]:
+        return beside(self.sources)
+
+    @property
+    def decides(self) -> bool:
+        """Whether images may be called recognised, copied or transformed at these thresholds."""
+        return all(j.holds for j in self.judged.values())
 
     def __repr__(self) -> str:
         counts = f"{len(self.model)} images, models {brief(self.models)}, {len(self.concepts)} concepts"
@@ -73,6 +98,8 @@ class Study:
         """Caveats that every table of these results carries."""
         out: list[str] = [note for s in self.sources for note in s.notes]
         out.append(encoders_line(self.settings["encoders"].values()))
+        out += [j.sentence for j in self.judged.values()]
+        out += [] if self.named else self._beside[1]
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():
             out.append(
@@ -110,6 +137,7 @@ class Study:
             "scope": ",".join(sorted({r.settings["scope"] for r in self.sources})),
             "patch_mode": s.get("patch_mode"), "results": ",".join(named(str(r.path)) for r in self.sources),
             **{f"encoder_{name}": label for name, label in s["encoders"].items()},
+            **{name: fact for j in self.judged.values() for name, fact in j.facts().items()},
         }  # fmt: skip
 
 

@@ -46,6 +46,7 @@ def summarise(
     """
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate {aggregate!r}: one of {', '.join(AGGREGATES)}")
+    study = study.with_calibration(calibration)
     notes = list(study.notes)
     null = image_null(study)
     further = {} if null is None else null.measures(study.p, study.tau["vr"])

@@ -58,7 +58,7 @@ def report(
     reach. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
     :class:`SettingsError` for an index the results were not scored against, or a calibration of other settings.
     """
-    study = open_study(results, COLUMNS)
+    study = open_study(results, COLUMNS).with_calibration(calibration)
     study.require_index(index)
     summary = summarise(study, vi_scope=vi_scope, calibration=calibration, draws=draws, seed=seed, concepts=False)
     references = needed_references(study, index)

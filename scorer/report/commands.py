@@ -163,7 +163,9 @@ def plot_command(
                 f"{paths[0]}: has no calibration; run 'iconicity calibrate', or name one with --calibration"
             )
         study = open_study(paths)
-        drawn = figures.nulls(own_and_null(study, held), study.tau, {m: held.taus(m) for m in ("cra", "vr")})
+        drawn = figures.nulls(
+            own_and_null(study, held), study.with_calibration(held), {m: held.taus(m) for m in ("cra", "vr")}
+        )
     elif figure == "curves":
         from iconicity.scorer.findings.sweep import sweep
 

@@ -84,7 +84,8 @@ def overview(
             for r in points.to_dict("records")
         ],
         "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
-        "vi_scope": summary.facts["vi_scope"], "notes": list(summary.notes),
+        "vi_scope": summary.facts["vi_scope"], "notes": list(summary.notes), "encoders": dict(study.settings["encoders"]),
+        "judged": {m: {"holds": j.holds, "sentence": j.sentence} for m, j in study.judged.items()}, "decides": study.decides,
         **({} if calibration is None else _calibration(study, calibration)),
         "facts": {
             "mode": study.mode, "scope": summary.facts["scope"], "index": study.settings["index_id"],
@@ -160,7 +161,12 @@ class ImageParts:
         return self._rows[self._starts[c] : self._starts[c + 1]]
 
     def examples(self) -> dict[str, list[list[int]]]:
-        """(concept, place in it) of the recognised images with the highest VR and the lowest, one a concept."""
+        """(concept, place in it) of the recognised images with the highest VR and the lowest, one a concept.
+
+        Where a threshold means nothing, no image is called recognised or copied: the most similar ones come instead.
+        """
+        if not self._study.decides:
+            return {"similar": self._similar()}
         mean_p = np.nan_to_num(self._study.p, nan=-1.0).mean(axis=1)
         wanted = np.flatnonzero(self._recognised & ~np.isnan(self._vr))
         found: dict[str, list[list[int]]] = {}
@@ -173,6 +179,17 @@ class ImageParts:
                 [int(c), int(np.searchsorted(self.of(c), i))] for i in chosen for c in [self._study.concept[i]]
             ]
         return found
+
+    def _similar(self) -> list[list[int]]:
+        """(concept, place in it) of the images that are most similar to a reference, the most similar first."""
+        known = np.flatnonzero(self._study.ok)
+        score = np.stack([self._study.similarity, self._study.p.mean(axis=1)])[:, known]
+        order = known[np.lexsort((known, -np.nan_to_num(score[1], nan=-2.0), -np.nan_to_num(score[0], nan=-2.0)))]
+        return [
+            [int(c), int(np.searchsorted(self.of(c), i))]
+            for i in order[: 2 * EXAMPLES]
+            for c in [self._study.concept[i]]
+        ]
 
     def listing(self) -> dict[str, Any]:
         """All images as columns, sorted by concept: enough to filter and sort them without the concepts' parts."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ EVIDENCE_COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")  # of the scores, that
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c510a")
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
-_BARS = (("cra", "CRA"), ("vr_recognised", "VR"), ("vi_recognised", "VI"), ("crt", "CRT"))
+_BARS = (("cra", "CRA"), ("vr_recognised", "VR recognised"), ("vi_recognised", "VI recognised"), ("crt", "CRT"))
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -57,25 +58,41 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _captioned(
+    figure: Figure, facts: Mapping[str, Any], metrics: Sequence[str] = ("cra", "vr"), said: str = ""
+) -> Figure:
+    """The figure with a caption: what is ``said``, and each threshold in use that means nothing."""
+    lines = [said] if said else []
+    for metric, encoder in zip(metrics, ({"cra": "clip", "vr": "dino"}[m] for m in metrics), strict=True):
+        if facts.get(f"tau_{metric}_holds") is False:
+            name = f"{metric.upper()} threshold {facts[f'tau_{metric}']:g}"
+            lines.append(f"no verdict: the {name} means nothing for {facts[f'encoder_{encoder}']}")
+    if lines:
+        width = int(13 * figure.get_figwidth())
+        figure.supxlabel("\n".join(part for line in lines for part in wrap(line, width)), fontsize=7)
+    return figure
+
+
 def bars(summary: Finding) -> Figure:
-    """CRA, VR and VI of the recognised images, and CRT of each model, with intervals; undefined ones are left out."""
+    """CRA, VR and VI of the recognised images, and CRT of each model, with intervals.
+
+    A bar without an interval is hollow and dashed; where a value is undefined stands a dash.
+    """
     models = summary.table("models").to_dict("records")
     figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
     width = 0.8 / len(_BARS)
     for k, (name, label) in enumerate(_BARS):
         x = np.arange(len(models)) + (k - (len(_BARS) - 1) / 2) * width
         value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
-        axes.bar(
-            x,
-            value,
-            width * 0.92,
-            color=_COLOURS[k],
-            label=label,
-            hatch=("", "///", "...", "xx")[k],
-            edgecolor="white",
-            linewidth=0.5,
-        )
         known = ~np.isnan(low)
+        drawn = {"color": _COLOURS[k], "hatch": ("", "///", "...", "xx")[k], "edgecolor": "white", "linewidth": 0.5}
+        axes.bar(x[known], value[known], width * 0.92, label=label, **drawn)
+        if not known.any():
+            axes.bar([], [], label=label, **drawn)
+        alone = ~known & ~np.isnan(value)
+        axes.bar(x[alone], value[alone], width * 0.92, fill=False, edgecolor=_COLOURS[k], linewidth=1.0, linestyle="--")
+        for place in x[np.isnan(value)]:
+            axes.annotate("–", (place, 0.0), color=_COLOURS[k], ha="center", va="bottom", fontsize=9)
         ends = np.maximum(0.0, [value[known] - low[known], high[known] - value[known]])
         axes.errorbar(x[known], value[known], ends, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
     axes.set_xticks(
@@ -85,8 +102,9 @@ def bars(summary: Finding) -> Figure:
         ha="right" if len(models) > 4 else "center",
     )
     axes.set_ylim(0, 1.02)
-    axes.legend(ncols=4, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.15))
-    return figure
+    axes.set_ylabel("mean over concepts")
+    axes.legend(ncols=4, frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    return _captioned(figure, summary.facts)
 
 
 def recognition(summary: Finding) -> Figure:
@@ -104,14 +122,17 @@ def recognition(summary: Finding) -> Figure:
         axes.scatter(
             mine.cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
         )
-    axes.set(xlabel="CRA (recognition)", ylabel="VI (independence)", xlim=(-0.03, 1.06), ylim=(-0.03, 1.03))
+    axes.set(
+        xlabel="CRA (recognition)", ylabel="VI of the recognised images, else of all (independence)",
+        xlim=(-0.03, 1.06), ylim=(-0.03, 1.03),
+    )  # fmt: skip
     axes.legend(frameon=False, fontsize=7)
-    return figure
+    return _captioned(figure, summary.facts)
 
 
 def curves(swept: Finding, measure: str) -> Figure:
     """A measure (cra, vr_all, crt) along its threshold, a line a model, with its band."""
-    along = "tau_vr" if measure == "vr_all" else "tau_cra"
+    along, metric = ("tau_vr", "VR") if measure == "vr_all" else ("tau_cra", "CRA")
     frame = swept.table("curves")
     frame = frame[(frame.measure == measure) & (frame.along == along)]
     figure, axes = _figure(5.0, 3.6)
@@ -119,19 +140,18 @@ def curves(swept: Finding, measure: str) -> Figure:
         axes.plot(mine.tau, mine.value, _LINES[m // 8 % 4], color=_COLOURS[m % 8], label=str(model), linewidth=1.4)
         axes.fill_between(mine.tau, mine.value_low, mine.value_high, color=_COLOURS[m % 8], alpha=0.15, linewidth=0)
     axes.set(
-        xlabel=along, ylabel={"cra": "CRA", "vr_all": "VR", "crt": "CRT"}[measure], xlim=(0, 1), ylim=(-0.02, 1.02)
-    )
+        xlabel=f"{metric} threshold", ylabel={"cra": "CRA", "vr_all": "VR, all images", "crt": "CRT"}[measure],
+        xlim=(0, 1), ylim=(-0.02, 1.02),
+    )  # fmt: skip
     axes.legend(frameon=False, fontsize=7)
-    return figure
+    return figure if measure != "crt" else _captioned(figure, swept.facts, ("vr",))
 
 
-def nulls(
-    histograms: pd.DataFrame, tau: Mapping[str, float | None], calibrated: Mapping[str, Mapping[int, float]]
-) -> Figure:
+def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mapping[int, float]]) -> Figure:
     """Own similarities beside those of unrelated concepts, a row for each metric, a column for each number of references.
 
-    ``histograms``: of :func:`~iconicity.scorer.findings.calibration.own_and_null`; ``tau``: the results' own thresholds,
-    ``calibrated``: metric -> J -> tau.
+    ``histograms``: of :func:`~iconicity.scorer.findings.calibration.own_and_null` of the ``study``, whose own thresholds
+    are drawn; ``calibrated``: metric -> J -> threshold.
     """
     from matplotlib.figure import Figure
 
@@ -150,16 +170,19 @@ def nulls(
         for name, label, colour, hatch in styles:
             a.bar(mine.low, mine[name], width, align="edge", color=colour, alpha=0.55, label=label, hatch=hatch,
                   edgecolor="white", linewidth=0)  # fmt: skip
-        for value, line, label in ((tau[metric], ":", "own tau"), (calibrated[metric].get(j), "-", "calibrated tau")):
+        for value, line, label in (
+            (study.tau[metric], ":", "own threshold"),
+            (calibrated[metric].get(j), "-", "calibrated threshold"),
+        ):
             if value is not None:
                 a.axvline(value, linestyle=line, color="black", linewidth=1.0, label=label)
         a.set_xlim(lowest, 1.02)
-        what = "CLIP similarity of images" if metric == "cra" else "similarity of patches"
-        a.set(xlabel=what, ylabel="share" if k == 0 else "")
+        things, encoder = ("images", "clip") if metric == "cra" else ("patches", "dino")
+        a.set(xlabel=f"similarity of {things}\n{study.settings['encoders'][encoder]}", ylabel="share" if k == 0 else "")
         a.set_title(f"{j} reference{'' if j == 1 else 's'}", fontsize=8)
     shown = {label: handle for a in axes.ravel() for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(list(shown.values()), list(shown), frameon=False, fontsize=7, ncols=4, loc="outside upper center")
-    return figure
+    return _captioned(figure, study.facts())
 
 
 def heatmap(summary: Finding, measure: str) -> Figure:
@@ -170,7 +193,7 @@ def heatmap(summary: Finding, measure: str) -> Figure:
     axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=60, ha="right", fontsize=7)
     axes.set_yticks(range(wide.shape[0]), wide.index, fontsize=6)
     figure.colorbar(image, label=measure.upper().replace("_", " "), shrink=0.6)
-    return figure
+    return _captioned(figure, summary.facts)
 
 
 def evidence(
@@ -231,8 +254,5 @@ def evidence(
         figure.add_artist(
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
-    figure.supxlabel(
-        f"VR {passes(p, study.tau['vr']).mean():.3f} at tau_vr {study.tau['vr']}; {len(drawn)} of {len(reused)} reused patches drawn",
-        fontsize=8,
-    )
-    return figure
+    said = f"VR {passes(p, study.tau['vr']).mean():.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {len(reused)} reused patches drawn"
+    return _captioned(figure, study.facts(), ("vr",), said)

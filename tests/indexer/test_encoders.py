@@ -157,7 +157,7 @@ def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
     assert plain.spec.fingerprint != last.spec.fingerprint and "layer" not in plain.spec.to_dict()
     assert [d for d in plain.spec.differences(last.spec) if d.startswith("layer")] == [f"layer: last against {deep}"]
     assert EncoderSpec.from_dict(last.spec.to_dict()).fingerprint == last.spec.fingerprint
-    assert last.spec.label.endswith(f", layer {deep}")
+    assert last.spec.label.endswith(f", layer {deep}, weights {last.spec.weights_sha256[:8]}")
     with pytest.raises(InputError, match=f"layers 1 to {deep}"):
         encoder_timm.load(TINY_VIT, str(vit_file), None, "all", layer=deep + 1)
 

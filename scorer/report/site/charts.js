@@ -36,9 +36,9 @@ const CHARTS = (() => {
   async function curves(node, overview, along, value, tau) {
     await ICONICITY.charts();
     const x = Array.from({ length: 101 }, (_, i) => i / 100);
-    const traces = overview.models.map((model, m) => ({ x, y: value(overview.curves[model.name] ?? { cra: [], vr_all: [] }), mode: "lines", name: safe(model.name), hovertemplate: "tau %{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>",
+    const traces = overview.models.map((model, m) => ({ x, y: value(overview.curves[model.name] ?? { cra: [], vr_all: [] }), mode: "lines", name: safe(model.name), hovertemplate: "threshold %{x:.2f}: %{y:.3f}<extra>%{fullData.name}</extra>",
       line: { color: COLOURS[m % COLOURS.length], dash: ["solid", "dash", "dot", "dashdot"][Math.floor(m / COLOURS.length) % 4] } }));
-    const shape = layout(`tau ${along}`, along === "cra" ? "CRA" : "VR");
+    const shape = layout(`${along.toUpperCase()} threshold`, along === "cra" ? "CRA" : "VR, all images");
     shape.yaxis.range = [-0.02, 1.02];
     shape.showlegend = false; // the hover names a line, and the chart above has the colours
     shape.shapes = [{ type: "line", x0: tau, x1: tau, y0: 0, y1: 1, yref: "paper", line: { dash: "dot", color: "#8a8a92" } }];

@@ -149,16 +149,17 @@ const ICONICITY = (() => {
   };
 
   const BADGES = {
-    "recognised": "its CLIP similarity reaches tau_cra", "not recognised": "its CLIP similarity is below tau_cra",
+    "recognised": "its similarity reaches the CRA threshold", "not recognised": "its similarity is below the CRA threshold",
     "replica": "recognised, and half or more of its patches are reused",
     "transformed": "recognised, and fewer than half of its patches are reused",
     "nearer to another concept": "a reference of another concept is more similar", "could not be used": "the file is damaged or gone",
   };
-  const verdict = image => image.recognised && image.vr !== null ? (image.vr >= ICONICITY.data.replica ? "replica" : "transformed") : null;
+  // No verdict at a threshold that means nothing for the encoders that ran.
+  const verdict = image => ICONICITY.data.decides && image.recognised && image.vr !== null ? (image.vr >= ICONICITY.data.replica ? "replica" : "transformed") : null;
   function badges(image) {
     const names = [];
     if (!image.ok) names.push("could not be used");
-    else if (image.recognised !== null) names.push(image.recognised ? "recognised" : "not recognised");
+    else if (image.recognised !== null && ICONICITY.data.judged.cra?.holds) names.push(image.recognised ? "recognised" : "not recognised");
     if (image.ok && verdict(image)) names.push(verdict(image));
     if (image.misattributed) names.push("nearer to another concept");
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));

@@ -14,9 +14,11 @@ ICONICITY.gallery = items => {
   const { el, fill, address, remember, compare, labels, blind, verdict, data } = ICONICITY;
   const PAGE = 60;
   const SHOW = {
-    "": ["all images", () => true], recognised: ["recognised", i => i.recognised], not: ["not recognised", i => i.recognised === false],
-    replica: [`replicas: recognised, VR ${data.replica} or more`, i => verdict(i) === "replica"],
-    transformed: [`transformed: recognised, VR below ${data.replica}`, i => verdict(i) === "transformed"],
+    "": ["all images", () => true],
+    ...(data.judged.cra?.holds ? { recognised: ["recognised", i => i.recognised], not: ["not recognised", i => i.recognised === false] }
+      : { recognised: ["at or above the CRA threshold", i => i.recognised], not: ["below the CRA threshold", i => i.recognised === false] }),
+    ...(data.decides ? { replica: [`replicas: recognised, VR ${data.replica} or more`, i => verdict(i) === "replica"],
+      transformed: [`transformed: recognised, VR below ${data.replica}`, i => verdict(i) === "transformed"] } : {}),
     misattributed: ["nearer to another concept", i => i.misattributed], unusable: ["could not be used", i => !i.ok],
   };
   const SORT = { similarity: "similarity", vr: "VR", crt: "CRT", file: "file" };

@@ -11,10 +11,10 @@ ICONICITY.modelsPage = async () => {
   const tau = { cra: hundredths("tau_cra", data.tau.cra), vr: hundredths("tau_vr", data.tau.vr) };
   let moved = query.has("tau_cra") || query.has("tau_vr"), crt = moved ? await load("crt") : null;
 
-  const at = (cra, vr) => [cra === null ? null : `tau_cra ${cra}`, vr === null ? null : `tau_vr ${vr}`].filter(Boolean).join(" and ");
+  const at = (cra, vr) => [cra === null ? null : `a CRA threshold of ${cra}`, vr === null ? null : `a VR threshold of ${vr}`].filter(Boolean).join(" and ");
   const holder = el("div"), said = el("p", { class: "soft", role: "status" });
   const chart = (label) => el("div", { class: "chart", role: "img", "aria-label": label });
-  const curve = { cra: chart("CRA along tau_cra, a line a model"), vr: chart("VR along tau_vr, a line a model") };
+  const curve = { cra: chart("CRA at each threshold, a line a model"), vr: chart("VR of all images at each threshold, a line a model") };
 
   // At other thresholds than the results' own: macro means from the tables of sweeps.
   function swept(model, key) {
@@ -33,7 +33,7 @@ ICONICITY.modelsPage = async () => {
     const given = !moved;
     const columns = [
       { title: "model", key: m => m.name, show: m => m.name },
-      ...(given && data.calibrated.length ? [{ title: "tau", key: m => m.tau, show: m => m.tau }] : []),
+      ...(given && data.calibrated.length ? [{ title: "thresholds", key: m => m.tau, show: m => m.tau }] : []),
       { title: "images", key: m => m.images, show: m => String(m.images) },
       { title: "concepts", key: m => m.concepts, show: m => String(m.concepts) },
       ...MEASURES.filter(([key]) => given || !key.endsWith("recognised")).map(([key, title]) => ({ title, key: m => given ? m[key][0] : swept(m, key), show: m => given ? show(m[key]) : number(swept(m, key)) })),
@@ -57,7 +57,7 @@ ICONICITY.modelsPage = async () => {
       remember({ tau_cra: tau.cra === null ? null : (tau.cra / 100).toFixed(2), tau_vr: tau.vr === null ? null : (tau.vr / 100).toFixed(2) });
       draw();
     };
-    return el("label", {}, `tau_${metric}`, el("input", { type: "range", min: 0, max: 100, step: 1, value: tau[metric], id: `tau-${metric}`, oninput: move }), out);
+    return el("label", {}, `${metric.toUpperCase()} threshold`, el("input", { type: "range", min: 0, max: 100, step: 1, value: tau[metric], id: `tau-${metric}`, oninput: move }), out);
   }
   const back = el("button", { type: "button", onclick: () => { remember({}); ICONICITY.modelsPage(); } }, "The results' own");
 
@@ -78,13 +78,16 @@ ICONICITY.modelsPage = async () => {
 
   const dots = chart("Recognition against independence, a dot a concept; the table of concepts below has the same numbers");
   fill(main,
-    el("h1", {}, "Recognised, and copied or transformed?"),
-    el("p", {}, "CRA: share of images whose reference is recognised. VR: share of patches that match a reference. VI = 1 − VR. CRT = CRA × VI of the recognised images. Open a concept to see which patch came from where, or ", el("a", { href: "#/images" }, "look through all images"), "."),
-    ...examples("replica", "Recognised and copied"), ...examples("transformed", "Recognised and transformed"),
+    el("h1", {}, data.decides ? "Recognised, and copied or transformed?" : "How similar are the images to their references?"),
+    el("p", {}, "CRA: share of images whose similarity to a reference reaches the CRA threshold. VR: share of patches whose similarity reaches the VR threshold. VI = 1 − VR. CRT = CRA × VI of the recognised images. Open a concept to see which patch came from where, or ", el("a", { href: "#/images" }, "look through all images"), "."),
+    ...(data.decides ? [] : [el("h2", {}, "No verdict"), el("p", {}, "At these thresholds nothing is called recognised, copied or transformed: they mean nothing for the encoders that ran. The numbers below say how many images and patches reach them, and no more."),
+      el("ul", { class: "notes" }, ...Object.values(data.judged).filter(j => !j.holds).map(j => el("li", {}, j.sentence)))]),
+    ...(data.decides && data.examples.replica.length + data.examples.transformed.length ? [el("p", {}, `Recognised: the similarity reaches the CRA threshold. Replica: recognised, and at least ${data.replica * 100} % of the patches are reused. Transformed: recognised, and fewer are.`)] : []),
+    ...examples("replica", "Recognised and copied"), ...examples("transformed", "Recognised and transformed"), ...examples("similar", "Most similar to a reference"),
     el("h2", {}, "Models"), el("div", { class: "bar" }, tau.cra === null ? null : slider("cra"), tau.vr === null ? null : slider("vr"), back), said, holder,
     el("h2", {}, "Recognition against independence"),
     el("p", { class: "soft" }, "One dot is a concept of a model; dotted lines join equal CRT. Right: recognised. Bottom: copied. Click a dot to open its concept."), dots,
-    el("h2", {}, "Concepts"), el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "name holds", text), el("label", {}, only, "something recognised")), concepts,
+    el("h2", {}, "Concepts"), el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "name holds", text), el("label", {}, only, data.decides ? "something recognised" : "an image reaches the CRA threshold")), concepts,
     el("h2", {}, "Thresholds"), el("div", { class: "charts" }, curve.cra, tau.vr === null ? null : curve.vr),
     ...(data.thresholds ? calibration() : []),
     el("h2", {}, "What the numbers rest on"),
@@ -95,19 +98,19 @@ ICONICITY.modelsPage = async () => {
   if (data.thresholds) histograms();
 
   function examples(kind, title) {
-    if (!data.examples[kind].length) return [];
+    if (!data.examples[kind]?.length) return [];
     const grid = el("ul", { class: "gallery" });
     Promise.all(data.examples[kind].map(async ([c, k]) => ICONICITY.card({ c, k, ...(await load(`concept_${c}`)).images[k] }, false))).then(cards => fill(grid, ...cards));
-    return [el("h2", {}, title), grid, el("p", {}, el("a", { href: `#/images?show=${kind}` }, "all of these"))];
+    return [el("h2", {}, title), grid, el("p", {}, kind === "similar" ? el("a", { href: "#/images" }, "all images, by similarity") : el("a", { href: `#/images?show=${kind}` }, "all of these"))];
   }
   function calibration() {
     const ends = (r, name) => interval(r[name], r[`${name}_low`], r[`${name}_high`]);
     const columns = [
       { title: "metric", key: r => r.metric, show: r => r.metric.toUpperCase() }, { title: "references", key: r => r.references, show: r => String(r.references) },
-      { title: "calibrated tau", key: r => r.tau, show: r => r.tau === null ? "–" : r.tau.toFixed(4) },
+      { title: "calibrated threshold", key: r => r.tau, show: r => r.tau === null ? "–" : r.tau.toFixed(4) },
       { title: "passes in the other half", key: r => r.rate_check, show: r => ends(r, "rate_check") },
-      { title: "own tau", key: r => r.tau_given, show: r => r.tau_given === null ? "–" : String(r.tau_given) },
-      { title: "passes at own tau", key: r => r.rate_given, show: r => ends(r, "rate_given") },
+      { title: "own threshold", key: r => r.tau_given, show: r => r.tau_given === null ? "–" : String(r.tau_given) },
+      { title: "passes at own threshold", key: r => r.rate_given, show: r => ends(r, "rate_given") },
       { title: "status", key: r => r.status, show: r => r.status },
     ];
     return [
@@ -119,10 +122,10 @@ ICONICITY.modelsPage = async () => {
   }
   function histograms() {
     fill(document.getElementById("nulls"), ...data.nulls.map(n => {
-      const what = `${n.metric === "cra" ? "CLIP similarity of images" : "similarity of patches"}, ${n.references} ${n.references === 1 ? "reference" : "references"}`;
+      const what = `${n.metric === "cra" ? "similarity of images" : "similarity of patches"} (${n.metric === "cra" ? data.encoders.clip : data.encoders.dino}), ${n.references} ${n.references === 1 ? "reference" : "references"}`;
       const node = chart(`Histogram: ${what}, own concept and unrelated concepts`);
       const row = data.thresholds.find(t => t.metric === n.metric && t.references === n.references);
-      requestAnimationFrame(() => CHARTS.histogram(node, n, what, { "own tau": data.tau[n.metric], "calibrated": row?.tau ?? null }));
+      requestAnimationFrame(() => CHARTS.histogram(node, n, what, { "own threshold": data.tau[n.metric], "calibrated": row?.tau ?? null }));
       return node;
     }));
   }

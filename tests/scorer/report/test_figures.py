@@ -101,7 +101,7 @@ def a_calibration(study: Study) -> Calibration:
 def test_nulls_beside_own_similarities(study: Study) -> None:
     held = a_calibration(study)
     frame = own_and_null(study, held)
-    figure = figures.nulls(frame, study.tau, {m: held.taus(m) for m in ("cra", "vr")})
+    figure = figures.nulls(frame, study, {m: held.taus(m) for m in ("cra", "vr")})
     assert len(figure.axes) == 4
     axes: Any = figure.axes[1]  # CLIP at two references
     part = frame[(frame.metric == "cra") & (frame.references == 2)]

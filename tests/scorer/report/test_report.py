@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from iconicity.scorer.findings.specific import write_null
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.report.build import read_titles, report
+from iconicity.scorer.report.data import COLUMNS, ImageParts, needed_references
 
 HOSTILE = "<script>alert(1)</script>"
 ODD = "../x\"'&=1+1\u202e" + "n" * 300
@@ -156,8 +158,29 @@ def test_parts_have_the_evidence(place: Path) -> None:
             assert "cannot be read" in image["problem"]
     dropped = [r for r in part["references"] if not r["kept"]]
     assert dropped and part["references"][dropped[0]["dup_of"]]["kept"]
-    shown = [part["images"][k] for at, k in overview["examples"]["replica"] if at == c]
-    assert shown and shown[0]["vr"] == max(i["vr"] for i in part["images"] if i["recognised"])
+
+
+def test_no_verdict_at_a_threshold_that_means_nothing(place: Path) -> None:
+    overview, listing = data(place, "overview"), data(place, "images")
+    assert not overview["decides"] and not any(j["holds"] for j in overview["judged"].values())
+    assert "was published for openai/clip-vit-base-patch16, and thumbnail" in overview["judged"]["cra"]["sentence"]
+    assert "25 % of comparisons with unrelated concepts reach it" in overview["judged"]["cra"]["sentence"]
+    first = [listing["concept"].index(c) + k for c, k in overview["examples"].pop("similar")]
+    assert not overview["examples"]  # none is called a replica or transformed
+    similar = [listing["similarity"][i] for i in first]
+    assert similar == sorted(similar, reverse=True) and similar[0] == max(s for s in listing["similarity"] if s)
+
+
+def test_examples_where_thresholds_mean_something(place: Path) -> None:
+    held = calibration(place)
+    rows = [{**t, "tau_given": 0.7 if t["metric"] == "cra" else 0.9, "rate_given": 0.01} for t in held.thresholds]
+    study = open_study(place / "out", COLUMNS, tau_cra=0.7).with_calibration(replace(held, thresholds=rows))
+    assert study.decides
+    parts = ImageParts(study, needed_references(study, open_index(place / "i")), {})
+    shown = parts.examples()
+    images = parts.concept(0, {})["images"]
+    best = [images[k] for c, k in shown["replica"] if c == 0]
+    assert best and best[0]["vr"] == max(i["vr"] for i in images if i["recognised"]) and "similar" not in shown
 
 
 def test_evidence_is_split(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
