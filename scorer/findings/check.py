@@ -13,13 +13,13 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.findings.calibration import Calibration
-from iconicity.scorer.findings.export import image_measures
 from iconicity.scorer.findings.finding import NAMES, Finding
-from iconicity.scorer.findings.specific import FEW_DRAWS, image_null
+from iconicity.scorer.findings.measures import image_measures
+from iconicity.scorer.findings.specific import FEW_DRAWS
 from iconicity.scorer.findings.statistics import DRAWS
-from iconicity.scorer.findings.study import Study, arranged, image_values
+from iconicity.scorer.findings.study import Study
 from iconicity.scorer.findings.summary import summarise
-from iconicity.scorer.metrics import Bools, Float64
+from iconicity.scorer.metrics import Bools
 
 LEVELS = ("image", "concept", "model")
 _RULE = re.compile(r"\s*([a-z][a-z0-9_. ]*?)\s*(>=|<=|>|<)\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))\s*(%?)\s*", re.IGNORECASE)
@@ -102,6 +102,7 @@ def check(
     """
     if of not in LEVELS:
         raise ValueError(f"of {of!r}: one of {', '.join(LEVELS)}")
+    study = study.with_calibration(calibration)
     parsed = [Rule.parse(text) for text in rules]
     ends = any(rule.measure.endswith(_ENDS) for rule in parsed)
     frame = (
@@ -185,28 +186,12 @@ def _why(measure: str) -> str:
 
 
 def _image_values(study: Study, calibration: Calibration | None) -> pd.DataFrame:
-    values = image_measures(study)
-    if calibration is not None:
-        values |= _calibrated_images(study, calibration)
+    values = image_measures(study, calibration)
     named = {
         "model": np.array(study.models, object)[study.model], "concept": np.array(study.concepts, object)[study.concept],
         "gen_relpath": study.relpaths, "n": 1, "used": study.ok,
     }  # fmt: skip
     return pd.DataFrame(named | {name: np.where(study.ok, each, np.nan) for name, each in values.items()})
-
-
-def _calibrated_images(study: Study, calibration: Calibration) -> dict[str, Float64]:
-    """What ``summary --calibration`` averages: (n,) values of the images."""
-    calibration.require_for(study.settings, str(study.sources[0].path))
-    tau_cra, tau_vr = (calibration.tau(study, metric) for metric in ("cra", "vr"))
-    recognised, has_cra, vr, _ = image_values(study, tau_cra, tau_vr)
-    found = {"cra_pass_cal": np.where(has_cra, recognised, np.nan), "vr_cal": vr, "vi_cal": 1.0 - vr}
-    if (kept := arranged(study, tau_vr)) is not None:
-        found["vr_arranged_cal"] = kept
-    null = image_null(study)
-    if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
-        found |= null.by_thresholds(study.p, lambda metric: calibration.tau(study, metric)[study.concept])
-    return found
 
 
 def _group_values(

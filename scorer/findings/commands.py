@@ -15,6 +15,7 @@ from iconicity.indexer.say import echo, echo_line
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
+    from iconicity.scorer.findings.calibration import Calibration
     from iconicity.scorer.findings.finding import Finding
     from iconicity.scorer.findings.study import Study
 
@@ -35,6 +36,9 @@ draw_options = options(
 )
 scored_index_option = click.option(
     "--index", type=PLACE, help="The index directory, or its URL.  [default: the one the results were scored against]"
+)
+calibration_option = click.option(
+    "--calibration", type=DIRECTORY, help="Show the values at the thresholds of this calibration.json too."
 )
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
@@ -86,6 +90,13 @@ def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | N
     return open_study(list(results), columns, tau_cra=ic_tau, tau_vr=patch_tau)
 
 
+def calibration_of(path: Path | None) -> Calibration | None:
+    """The calibration that the user named."""
+    from iconicity.scorer.findings.calibration import read_calibration
+
+    return None if path is None else read_calibration(path)
+
+
 @click.command("summary")
 @results_argument
 @click.option(
@@ -93,7 +104,7 @@ def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | N
     help="Mean over concepts, or over images.",
 )  # fmt: skip
 @vi_scope_option
-@click.option("--calibration", type=DIRECTORY, help="Show the values at its thresholds too.")
+@calibration_option
 @tau_options
 @draw_options
 @output_options("models", "concepts", "missing")
@@ -109,12 +120,10 @@ def summary_command(
     Example:
       iconicity summary results/ --out table.tex --out table.csv
     """
-    from iconicity.scorer.findings.calibration import read_calibration
     from iconicity.scorer.findings.summary import SHORT, summarise
 
     study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
-    held = None if calibration is None else read_calibration(calibration)
-    found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=held, draws=draws, seed=seed,
+    found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=calibration_of(calibration), draws=draws, seed=seed,
                       concepts=table == "concepts")  # fmt: skip
     return say(found, table, out, as_json, SHORT)
 
@@ -305,11 +314,12 @@ def compare_command(
 
 @click.command("export")
 @results_argument
+@calibration_option
 @tau_options
 @draw_options
 @output_options("long")
 def export_command(
-    results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, draws: int, seed: int, table: str,
+    results: Sequence[Path], calibration: Path | None, ic_tau: float | None, patch_tau: float | None, draws: int, seed: int, table: str,
     out: Sequence[Path], as_json: bool,
 ) -> int:  # fmt: skip
     """Write a long table, a row an image and metric, or flat scalars (.json) for W&B or TensorBoard.
@@ -326,7 +336,8 @@ def export_command(
     if not out and not as_json:
         raise click.UsageError("name a file with --out, or take the scalars with --json")
     study = study_of(results, ic_tau, patch_tau, *NEEDED)
-    found = export(study, summarise(study, draws=draws, seed=seed, concepts=False))
+    held = calibration_of(calibration)
+    found = export(study, summarise(study, calibration=held, draws=draws, seed=seed, concepts=False), held)
     if as_json:
         return say(found, table, out, as_json)
     for path in (p for file in out for p in write_finding(found, file, table)):

@@ -10,9 +10,10 @@ import pandas as pd
 
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.measures import at_thresholds
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
-from iconicity.scorer.findings.study import Cells, Study, Tau, arranged, brief, cells, image_values
+from iconicity.scorer.findings.study import Cells, Study, Tau, brief, cells, image_values
 from iconicity.scorer.metrics import Bools, Float64
 from iconicity.scorer.text import number
 
@@ -49,25 +50,14 @@ def summarise(
     study = study.with_calibration(calibration)
     notes = list(study.notes)
     null = image_null(study)
-    further = {} if null is None else null.measures(study.p, study.tau["vr"])
-    kinds: list[tuple[str, Tau, Tau, dict[str, Float64]]] = [("given", study.tau["cra"], study.tau["vr"], further)]
-    if calibration is not None:
-        notes += calibration.notes_for(study)
-        local = {}
-        if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
-            local = null.by_thresholds(study.p, lambda metric: calibration.tau(study, metric)[study.concept])
-        elif null is not None:
-            notes.append(
-                "VR CSLS, strict and whitened are left out: the null beside the results is another calibration's; 'iconicity "
-                "calibrate --apply' takes this one"
-            )
-        kinds.append(("calibrated", calibration.tau(study, "cra"), calibration.tau(study, "vr"), local))
+    sets, said = at_thresholds(study, null, calibration)
+    notes += said
     options = {"draws": draws, "seed": seed, "level": level}
     models: list[dict[str, Any]] = []
     by_concept: list[pd.DataFrame] = []
-    for kind, tau_cra, tau_vr, more in kinds:
-        kept = arranged(study, tau_vr)
-        found = cells(study, tau_cra, tau_vr, vi_scope, ({} if kept is None else {"vr_arranged": kept}) | more)
+    for at in sets:
+        kind, tau_cra, tau_vr = at.kind, at.tau_cra, at.tau_vr
+        found = cells(study, tau_cra, tau_vr, vi_scope, at.further)
         judged = np.ones_like(found.images, bool)
         if kind == "calibrated":  # concepts whose number of references has no threshold are not in the row at all
             judged = ~np.isnan(found.values["cra"]) | ~np.isnan(found.values["vr_all"])

@@ -92,7 +92,7 @@ def bars(summary: Finding) -> Figure:
         alone = ~known & ~np.isnan(value)
         axes.bar(x[alone], value[alone], width * 0.92, fill=False, edgecolor=_COLOURS[k], linewidth=1.0, linestyle="--")
         for place in x[np.isnan(value)]:
-            axes.annotate("–", (place, 0.0), color=_COLOURS[k], ha="center", va="bottom", fontsize=9)
+            axes.annotate("n/a", (place, 0.01), color=_COLOURS[k], ha="center", va="bottom", fontsize=6, rotation=90)
         ends = np.maximum(0.0, [value[known] - low[known], high[known] - value[known]])
         axes.errorbar(x[known], value[known], ends, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
     axes.set_xticks(

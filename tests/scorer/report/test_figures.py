@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from rows import make_results, random_rows
+from rows import make_results, random_rows, row
 from run import run
 from toys import Study as Scoring
 from toys import draw, make_refs, toy_encoders, write
@@ -39,6 +39,17 @@ def test_bars_and_their_intervals(study: Study) -> None:
     for drawn, name in zip(heights, ("cra", "vr_recognised", "vi_recognised", "crt"), strict=True):
         assert drawn == pytest.approx(table[name].tolist())
     assert [t.get_text() for t in axes.get_xticklabels()] == ["m0", "m1"]
+
+
+def test_a_bar_of_one_concept_is_hollow_and_what_is_undefined_is_none(tmp_path: Path) -> None:
+    rows = [row("a", 0.9, 2, name="1.png"), row("a", 0.2, 2, model="none", name="1.png")]
+    foreign = {"published": {"cra": "another encoder", "vr": ""}}
+    figure = figures.bars(summarise(open_study(make_results(tmp_path / "one", *rows, settings=foreign)), draws=200))
+    drawn = [bar for group in figure.axes[0].containers for bar in group.patches]
+    assert all(not bar.get_fill() for bar in drawn)
+    assert sorted(bar.get_height() for bar in drawn) == [0.0, 0.0, 0.5, 0.5, 0.5, 1.0]  # CRA and CRT of both models
+    assert [t.get_text() for t in figure.axes[0].texts] == ["n/a", "n/a"]  # VR and VI where nothing is recognised
+    assert figure.get_supxlabel() == "no verdict: the CRA threshold 0.75 means nothing for CLIP"
 
 
 def test_points_curves_and_cells(study: Study) -> None:

@@ -305,7 +305,7 @@ def models_table(page: Any) -> list[dict[str, str]]:
 
 
 def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place: Path) -> None:
-    assert [r["tau"] for r in models_table(page)] == ["given"] * 3 + ["calibrated"] * 3
+    assert [r["thresholds"] for r in models_table(page)] == ["given"] * 3 + ["calibrated"] * 3
     page.evaluate(
         "for (const [id, v] of [['tau-cra', 30], ['tau-vr', 55]]) { const s = document.getElementById(id); s.value = v; s.dispatchEvent(new Event('input')); }"
     )
@@ -339,7 +339,7 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     found = data(place, f"evidence_{c}_0")[k]
     visit(page, "#/image/m1/alpha%2F1.png", ".cell")
     assert page.locator(".cell.reused").count() == sum(found["reused"]) in range(4, 13)
-    assert f"{sum(found['reused'])} of 16 patches are reused" in page.locator("main").inner_text()
+    assert f"{sum(found['reused'])} of 16 patches reach the VR threshold" in page.locator("main").inner_text()
     for i in (0, 3, 14):
         page.locator(".cell").nth(i).hover()
         assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][i])
