@@ -89,8 +89,9 @@ def bars(summary: Finding) -> Figure:
         axes.bar(x[known], value[known], width * 0.92, label=label, **drawn)
         if not known.any():
             axes.bar([], [], label=label, **drawn)
-        alone = ~known & ~np.isnan(value)
-        axes.bar(x[alone], value[alone], width * 0.92, fill=False, edgecolor=_COLOURS[k], linewidth=1.0, linestyle="--")
+        for alone in np.flatnonzero(~known & ~np.isnan(value)):
+            hollow: dict[str, Any] = {"fill": False, "edgecolor": _COLOURS[k], "linewidth": 1.0, "linestyle": "--"}
+            axes.bar(x[alone], value[alone], width * 0.92, **hollow)
         for place in x[np.isnan(value)]:
             axes.annotate("n/a", (place, 0.01), color=_COLOURS[k], ha="center", va="bottom", fontsize=6, rotation=90)
         ends = np.maximum(0.0, [value[known] - low[known], high[known] - value[known]])
