@@ -106,7 +106,7 @@ class Columns:
         n, first = self._faults.get(kind, (0, message))
         self._faults[kind] = n + 1, first
 
-    def notices(self, place: Path | str) -> list[str]:
+    def notices(self, place: object) -> list[str]:
         """One line for each kind of fault, and one that names the columns at ``place`` that were not understood."""
         lines = [first + (f" ({n} such)" if n > 1 else "") for n, first in self._faults.values()]
         others = not_used(place, self._others - self._known)
