@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
-from iconicity.indexer.places import Place
+from iconicity.indexer.places import Place, place
 from iconicity.indexer.say import echo, echo_line
 from iconicity.scorer.staging import RESULTS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iconicity.scorer.findings.calibration import Calibration
     from iconicity.scorer.findings.finding import Finding
     from iconicity.scorer.findings.study import Study
+    from iconicity.scorer.moved import Moved
 
 results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
@@ -39,6 +40,18 @@ scored_index_option = click.option(
 )
 calibration_option = click.option(
     "--calibration", type=DIRECTORY, help="Show the values at the thresholds of this calibration.json too."
+)
+moved_images_options = options(
+    click.option(
+        "--gen", multiple=True, metavar="NAME=DIR",
+        help="Folder where a model's images lie now, if they were moved. May be repeated.",
+    ),
+    click.option(
+        "--gen-root", type=DIRECTORY, help="Folder where the folders of all models lie now, if they were moved."
+    ),
+)  # fmt: skip
+moved_references_option = click.option(
+    "--refs", type=PLACE, help="Folder where the references lie now, if they were moved."
 )
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
@@ -81,6 +94,17 @@ def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: 
     for path in written:
         echo_line(str(path), err=True)
     return 0
+
+
+def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = None) -> Moved:
+    """What --gen, --gen-root and --refs say of files that were moved."""
+    from iconicity.scorer.moved import Moved
+
+    pairs = [item.partition("=") for item in gen]
+    for (name, _, folder), item in zip(pairs, gen, strict=True):
+        if not name or not folder:
+            raise click.UsageError(f"--gen {item}: write NAME=DIR, the model and the folder where its images lie now")
+    return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
 
 
 def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
