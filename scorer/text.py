@@ -22,15 +22,6 @@ def percent(share: float) -> str:
     return f"{round(100.0 * share, 1):g} %"
 
 
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """A number with its noun in the right form.
-
-    >>> counted(1, "image"), counted(2, "image"), counted(2, "patch", "patches")
-    ('1 image', '2 images', '2 patches')
-    """
-    return f"{n} {one if n == 1 else many or one + 's'}"
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned: the first to the left, the others to the right. A cell is one line, whatever is in it."""
     header, rows = [one_line(c) for c in header], [[one_line(c) for c in r] for r in rows]

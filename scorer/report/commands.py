@@ -135,8 +135,16 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
 @concept_col_option
 @click.option("--model", help="Of correlates: the model.  [default: the only one]")
 @click.option("--log", multiple=True, metavar="COLUMN", help="Of correlates: log scale for this attribute.")
-@click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
-@click.option("--index", type=PLACE, help="Of evidence: the index directory, or its URL.")
+@click.option(
+    "--image",
+    metavar="MODEL/CONCEPT/FILE",
+    help="Generated image that evidence draws; of one model CONCEPT/FILE is enough.",
+)
+@click.option(
+    "--index",
+    type=PLACE,
+    help="Index directory or URL, for evidence.  [default: the one the results were scored against]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @max_pixels_option
 def plot_command(
@@ -159,13 +167,12 @@ def plot_command(
     paths = list(results)
     if figure == "evidence":
         from iconicity.indexer.index import open_index
+        from iconicity.scorer.results import index_of
 
-        name, _, relpath = (image or "").partition("/")
-        if index is None or "/" not in relpath:
-            raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
-        drawn = figures.evidence(
-            open_study(paths, figures.EVIDENCE_COLUMNS), open_index(index), name, relpath, max_pixels=max_pixels
-        )
+        if image is None:
+            raise click.UsageError("evidence draws one image; name it with --image MODEL/CONCEPT/FILE")
+        study = open_study(paths, figures.EVIDENCE_COLUMNS)
+        drawn = figures.evidence(study, open_index(index or index_of(study.sources[0])), image, max_pixels=max_pixels)
     elif figure == "correlates":
         drawn = _correlates(open_study(paths), attributes, concept_col, model, log, seed)
     elif figure == "nulls":
