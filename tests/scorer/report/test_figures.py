@@ -92,9 +92,9 @@ def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     with Image.open(figures.save(figure, tmp_path / "e.png")) as image:
         assert image.width == 1600
     run("plot", "evidence", tmp_path / "out", "--image", "alpha/x.png", "--out", tmp_path / "p.png")  # knows the index
-    for image in ("m/alpha/none.png", "n/alpha/x.png"):
+    for name in ("m/alpha/none.png", "n/alpha/x.png"):
         with pytest.raises(InputError, match="no image of these results"):
-            figures.evidence(study, index, image)
+            figures.evidence(study, index, name)
     (tmp_path / "gen" / "m" / "alpha" / "x.png").unlink()
     with pytest.raises(InputError, match="restore the file"):
         figures.evidence(study, index, "m/alpha/x.png")
