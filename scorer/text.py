@@ -9,8 +9,8 @@ from typing import Any
 from iconicity.indexer.say import one_line
 
 
-def number(value: float) -> str:
-    return "nan" if math.isnan(value) else f"{value:.3f}"
+def number(value: float, digits: int = 3) -> str:
+    return "nan" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def percent(share: float) -> str:

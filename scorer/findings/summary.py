@@ -111,7 +111,7 @@ def _model(found: Cells, m: int, judged: Bools, aggregate: str, options: Mapping
             float(x[0]) for x in (found_.value, found_.low, found_.high)
         )
         row[f"{name}_n"] = int(found_.n[0])
-    best = found.best_similarity[m]
+    best = found.best_similarity[m, mine]
     row["best_cra_sim"] = float(np.nanmax(best)) if not np.isnan(best).all() else float("nan")
     row["undefined"] = ",".join(_undefined(row))
     return row
