@@ -17,9 +17,12 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.say import json_text, one_line
+from iconicity.scorer.findings.statistics import LEAST_EXACT
 from iconicity.scorer.text import number, table
 
+DAGGER = "†"
 _BESIDE = 2  # columns whose intervals still fit into the line
+EXACT = "_exact"  # of a column: whether its interval rests on the range of values, since the units agree
 SUFFIXES = (".csv", ".parquet", ".tex", ".json")
 NAMES = {
     "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
@@ -31,7 +34,8 @@ NAMES = {
 class Finding:
     """Tables by name (the first is the main one), caveats, the facts the numbers rest on, and scalars by path.
 
-    Columns ``x_low`` and ``x_high`` of a table are the ends of the interval of its column ``x``.
+    Columns ``x_low`` and ``x_high`` of a table are the ends of the interval of its column ``x``, and ``x_exact`` says
+    whether that is an exact one.
     """
 
     tables: Mapping[str, pd.DataFrame]
@@ -140,6 +144,7 @@ def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = ()
 
 
 _TEX = {
+    DAGGER: r"\textdagger{}",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -180,7 +185,7 @@ def write_finding(
 
 
 def _shown_columns(frame: pd.DataFrame) -> list[str]:
-    ends = {f"{c}{end}" for c in frame.columns for end in ("_low", "_high") if f"{c}_low" in frame}
+    ends = {f"{c}{end}" for c in frame.columns for end in ("_low", "_high", EXACT) if f"{c}_low" in frame}
     return [c for c in frame.columns if c not in ends]
 
 
@@ -194,7 +199,23 @@ def _never(frame: pd.DataFrame) -> set[tuple[Any, str]]:
 
 def _interval(record: Mapping[Any, Any], column: str, digits: int) -> str:
     low, high = record[f"{column}_low"], record[f"{column}_high"]
-    return "" if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    mark = DAGGER if record.get(f"{column}{EXACT}") is True else ""
+    return "" if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]{mark}"
+
+
+def exact_words(frame: pd.DataFrame) -> list[str]:
+    """What the dagger means, and which intervals are left out, of a table with ``x_exact`` columns."""
+    columns = [str(c).removesuffix(EXACT) for c in frame if str(c).endswith(EXACT)]
+    exact = {c: frame[f"{c}{EXACT}"].fillna(False).astype(bool) for c in columns}
+    out = []
+    if any((exact[c] & frame[f"{c}_low"].notna()).any() for c in columns):
+        out.append(
+            f"{DAGGER} exact interval: the concepts agree, or nearly, so that it says how many unseen ones may differ"
+        )
+    lacking = [NAMES.get(c, c) for c in columns if (exact[c] & frame[f"{c}_low"].isna()).any()]
+    if lacking:
+        out.append(f"no interval where fewer than {LEAST_EXACT} concepts agree: {', '.join(lacking)}")
+    return out
 
 
 def _cell(value: Any, digits: int = 3, undefined: str = "nan") -> str:
