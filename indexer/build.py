@@ -83,15 +83,7 @@ def build_index(
     refs, index = place(refs), place(index)
     settings = _settings(encoders, grid, reference_cells, dedup_distance, pixels, vectors)
     found = discover(refs, concepts, follow_links)
-    candidates = _candidates(found)
-    if not candidates:
-        if found.linked:
-            raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
-        told = passed_over(_unusable(found))
-        where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
-        if has_images(refs):
-            where = "images lie directly in it; name the folder above"
-        raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
+    candidates = _some_candidates(found, refs)
     n_concepts = len(found.concept_set())
     if shard is not None:
         found = _within(found, shard)
@@ -142,10 +134,11 @@ def add_references(
     found = discover(refs, concepts, follow_links)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
+        candidates = _some_candidates(found, refs)
         skipped = skipped_files(manifest)
         held = store.references()
-        new = [c for c in _candidates(found) if c.ref_id not in held]
-        for c in _candidates(found):
+        new = [c for c in candidates if c.ref_id not in held]
+        for c in candidates:
             sha = hashed(c.path) if c.ref_id in held else None
             if isinstance(sha, str) and sha != held[c.ref_id].sha256:
                 raise InputError(
@@ -297,6 +290,19 @@ def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None
     if manifest is None or manifest["table_version"] != store.version:
         for _ in store.kept_rows():
             pass
+
+
+def _some_candidates(found: Discovery, refs: Place) -> list[Candidate]:
+    """The files to index. Raises :class:`InputError` where there is none."""
+    if candidates := _candidates(found):
+        return candidates
+    if found.linked:
+        raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
+    told = passed_over(_unusable(found))
+    where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
+    if has_images(refs):
+        where = "images lie directly in it; name the folder above"
+    raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
 
 
 def _candidates(found: Discovery) -> list[Candidate]:
