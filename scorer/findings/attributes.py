@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,14 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import concept_name
+from iconicity.indexer.table_reader import read_table
 from iconicity.scorer.findings.captions import UNIQUENESS, textual_uniqueness
 
 TITLE = "title"
 _BLANK = {"", "na", "n/a", "nan", "none", "null", "-"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _DATE = re.compile(r"(\d{4})(?:([-/])(\d\d)(?:\2(\d\d)(?:[T ][\d:.,+Z-]+)?)?)?", re.ASCII)
 _CIRCA = re.compile(r"^(?:circa|ca?\.?)\s*(?=\d)", re.IGNORECASE)
 _YEARS = re.compile(r"(\d{3,4}) ?[-–] ?(\d{3,4})", re.ASCII)
@@ -51,11 +51,15 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Table:
-    """Columns of a CSV file, and of each row that names a concept its line, the concept, and its stripped cells."""
+    """Columns of a table, and of each row that names a concept its line, the concept, and its stripped cells.
+
+    ``decimal_commas``: a comma in a number stands before its decimals, as in files with semicolons.
+    """
 
     path: Path
     columns: list[str]
     rows: list[tuple[int, str, dict[str, str]]]
+    decimal_commas: bool = False
 
     def cells(self, column: str) -> list[_Cell]:
         return [_Cell(line, c, r[column]) for line, c, r in self.rows if r[column].casefold() not in _BLANK]
@@ -120,8 +124,9 @@ def read_attributes(
     if there is one. Raises :class:`InputError` for a file that is no such CSV, a concept with two different
     values, and columns asked for that hold neither numbers nor dates.
     """
-    table = _read(path, concept_col, {c: "--columns or --control" for c in columns or ()}
-                  | ({} if title_col is None else {title_col: "--title-col"}))  # fmt: skip
+    notes: list[str] = []
+    asked = {c: "--columns or --control" for c in columns or ()}
+    table = _read(path, concept_col, asked | ({} if title_col is None else {title_col: "--title-col"}), notes)
     if with_titles and title_col is None and TITLE in table.columns:
         title_col = TITLE
     wanted = [c for c in table.columns if c not in (concept_col, title_col)]
@@ -131,11 +136,10 @@ def read_attributes(
     if not concepts:
         raise InputError(f"{path}: column '{concept_col}' names no concept; fill it, or change --concept-col")
     values: dict[str, pd.Series] = {}
-    notes: list[str] = []
     left_out: list[str] = []
     for column in wanted:
         held = table.cells(column)
-        kind, parsed = _parse(held)
+        kind, parsed = _parse(held, table.decimal_commas)
         if kind is None:
             if columns is not None:
                 raise InputError(f"{path}: column '{column}' {_why_not(held, parsed)}; leave it out")
@@ -143,6 +147,8 @@ def read_attributes(
             continue
         _no_two_values(path, column, held)
         values[column] = pd.Series({c.concept: v for c, v in zip(held, parsed, strict=True)}).reindex(concepts)
+        if kind == "numbers" and table.decimal_commas and (how := _decimals(column, held)) is not None:
+            notes.append(how)
         if kind == "dates":
             notes.append(f"{column}: dates, as years with fractions (the middle of the time that each names)")
         bad = [c for c, v in zip(held, parsed, strict=True) if np.isnan(v)]
@@ -161,31 +167,19 @@ def read_attributes(
     return Attributes(frame, list(frame.columns), titles, notes)
 
 
-def _read(path: Path, concept_col: str, needed: Mapping[str, str]) -> _Table:
+def _read(path: Path, concept_col: str, needed: Mapping[str, str], notes: list[str]) -> _Table:
     """``needed``: columns that must be there -> the option that names them."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.reader(f, strict=True)
-            lines = [(reader.line_num, [plain(c) for c in cells]) for cells in reader if cells]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise InputError(f"{path}: cannot be read as CSV ({e}); give a UTF-8 file with a header line") from e
-    header = [c.strip() for c in lines[0][1]] if lines else []
-    for name, flag in ({concept_col: "--concept-col"} | dict(needed)).items():
-        if name not in header:
-            raise InputError(f"{path}: no column '{name}' (columns: {', '.join(header) or 'none'}); change {flag}")
-    twice = [name for name in header if header.count(name) > 1]
+    table = read_table(path, {concept_col: "--concept-col"} | dict(needed), (TITLE,), notes.append)
+    columns = [name for name in table.columns if name]  # pandas writes its row numbers without a name
+    twice = [name for name in columns if columns.count(name) > 1]
     if twice:
         raise InputError(f"{path}: two columns are named '{twice[0]}'; rename one")
     rows = []
-    for line, cells in lines[1:]:
-        if len(cells) > len(header):
-            raise InputError(
-                f"{path}: line {line} has {len(cells)} cells, the header {len(header)}; quote cells that hold commas"
-            )
-        row = dict.fromkeys(header, "") | {n: c.strip() for n, c in zip(header, cells, strict=False)}
+    for line, cells in table.rows:
+        row = {name: cell.strip() for name, cell in cells.items()}
         if concept := concept_name(row[concept_col]):
             rows.append((line, concept, row))
-    return _Table(path, header, rows)
+    return _Table(path, columns, rows, table.delimiter == ";")
 
 
 def _no_two_values(path: Path, column: str, held: Sequence[_Cell]) -> None:
@@ -199,9 +193,20 @@ def _no_two_values(path: Path, column: str, held: Sequence[_Cell]) -> None:
             )
 
 
-def _parse(held: Sequence[_Cell]) -> tuple[str | None, list[float]]:
+def _decimals(column: str, held: Sequence[_Cell]) -> str | None:
+    """How the numbers of a file with semicolons were read, where they could be read otherwise."""
+    for mark, name in ((",", "commas"), (".", "points")):
+        if (first := next((c.text for c in held if mark in c.text), None)) is not None:
+            return f"{column}: {name} are read as decimal {name}, as in '{first}'"
+    return None
+
+
+def _parse(held: Sequence[_Cell], decimal_commas: bool = False) -> tuple[str | None, list[float]]:
     """What the greater part of the cells are, and their values, nan where they are not that."""
-    numbers = [_number(c.text) for c in held]
+    # with commas before decimals a point would separate thousands: such a number is none for certain
+    commas = decimal_commas and any(_DECIMAL_COMMA.fullmatch(c.text) for c in held)
+    texts = [c.text.replace(".", "?").replace(",", ".") if commas else c.text for c in held]
+    numbers = [_number(text) for text in texts]
     dates = [years(c.text) for c in held]
     n, d = (int(np.count_nonzero(~np.isnan(x))) for x in (numbers, dates))
     kind, values, known = ("numbers", numbers, n) if n >= d else ("dates", dates, d)

@@ -57,7 +57,7 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
         read_attributes(path, columns=["artist"])
     with pytest.raises(InputError, match="column 'empty' is empty"):
         read_attributes(path, columns=["empty"])
-    with pytest.raises(InputError, match=r"no column 'x' .*change --columns or --control"):
+    with pytest.raises(InputError, match=r"no column 'x' .*name one with --columns or --control"):
         read_attributes(path, columns=["x"])
 
 
@@ -97,15 +97,15 @@ def test_bom_quotes_and_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no column 'label_clean' .columns: none.; change --concept-col"),
-        (b"name,x\na,1\n", "columns: name, x.; change --concept-col"),
+        (b"", "no column 'label_clean' .columns: none.; name one with --concept-col"),
+        (b"name,x\na,1\n", "columns: name, x.; name one with --concept-col"),
         (b"label_clean,x\n", "names no concept"),
         (b"label_clean,x\n ,1\n", "names no concept"),
         (b"label_clean,x,x\na,1,2\n", "two columns are named 'x'"),
-        (b"label_clean,x\na,1,2\n", "line 2 has 3 cells, the header 2"),
-        (b"label_clean,x\na,\xff\n", "cannot be read as CSV"),
-        (b'label_clean,x\na,"1\n', "cannot be read as CSV"),
-        ("label_clean,x\na,1\n".encode("utf-16"), "cannot be read as CSV"),
+        (b"label_clean,x\na,1,2\n", "3 cells under a header of 2"),
+        (b"label_clean,x\na,\xff\n", "cannot be read as UTF-8"),
+        (b'label_clean,x\na,"1\n', "is not closed"),
+        ("label_clean,x\na,1\n".encode("utf-16-le"), "NUL bytes"),
     ],
 )
 def test_hostile_files(tmp_path: Path, data: bytes, message: str) -> None:
@@ -127,6 +127,26 @@ def test_numbers_that_are_none(tmp_path: Path) -> None:
     held = read_attributes(path)
     np.testing.assert_array_equal(held.values.x, [np.nan] * 4 + [2, 3, 0.5, 100, np.nan])
     assert "4 values are no numbers" in held.notes[0]
+
+
+def test_decimal_commas_of_files_with_semicolons(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "Label_Clean;x;y;z;\na;0,5;1.234;1;\nb;-1,25e1;2.5;2;\nc;1.234,5;3;3;\nd;7;;4;\n")
+    held = read_attributes(path)
+    np.testing.assert_array_equal(held.values.x, [0.5, -12.5, np.nan, 7])
+    np.testing.assert_array_equal(held.values.y, [1.234, 2.5, 3, np.nan])
+    assert list(held.columns) == ["x", "y", "z"]
+    assert list(held.notes) == [
+        f"{path}: its cells are separated by semicolons",
+        "x: commas are read as decimal commas, as in '0,5'",
+        "x: 1 values are no numbers and count as missing (first: '1.234,5' of c)",
+        "y: points are read as decimal points, as in '1.234'",
+    ]
+    comma = csv(tmp_path / "b.csv", 'label_clean,x\na,"0,5"\nb,2\nc,3\n')
+    assert math.isnan(read_attributes(comma).values.x["a"])
+
+
+def test_row_numbers_without_a_name_are_no_attribute(tmp_path: Path) -> None:
+    assert list(read_attributes(csv(tmp_path / "a.csv", ",label_clean,x\n0,a,1\n1,b,2\n")).columns) == ["x"]
 
 
 def test_textual_uniqueness_is_added(tmp_path: Path) -> None:
