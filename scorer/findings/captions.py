@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.table_reader import Tell, open_table
 from iconicity.scorer.metrics import Float64, Ints
 
 COLUMNS = ("caption", "text", "prompt")  # taken as --caption-col, the first that is there
@@ -60,7 +60,8 @@ def textual_uniqueness(titles: Mapping[str, str], path: Path, caption_col: str |
     """
     concepts = sorted(titles)
     tokens = [words(titles[c]) for c in concepts]
-    counts, total, replaced = _count(tokens, read_captions(path, caption_col))
+    told: list[str] = []
+    counts, total, replaced = _count(tokens, read_captions(path, caption_col, told.append))
     if total == 0:
         raise InputError(f"{path}: holds no caption; give text with one caption a line, or a column of captions")
     overlap, nearest = title_overlaps(tokens)
@@ -73,7 +74,7 @@ def textual_uniqueness(titles: Mapping[str, str], path: Path, caption_col: str |
         },
         index=pd.Index(concepts, name="concept"),
     )  # fmt: skip
-    notes = [f"{DEFINITION}; {total} captions of {path}, {len(concepts)} titles"]
+    notes = [*told, f"{DEFINITION}; {total} captions of {path}, {len(concepts)} titles"]
     if wordless:
         notes.append(f"titles without a word, so without textual uniqueness: {len(wordless)} (first: {wordless[0]})")
     if replaced:
@@ -141,65 +142,51 @@ def title_overlaps(titles: list[list[str]]) -> tuple[Float64, list[int]]:
     return overlap, nearest
 
 
-def read_captions(path: Path, column: str | None = None) -> Iterator[str]:
-    """Captions of a file one after the other, blank ones too. Raises :class:`InputError`."""
-    suffix = path.suffix.lower()
+def read_captions(path: Path, column: str | None = None, tell: Tell = warnings.warn) -> Iterator[str]:
+    """Captions of a file one after the other, blank ones too. ``tell`` gets a line on what a user should know.
+
+    A row of CSV with more cells than its header has is blank, and counted. Raises :class:`InputError`.
+    """
+    if path.suffix.lower() not in (".csv", ".tsv", ".jsonl", ".parquet"):
+        if column is not None:
+            raise InputError(f"{path}: is read as text, which has no columns; leave --caption-col out")
+        yield from _text_lines(path)
+        return
+    table = open_table(path, COLUMNS if column is None else (column,), tell, only=True, errors="replace")
+    name = _pick(path, table.columns, column)
+    faults: list[str] = []
+    for line, row in table.lines:
+        if isinstance(row, dict):
+            value = row.get(name)
+            yield (
+                value
+                if isinstance(value, str)
+                else ""
+                if value is None or path.suffix.lower() == ".jsonl"
+                else str(value)
+            )
+        elif path.suffix.lower() == ".jsonl":
+            raise InputError(f"{path}:{line}: {row}; give one object a line")
+        else:
+            faults.append(f"{path}:{line}: {row}")
+    if faults:
+        tell(faults[0] + (f" ({len(faults)} such)" if len(faults) > 1 else ""))
+
+
+def _text_lines(path: Path) -> Iterator[str]:
     try:
-        if suffix == ".parquet":
-            yield from _parquet(path, column)
-            return
-        with path.open(encoding="utf-8-sig", errors="replace", newline="" if suffix == ".csv" else None) as f:
-            if suffix == ".csv":
-                rows = csv.reader(f)
-                at = _pick(path, next(rows, []), column)
-                yield from (row[at] if at < len(row) else "" for row in rows)
-            elif suffix == ".jsonl":
-                yield from _jsonl(path, f, column)
-            elif column is not None:
-                raise InputError(f"{path}: is read as text, which has no columns; leave --caption-col out")
-            else:
-                yield from f
-    except (OSError, csv.Error) as e:
-        reason = (e.strerror if isinstance(e, OSError) else None) or e
-        raise InputError(f"{path}: captions cannot be read ({reason}); give text, .csv, .parquet or .jsonl") from e
+        with path.open(encoding="utf-8-sig", errors="replace") as f:
+            yield from f
+    except OSError as e:
+        raise InputError(
+            f"{path}: captions cannot be read ({e.strerror or e}); give text, .csv, .parquet or .jsonl"
+        ) from e
 
 
-def _pick(path: Path, header: list[str], column: str | None) -> int:
-    for name in COLUMNS if column is None else (column,):
+def _pick(path: Path, header: Sequence[str], column: str | None) -> str:
+    names = COLUMNS if column is None else (column,)
+    for name in names:
         if name in header:
-            return header.index(name)
-    tried = " or ".join(f"'{c}'" for c in (COLUMNS if column is None else (column,)))
+            return name
+    tried = " or ".join(f"'{c}'" for c in names)
     raise InputError(f"{path}: no column {tried} (columns: {', '.join(header) or 'none'}); name one with --caption-col")
-
-
-def _parquet(path: Path, column: str | None) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with path.open("rb") as f, pq.ParquetFile(f) as file:
-            name = file.schema_arrow.names[_pick(path, file.schema_arrow.names, column)]
-            for batch in file.iter_batches(columns=[name]):
-                yield from (str(c) for c in batch.column(0).cast(pa.string()).to_pylist() if c is not None)
-    except pa.ArrowException as e:
-        first = str(e).splitlines()[0]
-        raise InputError(f"{path}: captions cannot be read ({first}); give a Parquet file with a text column") from e
-
-
-def _jsonl(path: Path, lines: Iterable[str], column: str | None) -> Iterator[str]:
-    """The column is that of the first record; records without it are blank."""
-    name = None
-    for number, line in enumerate(lines, start=1):
-        if line.isspace():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as e:
-            raise InputError(f"{path}: line {number} is not JSON ({e}); give one object a line") from e
-        if not isinstance(record, dict):
-            raise InputError(f"{path}: line {number} is no JSON object; give one object a line")
-        if name is None:
-            keys = list(record)
-            name = keys[_pick(path, keys, column)]
-        value = record.get(name)
-        yield value if isinstance(value, str) else ""

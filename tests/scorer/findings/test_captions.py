@@ -107,11 +107,11 @@ def test_the_first_known_column_is_taken(tmp_path: Path) -> None:
         ("c.csv", b"", None, "no column"),
         ("c.txt", b"wave\n", "caption", "has no columns; leave --caption-col out"),
         ("c.txt", b"\n \n", None, "holds no caption"),
-        ("c.jsonl", b'{"text": "a"}\n{"text"\n', None, "line 2 is not JSON"),
-        ("c.jsonl", b"[1]\n", None, "line 1 is no JSON object"),
+        ("c.jsonl", b'{"text": "a"}\n{"text"\n', None, "c.jsonl:2: not a JSON object; give one object a line"),
+        ("c.jsonl", b"[1]\n", None, "no column"),
         ("c.jsonl", b'{"id": 1}\n', None, "no column"),
-        ("c.parquet", b"no parquet", None, "captions cannot be read"),
-        ("c.csv", b'caption\n"' + b"x" * 200_000, None, "captions cannot be read"),
+        ("c.parquet", b"no parquet", None, "cannot be read as Parquet"),
+        ("c.csv", b'caption\n"' + b"x" * 200_000, None, "cannot be read"),
     ],
 )
 def test_hostile_files(tmp_path: Path, name: str, data: bytes, column: str | None, message: str) -> None:
@@ -121,9 +121,19 @@ def test_hostile_files(tmp_path: Path, name: str, data: bytes, column: str | Non
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
+def test_captions_that_a_comma_cut_do_not_count_and_are_told(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_text("ID; Caption \n1;the wave\n2;a wave; cut\n")
+    found = textual_uniqueness({"w": "wave"}, tmp_path / "c.csv")
+    assert found.captions == 1 and found.values.caption_count["w"] == 1
+    assert list(found.notes[:2]) == [
+        f"{tmp_path}/c.csv: its cells are separated by semicolons",
+        f"{tmp_path}/c.csv:3: 3 cells under a header of 2; quote cells that hold semicolons",
+    ]
+
+
 def test_missing_files(tmp_path: Path) -> None:
     for name in ("none.txt", "none.csv", "none.parquet", "none.jsonl"):
-        with pytest.raises(InputError, match=f"{name}: captions cannot be read .No such file"):
+        with pytest.raises(InputError, match=f"{name}: .*cannot be read .No such file"):
             list(read_captions(tmp_path / name))
 
 
