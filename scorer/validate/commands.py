@@ -194,7 +194,7 @@ def labels_command(
     from iconicity.scorer.validate.labelled import read_labels, word
     from iconicity.scorer.validate.labels import validate_labels
 
-    labels = read_labels(csv_path, **columns)
+    labels = read_labels(csv_path, **columns, tell=say_note)
     study = open_study(list(results), ["gen_path"], tau_vr=patch_tau)
     means_copied = {word(w) for w in copied}
     others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
-from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import concept_name
 from iconicity.indexer.say import counted
+from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.scorer.findings.naming import ImageNames
 from iconicity.scorer.findings.study import Study, brief
 
@@ -57,23 +56,17 @@ def read_labels(
     label_col: str = "label",
     rater_col: str = "rater",
     model_col: str = "model",
+    tell: Tell = warnings.warn,
 ) -> list[Label]:
     """The rows of a table of labels; without a column of raters all are one rater's.
 
+    ``tell`` gets a line on what a user should know.
     Raises :class:`InputError` naming a missing column, or for a table in which nothing is labelled.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as e:
-        raise InputError(f"{path}: cannot be read as CSV ({str(e)[:80]}); give a UTF-8 file with a header line") from e
-    for column, flag in ((path_col, "--path-col"), (concept_col, "--concept-col"), (label_col, "--label-col")):
-        if column not in frame:
-            raise InputError(
-                f"{path}: no column '{column}' (columns: {', '.join(map(str, frame.columns))}); name one with {flag}"
-            )
-    empty = [""] * len(frame)
-    columns = [frame.get(c, empty) for c in (path_col, concept_col, label_col, rater_col, model_col)]
-    rows = [[plain(str(v)).strip() for v in row] for row in zip(*columns, strict=True)]
+    needed = {path_col: "--path-col", concept_col: "--concept-col", label_col: "--label-col"}
+    table = read_table(path, needed, (rater_col, model_col), tell)
+    columns = (path_col, concept_col, label_col, rater_col, model_col)
+    rows = [[row.get(column, "").strip() for column in columns] for _, row in table.rows]
     labels = [Label(p, concept_name(c), v, rater, model) for p, c, v, rater, model in rows]
     if not any(v.label for v in labels):
         raise InputError(f"{path}: column '{label_col}' is empty; nothing is labelled")

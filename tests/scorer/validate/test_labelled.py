@@ -114,3 +114,11 @@ def test_the_command_says_what_does_not_count(tmp_path: Path) -> None:
     assert "odd 1" in done.stdout and "B 12" in (tmp_path / "t.csv.meta.json").read_text()
     done = run_alone(*args, "--copied", "copy", "--copied", "Odd", "--table", "concepts")
     assert "copy 5, odd 1 count as copied; other 6 as not copied" in done.stdout and "auroc cra sim" in done.stdout
+
+
+def test_labels_as_a_spreadsheet_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes('Path;Concept; LABEL ;Rater\r\nm/a/1.png;A;"copy";J\u00f6rg\r\n'.encode("utf-16"))
+    told: list[str] = []
+    assert read_labels(path, tell=told.append) == [Label("m/a/1.png", "a", "copy", "J\u00f6rg")]
+    assert told == [f"{path}: its cells are separated by semicolons"]
