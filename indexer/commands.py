@@ -93,6 +93,13 @@ def index() -> None:
     help="Pixels of images: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published scripts read them.",
 )
 @click.option(
+    "--fit",
+    type=click.Choice(["crop", "squash"]),
+    default="crop",
+    show_default=True,
+    help="Fit of a cell or image to an encoder's input: cut to its centre, as published, or squeezed as a whole.",
+)
+@click.option(
     "--patch-mode",
     type=click.Choice(["crop", "token"]),
     default="crop",
@@ -119,7 +126,7 @@ def index() -> None:
 def index_build(
     refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, dino_layer: int | None, device: str, pool: str,
-    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, patch_mode: str,
+    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, patch_mode: str, fit: str,
     precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
@@ -146,6 +153,7 @@ def index_build(
         clip_revision,
         dino_revision,
         dino_layer,
+        fit,
     )
     engine = engine_of(EncoderChoice(device=device), where)
     report = build_index(

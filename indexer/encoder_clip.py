@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,18 @@ class ClipEncoder:
         )
         self.device = device
         self.preprocess = ClipPreprocess(processor)
+        self._side = int(vision.image_size)
         self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+
+    def squash(self) -> None:
+        """From now on squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+        processor = self.preprocess.processor
+        own = {k: v for k, v in processor.to_dict().items() if k != "image_processor_type"}
+        size = {"height": self._side, "width": self._side}
+        squeezing = type(processor)(**{**own, "size": size, "do_resize": True, "do_center_crop": False})
+        self.preprocess = ClipPreprocess(squeezing)
+        facts = {k: v for k, v in _preprocess_facts(squeezing).items() if k != "crop_size"} | {"fit": "squash"}
+        self.spec = replace(self.spec, preprocess=facts)
 
     def state(self) -> Mapping[str, torch.Tensor]:
         """The weights by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,10 +54,7 @@ class TimmEncoder:
         if pool == "cls" and layer is not None and not getattr(model, "num_prefix_tokens", 0):
             raise InputError(f"{name}: has no class token in its layers, so --pool cls cannot be had with --dino-layer")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
-        facts: dict[str, Any] = {**config, "antialias": True, "backend": "pillow"}
-        if pool == "token":
-            config |= {"crop_pct": 1.0, "crop_mode": "squash"}
-            facts = {k: v for k, v in facts.items() if not k.startswith("crop_")} | {"fit": "squash"}
+        self._config = config
         self.preprocess = timm.data.create_transform(**config, is_training=False)
         dim = int(model.num_features) if layer is None else _layer_dim(model, name, layer, tuple(config["input_size"]))
         self.device = device
@@ -64,7 +62,7 @@ class TimmEncoder:
             family=family,
             name=f"timm {name}",
             weights_sha256=state_dict_sha256(model.state_dict()),
-            preprocess=facts,
+            preprocess={**config, "antialias": True, "backend": "pillow"},
             pool=pool,
             dim=dim,
             precision=precision,
@@ -73,6 +71,18 @@ class TimmEncoder:
         )
         self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
+        if pool == "token":
+            self.squash()
+
+    def squash(self) -> None:
+        """From now on squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+        import timm.data
+
+        self.preprocess = timm.data.create_transform(
+            **(self._config | {"crop_pct": 1.0, "crop_mode": "squash"}), is_training=False
+        )
+        facts = {k: v for k, v in self.spec.preprocess.items() if not k.startswith("crop_")} | {"fit": "squash"}
+        self.spec = replace(self.spec, preprocess=facts)
 
     def state(self) -> Mapping[str, torch.Tensor]:
         """The weights by name."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iconicity.indexer.errors import InputError, ModelUnavailableError, SettingsError
+from iconicity.indexer.fit import FITS, fit_of
 
 if TYPE_CHECKING:
     import torch
@@ -178,6 +179,7 @@ class EncoderChoice:
     clip_revision: str | None = None  # of a hub's repository: a commit, tag or branch
     dino_revision: str | None = None
     dino_layer: int | None = None  # of the patch encoder, from 1; None: the last
+    fit: str = "crop"  # crop | squash: what is done with sides of different length
 
 
 @dataclass(frozen=True)
@@ -199,8 +201,10 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
     device = pick_device(choice.device)
     if choice.pool not in POOLS:
         raise InputError(f"--pool {choice.pool}: choose one of {', '.join(POOLS)}")
-    if choice.precision not in PRECISIONS or choice.patch_mode not in PATCH_MODES:
-        raise InputError(f"precision {choice.precision}, patch mode {choice.patch_mode}: unknown; see --help")
+    if choice.precision not in PRECISIONS or choice.patch_mode not in PATCH_MODES or choice.fit not in FITS:
+        raise InputError(
+            f"precision {choice.precision}, fit {choice.fit}, patch mode {choice.patch_mode}: unknown; see --help"
+        )
     pool = "token" if choice.patch_mode == "token" else choice.pool
     if choice.encoders == "offline":
         given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
@@ -210,9 +214,14 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
                 "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* but --dino-layer out"
             )
         whole = encoder_offline.load("all", device, choice.precision)
+        if choice.fit == "squash":
+            whole.squash()
         if pool == "all" and choice.dino_layer is None:
             return Encoders(whole, whole)
-        return Encoders(whole, encoder_offline.load(pool, device, choice.precision, choice.dino_layer))
+        patches = encoder_offline.load(pool, device, choice.precision, choice.dino_layer)
+        if choice.fit == "squash":
+            patches.squash()
+        return Encoders(whole, patches)
     clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision, choice.clip_revision)
     dino = encoder_timm.load(
         choice.dino_model or PAPER_DINO,
@@ -224,6 +233,9 @@ def load_encoders(choice: EncoderChoice) -> Encoders:
         choice.dino_revision,
         choice.dino_layer,
     )
+    if choice.fit == "squash":
+        clip.squash()
+        dino.squash()
     return Encoders(clip, dino)
 
 
@@ -242,6 +254,7 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
             patch_mode=mode,
             precision=dino.precision,
             dino_layer=dino.layer,
+            fit=fit_of(clip.preprocess),
         )
     else:
         choice = EncoderChoice(
@@ -258,6 +271,7 @@ def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> 
             override.dino_revision
             or (None if override.dino_model or override.dino_weights else dino.source.get("revision")),
             dino.layer,
+            fit_of(clip.preprocess),
         )
     loaded = load_encoders(choice)
     for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):

@@ -43,6 +43,8 @@ SCHEMA = pa.schema(
         ("p_ref_cell", pa.list_(pa.int16())),
         ("width", pa.int32()),  # of the image as it was looked at, in pixels
         ("height", pa.int32()),
+        ("cra_area_seen", pa.float32()),  # share of its area that the global encoder looks at, see indexer/fit.py
+        ("area_seen", pa.float32()),  # and the patch encoder
         ("pixel_notes", pa.string()),  # names of pixels.Note, null: none
         ("n_ref_before", pa.int32()),
         ("n_ref_kept", pa.int32()),

@@ -16,6 +16,7 @@ from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.engine import Engine
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import lock, sweep
+from iconicity.indexer.fit import areas_seen
 from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
@@ -404,12 +405,17 @@ class _Run:
                 )  # fmt: skip
             yield image, row
 
+    def _seen(self, size: tuple[int, int]) -> Record:
+        """How much of an image the encoders look at; of token mode the whole."""
+        clip, dino = (spec.preprocess for spec in self._idx.specs)
+        return dict(zip(("cra_area_seen", "area_seen"), areas_seen(clip, dino, size, self._idx.grid), strict=True))
+
     def _row(self, e: Embedded, own: OwnConcept) -> Record:
         row: Record = dict(e.row) if e.row is not None and self._same_index else dict.fromkeys(SCHEMA.names)
         row |= {
             "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
             "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
             "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
-            **({} if e.facts is None else e.facts.columns()),
+            **({} if e.facts is None else {**e.facts.columns(), **self._seen(e.facts.size)}),
         }  # fmt: skip
         return row | own.columns(e.image.concept, e.clip, e.patches)

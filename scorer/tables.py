@@ -30,12 +30,24 @@ SCOPE_ALL = {
     "cra": ["other_sim", "other_ref_id", "own_rank"],
     "vr": ["vr_all", "vr_other", "own_margin", "unresolved"],
 }
-OURS = ["tau", "encoder", "pixel_notes", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "status", "reason"]
+OURS = [
+    "tau",
+    "encoder",
+    "area_seen",
+    "pixel_notes",
+    "gen_relpath",
+    "gen_sha256",
+    "seed",
+    "prompt",
+    "variant",
+    "status",
+    "reason",
+]
 _PLAIN = ["model", "concept", "gen_path", "gen_relpath", "gen_sha256", "seed", "prompt", "variant", "n_ref_before"]
 _PLAIN += ["pixel_notes", "n_ref_kept", "n_ref_dups_removed", "status", "reason"]
 _COLUMNS = {
-    "cra": [*_PLAIN, "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
-    "vr": [*_PLAIN, "p", "p_ref_id", "p_other", "p_other_upper"],
+    "cra": [*_PLAIN, "cra_area_seen", "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
+    "vr": [*_PLAIN, "area_seen", "p", "p_ref_id", "p_other", "p_other_upper"],
 }
 
 
@@ -124,6 +136,7 @@ def derive(
         "n_ref_patches": [per_reference * (f.n_kept if results.mode == "dynamic" else min(1, f.n_kept)) for f in own],
         "tau": [results.tau[metric]] * n, "encoder": [label] * n,
     }  # fmt: skip
+    out["area_seen"] = batch.column("cra_area_seen" if metric == "cra" else "area_seen").to_pylist()
     out |= _cra(batch, results) if metric == "cra" else _vr(batch, results)
     out |= _calibrated(metric, batch, results)
     best = out["best_ref_id"]

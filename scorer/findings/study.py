@@ -36,6 +36,8 @@ _COLUMNS = [
     "p",
     "n_ref_kept",
     "pixel_notes",
+    "cra_area_seen",
+    "area_seen",
 ]
 _MAY_DIFFER = {"scope", "search", *HINTS}  # of settings: own maxima do not depend on them
 FEW = 30  # concepts below which a finding is called indicative

@@ -68,7 +68,7 @@ def report(
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, vi_scope)
-        held = ImageParts(study, references, failed)
+        held = ImageParts(study, references, failed, index.specs[1].preprocess)
         yield "overview", overview(study, summary, index, sweeps, held, calibration)
         yield "crt", sweeps.crt()
         yield "images", held.listing()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from iconicity.indexer.fit import Facts, seen
 from iconicity.indexer.index import Index
 from iconicity.indexer.store import Reference
 from iconicity.scorer.findings.calibration import Calibration, own_and_null, thresholds_finding
@@ -21,6 +22,8 @@ from iconicity.scorer.metrics import GENERIC_SHARE, passes
 
 COLUMNS = (
     "gen_path",
+    "width",
+    "height",
     "prompt",
     "seed",
     "cra_ref_id",
@@ -140,10 +143,14 @@ def needed_references(study: Study, index: Index) -> dict[str, Reference]:
 class ImageParts:
     """What is known of each image, image by image: lists to choose from, and the patches behind them.
 
-    ``references``: those of :func:`needed_references`. ``failed``: SHA-256 -> why there is no thumbnail.
+    ``references``: those of :func:`needed_references`. ``failed``: SHA-256 -> why there is no thumbnail. ``patches``:
+    facts of the patch encoder's preprocessing.
     """
 
-    def __init__(self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str]) -> None:
+    def __init__(
+        self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str], patches: Facts
+    ) -> None:
+        self._preprocess = patches
         self._study, self._references, self._failed = study, references, failed
         self._recognised, self._has_cra, self._vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
         self._null = image_null(study)
@@ -215,7 +222,8 @@ class ImageParts:
             "concept": name, **titles,
             "references": [
                 {"file": r.ref_id.split("/", 1)[1], "kept": r.kept, "dup_of": place.get(r.dup_of or ""),
-                 "distance": r.dup_distance, "thumb": _thumb(r.sha256, self._failed), "problem": self._failed.get(r.sha256)}
+                 "distance": r.dup_distance, "thumb": _thumb(r.sha256, self._failed), "problem": self._failed.get(r.sha256),
+                 "seen": self._seen(r.width, r.height)}
                 for r in own
             ],
             "images": [
@@ -247,10 +255,19 @@ class ImageParts:
             return found
         generic = (null.p_reached[i] > GENERIC_SHARE).tolist() if null is not None and null.draws[i] else None
         return found | {
+            "seen": self._seen(row["width"], row["height"]),
             "p": _numbers(row["p"]), "ref": [place.get(r) for r in row["p_ref_id"]], "cell": row["p_ref_cell"],
             "reused": None if tau is None else passes(row["p"], tau).tolist(),
             "generic": generic,
         }  # fmt: skip
+
+    def _seen(self, width: int | None, height: int | None) -> list[float | None] | None:
+        """Shares (across, down) of each cell that the patch encoder looks at; None where it looks at all of it."""
+        if width is None or height is None:
+            return None
+        rows, cols = self._study.settings["grid"]
+        shares = seen(self._preprocess, max(1, width // cols), max(1, height // rows))
+        return None if shares is None or min(shares) == 1.0 else _numbers(shares)
 
     def _is_recognised(self, i: int) -> bool | None:
         return bool(self._recognised[i]) if self._has_cra[i] else None

@@ -14,6 +14,7 @@ import pandas as pd
 from iconicity.indexer.decoder import shared
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import replacing
+from iconicity.indexer.fit import seen
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
@@ -242,6 +243,11 @@ def evidence(
         colour, ends = _COLOURS[n % 8], []
         for a, (left, top, right, bottom) in zip(axes, (boxes[0][k], boxes[1][row["p_ref_cell"][k]]), strict=True):
             a.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2))
+            across, down = seen(index.specs[1].preprocess, right - left, bottom - top) or (1.0, 1.0)
+            w, h = across * (right - left), down * (bottom - top)
+            if min(across, down) < 1.0:  # what the encoder looks at
+                centre = ((left + right - w) / 2, (top + bottom - h) / 2)
+                a.add_patch(Rectangle(centre, w, h, fill=False, edgecolor=colour, linewidth=0.8, linestyle=":"))
             ends.append(((left + right) / 2, (top + bottom) / 2))
         axes[0].annotate(
             f"{p[k]:.2f}",

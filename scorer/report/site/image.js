@@ -10,6 +10,8 @@ ICONICITY.imagePage = async (model, file) => {
   const image = part.images[k], found = (await load(`evidence_${c}_${Math.floor(k / data.evidence)}`))[k % data.evidence];
   const [rows, cols] = data.grid, across = data.steps * (cols - 1) + 1, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
   const place = cell => `left:${100 * (cell % across) / data.steps / cols}%;top:${100 * Math.floor(cell / across) / data.steps / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
+  // the centre that the encoder looks at; the rest of the cell is dimmed
+  const centre = shares => shares ? el("span", { class: "seen", style: `left:${50 * (1 - shares[0])}%;top:${50 * (1 - shares[1])}%;width:${100 * shares[0]}%;height:${100 * shares[1]}%` }) : null;
   const matched = found.p ? found.p.map((_, i) => i).filter(i => found.ref[i] !== null) : [];
 
   const right = el("figure", { "aria-live": "polite" }), line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -22,7 +24,7 @@ ICONICITY.imagePage = async (model, file) => {
     const r = part.references[found.ref[i]], frame = el("span", { class: "frame" }, picture(r.thumb, r.problem, `reference ${r.file}`));
     if (r.thumb) {
       const others = matched.filter(j => j !== i && reused(j) && found.ref[j] === found.ref[i]);
-      frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }));
+      frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }, centre(r.seen)));
     }
     fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}${data.steps > 1 ? " (of those at half steps)" : ""}: `,
       el("span", { class: "score" }, `cosine ${number(found.p[i])}, ${reused(i) ? "reused" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
@@ -49,7 +51,7 @@ ICONICITY.imagePage = async (model, file) => {
     style: `background:rgb(255 61 146 / ${Math.max(0, Math.min(0.2, (p - 0.2) * 0.28))})`,
     "aria-label": `Patch ${i}, cosine ${p.toFixed(2)}${reused(i) ? ", reused" : ""}${generic(i) ? ", generic" : ""}`,
     onmouseenter: () => point(i), onfocus: () => point(i), onclick: () => point(i), onkeydown: e => arrow(e, i),
-  }, el("span", { class: "score" }, p.toFixed(2))));
+  }, centre(found.seen), el("span", { class: "score" }, p.toFixed(2))));
   function arrow(e, i) {
     const to = { ArrowLeft: i % cols ? i - 1 : -1, ArrowRight: (i + 1) % cols ? i + 1 : -1, ArrowUp: i - cols, ArrowDown: i + cols }[e.key];
     if (to === undefined) return;
@@ -69,7 +71,7 @@ ICONICITY.imagePage = async (model, file) => {
     el("p", { class: "score" }, inWords()), found.prompt ? el("p", { class: "soft" }, `prompt: ${found.prompt}`) : null,
     el("div", { class: "bar" }, el("button", { type: "button", onclick: () => step(-1) }, "Previous image"), el("button", { type: "button", onclick: () => step(1) }, "Next image"), el("span", { class: "soft" }, `${at + 1} of ${walk.length}`), labels.select(model, part.concept, file)),
     el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",
-      el("span", { class: "key reused" }), " reused", found.generic ? " " : null, found.generic ? el("span", { class: "key reused generic" }) : null, found.generic ? " reused, but other concepts match it as well" : null)), right, line),
+      el("span", { class: "key reused" }), " reused", found.generic ? " " : null, found.generic ? el("span", { class: "key reused generic" }) : null, found.generic ? " reused, but other concepts match it as well" : null, found.seen ? ` The encoder looks at the bright centre of each cell, ${Math.round(100 * found.seen[0] * found.seen[1])} % of it.` : null)), right, line),
     found.other ? el("section", {}, el("h2", {}, "Best other concept"), el("figure", { class: "card" }, el("span", { class: "frame" }, picture(found.other.thumb, "", `reference ${found.other.file} of ${found.other.concept}`)), el("figcaption", {}, `${found.other.concept}, ${found.other.file}: `, el("span", { class: "score" }, `${number(found.other.similarity)}${found.other.first ? ", nearer than the own concept" : ""}`)))) : null);
   if (matched.length) point(matched.reduce((best, i) => found.p[i] > found.p[best] ? i : best, matched[0]));
   window.addEventListener("resize", connect);
