@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,9 @@ def test_results_say_what_was_not_looked_at(choice: EncoderChoice, tmp_path: Pat
         assert bool(said) == (fit == "crop")
         assert not said or "of the whole image (CRA) of 1 of 2 images (least 0.50: m/a/wide.png)" in said[0]
         for metric, column in (("cra", "cra_area_seen"), ("vr", "area_seen")):
-            lines = (out / f"results_{metric}_dynamic.csv").read_text().splitlines()
-            at = lines[0].split(",").index("area_seen")
-            assert float(lines[2].split(",")[at]) == pytest.approx(row[column])
+            with (out / f"results_{metric}_dynamic.csv").open(newline="", encoding="utf-8-sig") as f:
+                last = list(csv.DictReader(f))[-1]
+            assert float(last["area_seen"]) == pytest.approx(row[column])
 
 
 def test_areas_and_notes_come_back_from_the_cache(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_examples_where_thresholds_mean_something(place: Path) -> None:
     rows = [{**t, "tau_given": 0.7 if t["metric"] == "cra" else 0.9, "rate_given": 0.01} for t in held.thresholds]
     study = open_study(place / "out", COLUMNS, tau_cra=0.7).with_calibration(replace(held, thresholds=rows))
     assert study.decides
-    parts = ImageParts(study, needed_references(study, open_index(place / "i")), {})
+    parts = ImageParts(study, needed_references(study, open_index(place / "i")), {}, {})
     shown = parts.examples()
     images = parts.concept(0, {})["images"]
     best = [images[k] for c, k in shown["replica"] if c == 0]
