@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from iconicity.indexer.commands import index
+from iconicity.indexer.disks import cure
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.say import echo, echo_line, one_line
@@ -102,7 +103,7 @@ def main() -> None:
         code = 1
     except OSError as e:
         name = e.filename if e.filename is not None else "a file"
-        echo_line(f"error: {name}: {e.strerror or e}; free space, or see that it may be read and written", err=True)
+        echo_line(f"error: {name}: {e.strerror or e}; {cure(e.errno)}", err=True)
         code = 1
     except RuntimeError as e:  # a stop while a lock was being taken: it is released all the same, which is an error
         stop = e.__context__

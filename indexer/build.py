@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import (
@@ -16,10 +17,11 @@ from iconicity.indexer.builder import (
     seal,
     skipped_files,
 )
+from iconicity.indexer.disks import require_hard_links
 from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
 from iconicity.indexer.engine import Engine, LoadEncoders, Local
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import LOCKS, lock
+from iconicity.indexer.files import LOCK, LOCKS, lock
 from iconicity.indexer.images import (
     LEADS_OUT,
     Discovery,
@@ -215,6 +217,8 @@ def open_or_create(
     """
     require_no_links(index)
     sweep_table(index)
+    if isinstance(index, Path):
+        require_hard_links(index, LOCK)
     held = manifest_or_none(index)
     if held is not None:
         require_whole_files(index, held, data=True)
@@ -271,6 +275,8 @@ def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     manifest = read_manifest(index)
     require_whole_files(index, manifest, data=True)
     sweep_table(index)
+    if isinstance(index, Path):
+        require_hard_links(index, LOCK)
     store = ReferenceStore.open(index)
     if store is None:
         raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")

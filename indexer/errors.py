@@ -38,6 +38,10 @@ class StorageError(IconicityError):
     """Object storage cannot be reached, refuses, lacks a bucket, or cannot be written to by two at once."""
 
 
+class FileSystemError(IconicityError):
+    """A folder lies on a file system that lacks what is needed there: file locks, or hard links."""
+
+
 class CorruptIndexError(IconicityError):
     """Stored rows do not match their checksums, or files do not match the manifest."""
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from iconicity.indexer.disks import lacks_locks
 from iconicity.indexer.errors import LockedError
 from iconicity.indexer.places import Place, Remote
 
@@ -41,7 +42,7 @@ def turn(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        _flock(fd, fcntl.LOCK_EX, path)
         yield
     finally:
         os.close(fd)
@@ -110,10 +111,10 @@ def no_readers(directory: Path) -> Iterator[bool]:
     """Whether nobody reads; if so, whoever wants to read waits until the block ends."""
     fd = os.open(directory / READERS, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        alone = _try_lock(fd)
+        alone = _try_lock(fd, directory / READERS)
         if not alone:
             gc.collect()  # what this process has read and does not use any more may lie in reference cycles
-            alone = _try_lock(fd)
+            alone = _try_lock(fd, directory / READERS)
         yield alone
     finally:
         os.close(fd)
@@ -122,18 +123,30 @@ def no_readers(directory: Path) -> Iterator[bool]:
 def hold(path: Path) -> int | None:
     """The descriptor of a lock file that is held until it is closed; None when another process holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    if _try_lock(fd):
-        return fd
+    try:
+        if _try_lock(fd, path):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
     os.close(fd)
     return None
 
 
-def _try_lock(fd: int) -> bool:
+def _try_lock(fd: int, path: Path) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, path)
     except BlockingIOError:
         return False
     return True
+
+
+def _flock(fd: int, operation: int, path: Path) -> None:
+    """Raises :class:`FileSystemError` where the file system has no locks."""
+    try:
+        fcntl.flock(fd, operation)
+    except OSError as e:
+        raise lacks_locks(path, e) or e from e
 
 
 def writer_of(directory: Place) -> str | None:
@@ -148,6 +161,8 @@ def writer_of(directory: Place) -> str | None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _owner(fd)
+    except OSError:  # a file system without locks
+        return None
     finally:
         os.close(fd)
     return None
@@ -162,7 +177,7 @@ def lock(directory: Place, doing: str) -> Iterator[None]:
     """Hold a directory's lock; the system frees it when the process ends, however it ends. On object storage nothing
     is held: it is only seen whether it may be written to, by two at once.
 
-    Raises :class:`LockedError` naming the process that holds it, :class:`StorageError`.
+    Raises :class:`LockedError` naming the process that holds it, :class:`FileSystemError`, :class:`StorageError`.
     """
     if isinstance(directory, Remote):
         directory.probe(writing=True)
@@ -174,7 +189,7 @@ def lock(directory: Place, doing: str) -> Iterator[None]:
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # its target would be cut to nothing
     try:
         deadline = time.monotonic() + _PATIENCE
-        while not _try_lock(fd):
+        while not _try_lock(fd, directory / LOCK):
             if time.monotonic() > deadline:
                 raise LockedError(f"{directory}: {_owner(fd)} is {doing}; wait for it or stop it")
             time.sleep(0.01)

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from iconicity.indexer import decoder
 from iconicity.indexer.decode import Decoded, require_shape
 from iconicity.indexer.dedup import phash
-from iconicity.indexer.encoders import Encoders, Preprocess
+from iconicity.indexer.encoders import Encoders, FloatArray, Preprocess
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.limits import MAX_PIXELS
@@ -44,6 +44,16 @@ class Prepared:
     size: tuple[int, int]
     clip: torch.Tensor | None = None
     patches: torch.Tensor | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by value. Torch's own pickling passes tensors through /dev/shm, which in containers holds 64 MB."""
+        return _from_arrays, (self.size, *(None if t is None else t.numpy() for t in (self.clip, self.patches)))
+
+
+def _from_arrays(size: tuple[int, int], *arrays: FloatArray | None) -> Prepared:
+    import torch
+
+    return Prepared(size, *(None if a is None else torch.from_numpy(a) for a in arrays))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import lancedb
 
+from iconicity.indexer.disks import cure_of_text
 from iconicity.indexer.errors import IconicityError, LockedError
 from iconicity.indexer.files import sweep
 from iconicity.indexer.places import Place, Remote
@@ -66,8 +67,9 @@ def writing(directory: Place) -> Iterator[None]:
     except Exception as e:  # a damaged table raises anything, panics of the library's native code included
         if isinstance(directory, Remote):
             raise _not_written(directory, e) from e
+        way = cure_of_text(directory, str(e)) or "free space, allow writing"
         raise IconicityError(
-            f"{directory}: cannot be written ({first_line(e)}); free space, allow writing, or mend it with "
+            f"{directory}: cannot be written ({first_line(e)}); {way}, or mend it with "
             f"'iconicity index repair --index {directory}', then run the same command again: what is written is kept"
         ) from e
 

@@ -58,6 +58,30 @@ def test_workers_give_the_same_in_the_same_order(files: list[Path]) -> None:
         assert torch.equal(a.prepared.patches, b.prepared.patches) and a.prepared.patches.shape[0] == 4
 
 
+def test_prepared_images_travel_without_shared_memory(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a tensor goes through /dev/shm, which holds 64 MB in a container")
+
+    monkeypatch.setattr("torch.multiprocessing.reductions.storage_from_cache", refuse)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", refuse)
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
+    with Loader(recipe) as loader:
+        sent = loader.load(Job(str(files[0])))
+    here, there = workers.SPAWN.Pipe()
+    sender = threading.Thread(target=workers._send, args=(there, sent))
+    sender.start()
+    received = workers._receive(here)
+    sender.join()
+    assert isinstance(received, Loaded) and sent.prepared is not None and received.prepared is not None
+    assert received.prepared.size == sent.prepared.size
+    for name in ("clip", "patches"):
+        assert torch.equal(getattr(received.prepared, name), getattr(sent.prepared, name)), name
+    there.send((b"", [8]))
+    there.close()
+    with pytest.raises(EOFError):  # a worker that was killed within an answer
+        workers._receive(here)
+
+
 def test_each_worker_has_one_thread(files: list[Path]) -> None:
     before = dict(os.environ)
     pool = WorkerPool(recipe(), 2)
