@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from iconicity.indexer.damage import other_kind
+from iconicity.indexer.damage import damage, other_kind
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.limits import MAX_PIXELS, memory_limit
 from iconicity.indexer.pixels import Note, shown
@@ -65,7 +65,11 @@ def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int
                 if image.width * image.height > max_pixels:
                     raise Image.DecompressionBombError
                 image.load()
-                return Decoded(*shown(image, _DECODE_ERRORS)) if pixels == "shown" else Decoded(image.convert("RGB"))
+                reason, notes = damage(data, image)
+                if reason is not None:
+                    raise ImageError(path, reason)
+                rgb, more = shown(image, _DECODE_ERRORS) if pixels == "shown" else (image.convert("RGB"), Note.NONE)
+                return Decoded(rgb, notes | more)
     except UnidentifiedImageError as e:
         kind = other_kind(data)
         raise ImageError(path, f"not an image of a known format{': ' * bool(kind)}{kind}") from e

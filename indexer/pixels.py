@@ -33,6 +33,8 @@ class Note(IntFlag):
     NO_WHITE = 4
     UNDEFINED = 8
     TRANSPARENT = 16
+    TRAILING = 32
+    NO_END = 64
 
 
 _WORDS = {  # of one image, of several
@@ -55,6 +57,14 @@ _WORDS = {  # of one image, of several
     Note.TRANSPARENT: (
         "is wholly transparent and was read as white",
         "are wholly transparent and were read as white",
+    ),
+    Note.TRAILING: (
+        "has bytes after the end of its image, which were not read",
+        "have bytes after the end of their images, which were not read",
+    ),
+    Note.NO_END: (
+        "lacks the mark that ends its file; its image is whole as far as can be told",
+        "lack the mark that ends a file; their images are whole as far as can be told",
     ),
 }
 

@@ -188,7 +188,7 @@ def _receive(connection: Connection) -> Loaded | Exception:
     head, sizes = connection.recv()
     arrays = [np.empty(size, np.uint8) for size in sizes]
     for array in arrays:
-        rest = memoryview(array)
+        rest = array.data
         while rest.nbytes:
             read = os.readv(connection.fileno(), [rest])
             if not read:
