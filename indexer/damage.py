@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageChops
@@ -37,8 +38,8 @@ _OTHERS = (
 )
 
 
-def other_kind(data: bytes) -> str:
-    """What bytes are that are no image of a format we read, in words; empty where they tell nothing.
+def other_kind(data: bytes, formats: Sequence[str] = ()) -> str:
+    """What bytes are that Pillow takes for no image of the ``formats`` read, in words; empty where they tell nothing.
 
     >>> other_kind(b"<html>not found"), other_kind(b"abc")
     ('an HTML page', '')
@@ -47,7 +48,7 @@ def other_kind(data: bytes) -> str:
     for magic, at, kind in _OTHERS:
         found = data[at : at + len(magic)] if at or not magic.startswith(b"<") else head[: len(magic)].lower()
         if found == magic:
-            return kind
+            return "AVIF, damaged or cut short" if kind.startswith("AVIF") and "AVIF" in formats else kind
     return ""
 
 

@@ -71,7 +71,7 @@ def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int
                 rgb, more = shown(image, _DECODE_ERRORS) if pixels == "shown" else (image.convert("RGB"), Note.NONE)
                 return Decoded(rgb, notes | more)
     except UnidentifiedImageError as e:
-        kind = other_kind(data)
+        kind = other_kind(data, FORMATS)
         raise ImageError(path, f"not an image of a known format{': ' * bool(kind)}{kind}") from e
     except Image.DecompressionBombError as e:
         raise ImageError(path, f"more pixels than the limit of {max_pixels} (--max-pixels)") from e

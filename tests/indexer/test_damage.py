@@ -12,7 +12,7 @@ from fuzz.mutate import good
 from PIL import Image
 from toys import SHARED, draw
 
-from iconicity.indexer.decode import decode
+from iconicity.indexer.decode import FORMATS, decode
 from iconicity.indexer.errors import ImageError
 from iconicity.indexer.pixels import Note
 
@@ -90,10 +90,10 @@ def test_a_png_with_other_bytes_than_its_checksum_says_is_damaged() -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF", "BMP", *(("AVIF",) if "AVIF" in FORMATS else ())])
 def test_half_a_file_of_another_format_is_not_whole(kind: str) -> None:
     data = encoded(draw(1, (160, 120)), kind)
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match="damaged or cut short" if kind == "AVIF" else ""):
         decode(data[: len(data) // 2], "x")
 
 
