@@ -93,7 +93,7 @@ def test_a_png_with_other_bytes_than_its_checksum_says_is_damaged() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP", "TIFF", "BMP", *(("AVIF",) if "AVIF" in FORMATS else ())])
 def test_half_a_file_of_another_format_is_not_whole(kind: str) -> None:
     data = encoded(draw(1, (160, 120)), kind)
-    with pytest.raises(ImageError, match="damaged or cut short" if kind == "AVIF" else ""):
+    with pytest.raises(ImageError, match="damaged or cut short" if kind == "AVIF" else None):
         decode(data[: len(data) // 2], "x")
 
 
