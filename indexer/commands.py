@@ -292,19 +292,27 @@ def index_log(index: Place, as_json: bool) -> int:
     return 0
 
 
+MOVED = "if the references were moved, name their folder with --refs"
+
+
 @index.command("verify")
 @index_option
 @click.option("--deep", is_flag=True, help="Read every source image again too, where it was indexed from.")
-def index_verify(index: Place, deep: bool) -> int:
+@click.option("--refs", type=PLACE, help="Folder where the references lie now, if they were moved. Needs --deep.")
+def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
     """Test every byte of an index: file digests, row checksums, norms, counts.
 
     \b
     Example:
       iconicity index verify --index paintings.index --deep
     """
+    if refs is not None and not deep:
+        raise click.UsageError("--refs says where --deep finds the source images; add --deep")
     from iconicity.indexer.verify import verify_index
 
-    return say_problems(index, verify_index(index, progress_bar(), deep=deep), mending(index))
+    problems = verify_index(index, progress_bar(), deep=deep, refs=refs)
+    moved = "" if refs is not None or not any("No such file" in p for p in problems) else MOVED
+    return say_problems(index, problems, "; ".join(filter(None, [mending(index), moved])))
 
 
 @index.command("repair")

@@ -183,9 +183,10 @@ def lock(directory: Place, doing: str) -> Iterator[None]:
         directory.probe(writing=True)
         yield
         return
-    if not directory.is_dir():
-        directory.mkdir(parents=True, exist_ok=True)
-        fsync(directory.parent)
+    made = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in made:
+        fsync(path.parent)
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)  # its target would be cut to nothing
     try:
         deadline = time.monotonic() + _PATIENCE

@@ -22,6 +22,7 @@ LEADS_OUT = "a link out of the folder; put the file itself there, or add --follo
 NOT_UTF8 = "file name is not UTF-8; rename it"
 NO_CONCEPT = "a folder whose name names no concept; rename it"
 REQUESTS = 16  # sent at once
+EMPTY = "empty file"
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
 
 
@@ -298,7 +299,7 @@ def read_bytes(path: Place | str) -> bytes:
     except OSError as e:
         raise ImageError(str(path), f"cannot be read: {e.strerror or e}") from e
     if not data:
-        raise ImageError(str(path), "empty file")
+        raise ImageError(str(path), EMPTY)
     return data
 
 

@@ -14,7 +14,7 @@ import click
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import Place, is_url, place
-from iconicity.indexer.say import echo_line, one_line
+from iconicity.indexer.say import counted, echo_line, one_line
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.suffixes import PASSED_OVER
 
@@ -267,7 +267,7 @@ def say_problems(what: Place | str, problems: Sequence[str], mending: str = "") 
     for problem in problems:
         echo_line(problem, err=True)
     if problems:
-        raise IconicityError(f"{what}: {len(problems)} problems" + (f"; {mending}" if mending else ""))
+        raise IconicityError(f"{what}: {counted(len(problems), 'problem')}" + (f"; {mending}" if mending else ""))
     echo_line(f"{what}: whole")
     return 0
 

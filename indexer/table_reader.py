@@ -104,7 +104,7 @@ def open_table(
     return OpenTable(path, header, reading, delimiter)
 
 
-def not_used(path: Path | str, columns: Iterable[str]) -> str | None:
+def not_used(path: object, columns: Iterable[str]) -> str | None:
     """A line that names columns of a file that were not understood; None where there are none."""
     names = sorted({name or "(no name)" for name in columns})
     if not names:

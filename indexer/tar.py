@@ -49,6 +49,17 @@ def split(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def sample_key(member: str) -> tuple[str, str]:
+    """(key, what follows it in lower case) of a member, as WebDataset has it: a key ends at the first dot of a name.
+
+    >>> sample_key("v1.5/0001.Mask.png"), sample_key(".hidden.png")
+    (('v1.5/0001', 'mask.png'), ('', 'hidden.png'))
+    """
+    folder, slash, base = member.rpartition("/")
+    name, _, follows = base.partition(".")
+    return folder + slash + name, follows.lower()
+
+
 def on_disk(path: Path) -> Path:
     """The file that holds a path's bytes: the tar, for a path that leads through one."""
     inside = split(path)

@@ -13,6 +13,7 @@ from iconicity.indexer.files import LOCKS, Reading, writer_of
 from iconicity.indexer.images import read_bytes, sha256_hex
 from iconicity.indexer.index import Index, damaged_files, open_index
 from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
+from iconicity.indexer.moved import moved_references
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store import Row, row_checksum
@@ -21,19 +22,21 @@ from iconicity.indexer.table import HINT
 NORM_TOLERANCE = {np.float32: 1e-5, np.float16: 2e-3}
 
 
-def verify_index(path: Place | str, progress: Progress = no_progress, *, deep: bool = False) -> list[str]:
+def verify_index(
+    path: Place | str, progress: Progress = no_progress, *, deep: bool = False, refs: Place | None = None
+) -> list[str]:
     """Problems found, one line each, none when the index is whole.
 
     Checks the manifest's digest, the SHA-256 of every file, and per row the checksums, the norms (1 +- 1e-5; float16: 2e-3),
     NaN, and that kept rows have vectors and dropped ones none; counts and index_id against the manifest. ``deep``
-    reads every source image again, where it was indexed from. Raises :class:`LockedError` while the index is built:
+    reads every source image again, where it was indexed from, or below ``refs``. Raises :class:`LockedError` while the index is built:
     its new files belong to no finished index yet.
     """
     path = place(path)
     _require_no_builder(path)
     held = isinstance(path, Path) and (path / MANIFEST).is_file()
     reading = Reading(path) if held else None  # until all is read
-    problems = list(_problems(path, progress, deep))
+    problems = list(_problems(path, progress, deep, refs))
     if problems:
         _require_no_builder(path)
     del reading
@@ -46,7 +49,7 @@ def _require_no_builder(path: Place) -> None:
         raise LockedError(f"{path}: {builder} is building this index; verify it when that is done")
 
 
-def _problems(path: Place, progress: Progress, deep: bool) -> Iterator[str]:
+def _problems(path: Place, progress: Progress, deep: bool, refs: Place | None) -> Iterator[str]:
     found: list[str] = []
     try:
         for problem in file_problems(path, read_manifest(path)):
@@ -60,11 +63,13 @@ def _problems(path: Place, progress: Progress, deep: bool) -> Iterator[str]:
             yield str(e)
         return
     if deep:
+        path_of = None if refs is None else moved_references(refs)
         for i, r in enumerate(references.values()):
             progress("source images", i + 1, len(references))
+            source = r.path if path_of is None else path_of(r.ref_id)
             try:
-                if sha256_hex(read_bytes(r.path)) != r.sha256:
-                    yield f"{r.path}: bytes differ from what was indexed as {r.ref_id}"
+                if sha256_hex(read_bytes(source)) != r.sha256:
+                    yield f"{source}: bytes differ from what was indexed as {r.ref_id}"
             except ImageError as e:
                 yield f"{e}; indexed as {r.ref_id}"
 

@@ -21,6 +21,8 @@ from iconicity.indexer.options import (
 from iconicity.indexer.places import Place
 from iconicity.scorer.findings.commands import (
     draw_options,
+    moved_from,
+    moved_images_options,
     output_options,
     results_argument,
     say,
@@ -86,20 +88,23 @@ def check_command(
 @click.command("reproduce")
 @click.argument("results", type=RESULTS)
 @scored_index_option
+@moved_images_options
 @output_options("models", "differences")
 @model_options
 @speed_options
 def reproduce_command(
-    results: Path, index: Place | None, table: str, out: Sequence[Path], as_json: bool, batch_size: int | None,
-    workers: int | None, max_pixels: int, **models: Any,
+    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, table: str, out: Sequence[Path], as_json: bool,
+    batch_size: int | None, workers: int | None, max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
 
-    Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3.
+    Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3. Files that were moved
+    since are found with --gen or --gen-root.
 
     \b
     Example:
       iconicity reproduce results/
+      iconicity reproduce results/ --gen sd14=/new/disk/sd14
     """
     from iconicity.indexer.index import open_index
     from iconicity.scorer.reproduce import reproduce_results
@@ -109,9 +114,10 @@ def reproduce_command(
     opened = open_index(index or index_of(held))
     load = loader(models)
     found = reproduce_results(
-        held, opened, lambda: load(*opened.specs), device=models["device"], progress=progress_bar(),
+        held, opened, lambda: load(*opened.specs), device=models["device"], moved=moved_from(gen, gen_root),
+        progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     say(found, table, out, as_json)
     counts = found.table("models")
-    return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() else 0
+    return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() or counts.changed.any() else 0

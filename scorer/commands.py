@@ -119,6 +119,11 @@ class _Generated(TakesUrls):
 @csv_options
 @shard_option
 @links_option
+@click.option(
+    "--image-key",
+    metavar="KEY",
+    help="Which image of a WebDataset sample is scored, as png or mask.png.  [default: jpg, jpeg, png or webp]",
+)
 @model_options
 @speed_options
 @engine_options
@@ -127,7 +132,7 @@ def score_command(
     scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
     slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
-    where: Mapping[str, Any], **models: Any,
+    image_key: str | None, where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -172,7 +177,7 @@ def score_command(
         search=search, settle=settle, search_shards=search_shards, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
         calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
-        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, progress=progress_bar(),
+        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, image_key=image_key, progress=progress_bar(),
         device=models["device"], engine=engine_of(EncoderChoice(**models), where), **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)

@@ -17,9 +17,10 @@ from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.suffixes import not_images, passed_over
 from iconicity.indexer.tar import COMPRESSED, SUFFIX
-from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, list_webdataset
+from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, metadata_below
 from iconicity.scorer.listing import ConceptImages, Listed, Listing
 from iconicity.scorer.metadata import FILES, find_metadata
+from iconicity.scorer.webdataset import list_webdataset
 
 Counts = Mapping[str, ConceptCount]
 
@@ -59,12 +60,13 @@ def choose(
     everywhere: bool,
     k_gen: int,
     follow_links: bool = False,
+    image_key: str | None = None,
 ) -> Chosen:
     """The images at ``path`` that count: of indexed concepts (``everywhere``: of any), ``k_gen`` a concept and variant.
 
     ``only`` restricts the concepts. Raises :class:`InputError` when ``path`` cannot be understood.
     """
-    listing = list_images(path, counts, variant_of(label), follow_links)
+    listing = list_images(path, counts, variant_of(label), follow_links, image_key)
     wanted = listing.concepts.keys() if only is None else only
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
     notices, concepts = [*listing.notices, *passed_over(skipped)], []
@@ -99,13 +101,15 @@ def _first(images: Iterable[Listed], k: int) -> Iterable[Listed]:
             yield image
 
 
-def list_images(path: Place, counts: Counts, variant: str | None = None, follow_links: bool = False) -> Listing:
+def list_images(
+    path: Place, counts: Counts, variant: str | None = None, follow_links: bool = False, image_key: str | None = None
+) -> Listing:
     """Every image at ``path``: a tar, a folder of tars, an imagefolder, GenEval's, or one folder a concept; on object
     storage only the last.
 
     Raises :class:`InputError` when it is none of these, or its metadata cannot be read.
     """
-    listing = Listing(path, counts, variant, follow_links)
+    listing = Listing(path, counts, variant, follow_links, image_key)
     if isinstance(path, Remote):
         _list_objects(listing, path)
         listing.finish()
@@ -116,10 +120,14 @@ def list_images(path: Place, counts: Counts, variant: str | None = None, follow_
         discover(path)  # says what is wrong
     if path.is_file():
         list_webdataset(listing, [path])
-    elif (metadata := find_metadata(path)) is not None:
-        list_imagefolder(listing, path, metadata)
+    elif find_metadata(path) is not None:
+        list_imagefolder(listing, path, metadata_below(path))
     else:
         _list_by_children(listing, path)
+    if image_key is not None and not any(
+        f"{SUFFIX}/" in i.path.lower() for images in listing.concepts.values() for i in images
+    ):
+        listing.notices.append(f"{path}: holds no WebDataset tar, so that --image-key {image_key} was not used")
     listing.finish()
     return listing
 
@@ -148,6 +156,8 @@ def _list_by_children(listing: Listing, root: Path) -> None:
         list_webdataset(listing, tars)
     elif any(is_geneval(f) for f in folders):
         list_geneval(listing, folders)
+    elif metadata := metadata_below(root):
+        list_imagefolder(listing, root, metadata)
     else:
         _list_concept_folders(listing, root, tars)
         if tars:

@@ -40,13 +40,14 @@ class Listing:
     """What was found at ``root``, to be filled by one of the layouts.
 
     ``known``: concepts of the index, against which prompts are matched. ``variant``: that of every image, from --gen.
-    ``follow_links``: also where they lead out of ``root``.
+    ``follow_links``: also where they lead out of ``root``. ``image_key``: which image of a WebDataset sample counts.
     """
 
     root: Place
     known: Container[str]
     variant: str | None = None
     follow_links: bool = False
+    image_key: str | None = None
     concepts: dict[str, list[Listed]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # concept -> its folder, where it has one
     skipped: list[Skipped] = field(default_factory=list)

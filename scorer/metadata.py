@@ -1,20 +1,15 @@
-"""What metadata say of generated images: rows of CSV, JSON lines and Parquet files, and the columns we understand."""
+"""What metadata say of generated images: the columns we understand, and the files that hold them."""
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import NamedTuple
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.table_reader import OpenTable, Row, Tell, not_used, open_table
 
 FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_NAME = "file_name"
@@ -22,10 +17,9 @@ FILE_NAME = "file_name"
 CONCEPT = ("concept", "label_clean", "slug", "label")
 PROMPT = ("prompt", "text", "caption")
 SEED, VARIANT = "seed", "variant"
-_KNOWN = {FILE_NAME, SEED, VARIANT, *CONCEPT, *PROMPT}
-_LINE_BYTES = 4 << 20  # of one image's metadata
+KNOWN = frozenset({FILE_NAME, SEED, VARIANT, *CONCEPT, *PROMPT})
+_NO_VALUE = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA"})  # as pandas has it
 _WHOLE = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")  # pandas writes 7.0 where a column has gaps
-Row = Mapping[str, Any]
 
 
 class Fields(NamedTuple):
@@ -39,91 +33,35 @@ class Fields(NamedTuple):
 
 def find_metadata(folder: Path) -> Path | None:
     """A folder's metadata file, if any. Raises :class:`InputError` when there are two."""
-    found = [folder / name for name in FILES if (folder / name).is_file()]
+    found = sorted(p for p in folder.iterdir() if p.name.lower() in FILES and p.is_file()) if folder.is_dir() else []
     if len(found) > 1:
         raise InputError(f"{found[0]} and {found[1].name}: two lists of the same folder; keep one")
     return found[0] if found else None
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    """(line, row) of a metadata file, or (line, what is wrong with it); of Parquet the number of the row.
-
-    Raises :class:`InputError` when the file cannot be read at all, or no column is ``file_name``.
-    """
-    line = 0
-    try:
-        for line, row in {".csv": _csv, ".jsonl": read_json_lines, ".parquet": _parquet}[path.suffix](path):
-            yield line, row
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as e:
-        first = " ".join(str(e).split())[:120]
-        raise InputError(
-            f"{path}:{line + 1}: cannot be read ({first}); mend the file, in UTF-8, or move it away"
-        ) from e
-
-
-def _csv(path: Path) -> Iterator[tuple[int, Row | str]]:
-    with path.open(newline="", encoding="utf-8-sig") as f:
-        reader = csv.reader(f)
-        header = next(reader, [])
-        _require_file_name(path, header)
-        for values in reader:
-            if len(values) > len(header):  # most often a comma in a prompt that is not quoted
-                yield reader.line_num, f"{len(values)} fields under a header of {len(header)}; quote the commas"
-            elif values:
-                yield reader.line_num, dict(zip(header, values, strict=False))
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, Row | str]]:
-    """(line, object) of a JSON lines file, or (line, what is wrong with it)."""
-    with path.open("rb") as f:
-        for line in count(1):
-            raw = f.readline(_LINE_BYTES)
-            if not raw:
-                return
-            if len(raw) == _LINE_BYTES and not raw.endswith(b"\n"):
-                while (rest := f.readline(_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                yield line, f"a line of more than {_LINE_BYTES >> 20} MB"
-            elif not raw.isspace():
-                row = parse_object(raw)
-                yield line, "not a JSON object" if row is None else row
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, Row | str]]:
-    with pq.ParquetFile(path) as f:
-        names = f.schema_arrow.names
-        _require_file_name(path, names)
-        line = 0
-        for batch in f.iter_batches(1024, columns=[n for n in names if n in _KNOWN]):
-            for row in batch.to_pylist():
-                line += 1
-                yield line, row
-
-
-def _require_file_name(path: Path, columns: list[str]) -> None:
-    if FILE_NAME not in columns:
-        raise InputError(
-            f"{path}: no column '{FILE_NAME}' (columns: {', '.join(columns) or 'none'}); name it so, or move the file away"
-        )
-
-
-def parse_object(data: bytes) -> Row | None:
-    """A JSON object, None for anything else."""
-    try:
-        row = json.loads(data.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
+def open_metadata(path: Path, tell: Tell) -> OpenTable:
+    """The rows of a metadata file. Raises :class:`InputError` when no column of CSV or Parquet is ``file_name``."""
+    table = open_table(path, KNOWN, tell, only=True)
+    if path.suffix.lower() != ".jsonl":  # there each row has fields of its own
+        table.require({FILE_NAME: ""})
+    return table
 
 
 class Columns:
     """Reads the columns we understand. A value that cannot be kept is left empty, and counted: the image is good."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: Iterable[str] = ()) -> None:
         self._faults: dict[str, tuple[int, str]] = {}  # kind -> how many, and the first
+        self._known = KNOWN.union(ignored)
+        self._others: set[str] = set()
+
+    def see(self, names: Iterable[str]) -> None:
+        """Columns that are there."""
+        self._others.update(names)
 
     def read(self, row: Row, where: str) -> Fields:
         """The fields of a row; ``where`` names it in messages."""
+        self._others.update(row)
         return Fields(
             self._first(row, CONCEPT, where), self.seed(row.get(SEED), where), self._first(row, PROMPT, where),
             self._first(row, (VARIANT,), where),
@@ -132,6 +70,8 @@ class Columns:
     def seed(self, value: object, where: str) -> int | None:
         """A seed as a 64-bit integer."""
         if value is None or value != value or not (text := str(value).strip()):  # nan, of JSON or pandas
+            return None
+        if self._is_no_value(text, SEED, where):
             return None
         whole = None if isinstance(value, bool) else _WHOLE.fullmatch(text)
         if whole is not None and -(2**63) <= (seed := int(whole[1])) < 2**63:
@@ -145,7 +85,7 @@ class Columns:
             if value is None or value != value:
                 continue
             if isinstance(value, str):
-                if text := clean(value):
+                if (text := clean(value)) and not self._is_no_value(text, name, where):
                     return text
             elif name in CONCEPT:
                 continue  # a class number names nothing
@@ -155,14 +95,22 @@ class Columns:
                 self.fault(name, f"{where}: {name} is no text and was left empty")
         return None
 
+    def _is_no_value(self, text: str, name: str, where: str) -> bool:
+        if text in _NO_VALUE:
+            self.fault("no value", f"{where}: {name} '{text}' counts as empty")
+            return True
+        return False
+
     def fault(self, kind: str, message: str) -> None:
         """Count a fault; the first of its kind is told."""
         n, first = self._faults.get(kind, (0, message))
         self._faults[kind] = n + 1, first
 
-    def notices(self) -> list[str]:
-        """One line for each kind of fault."""
-        return [first + (f" ({n} such)" if n > 1 else "") for n, first in self._faults.values()]
+    def notices(self, place: object) -> list[str]:
+        """One line for each kind of fault, and one that names the columns at ``place`` that were not understood."""
+        lines = [first + (f" ({n} such)" if n > 1 else "") for n, first in self._faults.values()]
+        others = not_used(place, self._others - self._known)
+        return lines if others is None else [*lines, others]
 
 
 def clean(text: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from iconicity.indexer.encoders import Encoders
 from iconicity.indexer.errors import SettingsError
+from iconicity.indexer.images import EMPTY
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import versions
@@ -22,10 +23,12 @@ from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.inputs import Chosen
 from iconicity.scorer.listing import ConceptImages, Listed
 from iconicity.scorer.metrics import passes
+from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.results import Record, Results, meta_of, require_results
 from iconicity.scorer.scoring import score
 from iconicity.scorer.tables import is_scored
 
+VERDICTS = ("same", "within", "differ", "changed", "gone")
 TOLERANCE = 1e-6  # README: no result moves by more between machines and library versions
 _SIMILARITIES = ("cra_sim", "p", "other_sim", "p_other")
 _FACTS = ("status", "reason", "n_ref_before", "n_ref_kept", "n_ref_dups_removed", "own_rank")
@@ -40,12 +43,13 @@ def reproduce_results(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     device: str = "cpu",
+    moved: Moved = UNMOVED,
     progress: Progress = no_progress,
 ) -> Finding:
     """Read, embed and match every image of ``results`` again, with no cache, and compare row by row.
 
-    Tables ``models`` (rows that are bit for bit the same, that are within :data:`TOLERANCE`, that differ, and whose
-    file is gone or another) and ``differences`` (what differs). Raises :class:`SettingsError` for another index than
+    Tables ``models`` (rows that are bit for bit the same, that are within :data:`TOLERANCE`, that differ, whose file has
+    other bytes now, and whose file is gone) and ``differences`` (what differs). ``moved`` says where files lie now. Raises :class:`SettingsError` for another index than
     the one the results were scored against.
     """
     mine = str(results.settings["index_id"])
@@ -53,25 +57,27 @@ def reproduce_results(
         raise SettingsError(
             f"{results.path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; name that one with --index"
         )
+    moved.require_models(results.models)
     tables = []
     differences: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for model in results.models:
             held = {row["gen_relpath"]: row for row in results.rows(model)}
+            paths = moved.images(model, index, {relpath: row["gen_path"] for relpath, row in held.items()})
             metrics = [m for m in METRICS if is_scored(results, model, m)]
             score(
-                index, {model: _chosen(held)}, Path(folder) / "again", metrics=metrics or METRICS, mode=results.mode,
+                index, {model: _chosen(held, paths)}, Path(folder) / "again", metrics=metrics or METRICS, mode=results.mode,
                 scope=results.settings["scope"], search=results.settings.get("search", "exact"),
                 tau_cra=results.tau["cra"], tau_vr=results.tau["vr"], k_gen=results.settings.get("k_gen", 50), load=load,
                 batch_size=batch_size, workers=workers, device=device, progress=progress,
                 max_pixels=max_pixels,
             )  # fmt: skip
             found = {r["gen_relpath"]: r for r in require_results(Path(folder) / "again").rows(model)}
-            counts = dict.fromkeys(("same", "within", "differ", "gone"), 0)
+            counts = dict.fromkeys(VERDICTS, 0)
             for relpath, row in held.items():
-                verdict, what = compare(row, found[relpath], results.tau)
+                verdict, what = compare(row, found[relpath] | {"gen_path": row["gen_path"]}, results.tau)
                 counts[verdict] += 1
-                if verdict in ("differ", "gone"):
+                if verdict not in ("same", "within"):
                     differences.append({"model": model, "gen_relpath": relpath, "verdict": verdict, "what": what})
             tables.append({"model": model, "images": len(held), **counts})
     frame = pd.DataFrame(tables)
@@ -89,21 +95,24 @@ def reproduce_results(
     )  # fmt: skip
 
 
-def _chosen(rows: Mapping[str, Record]) -> Chosen:
-    """The images of some rows, where these say that they are."""
+def _chosen(rows: Mapping[str, Record], paths: Mapping[str, str]) -> Chosen:
+    """The images of some rows, at these paths."""
     concepts: dict[str, list[Listed]] = {}
     for relpath, row in sorted(rows.items()):
         name = relpath.removeprefix(f"{row['concept']}/")
         concepts.setdefault(row["concept"], []).append(
-            Listed(name, row["gen_path"], row["seed"], row["prompt"], row["variant"])
+            Listed(name, paths[relpath], row["seed"], row["prompt"], row["variant"])
         )
     return Chosen([ConceptImages(c, images) for c, images in sorted(concepts.items())], [], [])
 
 
 def compare(row: Record, found: Record, tau: Mapping[str, float | None]) -> tuple[str, str]:
-    """What became of a row (same, within, differ or gone), and the first thing that differs."""
-    if row["status"] == "ok" and found["gen_sha256"] != row["gen_sha256"]:
-        return "gone", found["reason"] or "the file has other bytes now"
+    """What became of a row, one of :data:`VERDICTS`, and the first thing that differs."""
+    if row["gen_sha256"] != found["gen_sha256"]:
+        if found["gen_sha256"] is None and found["reason"] != EMPTY:
+            return "gone", found["reason"]
+        why = f" ({found['reason']})" if found["reason"] else ""
+        return "changed", f"the file has other bytes now{why}"
     for name in _FACTS:
         if row[name] != found[name]:
             return "differ", f"{name} {row[name]}, now {found[name]}"

@@ -107,6 +107,7 @@ def score(
     workers: int | Callable[[int], int] = 0,
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    image_key: str | None = None,
     device: str = "cpu",
     engine: Engine | None = None,
     out_csv: Path | str | None = None,
@@ -124,7 +125,7 @@ def score(
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
     stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
     processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
-    named unless ``follow_links``. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
+    named unless ``follow_links``. ``image_key`` names the image of a WebDataset sample that counts. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
@@ -139,7 +140,7 @@ def score(
     work = {
         m: given
         if isinstance(given, Chosen)
-        else choose(m, place(given), counts, only, scope == "all", k_gen, follow_links)
+        else choose(m, place(given), counts, only, scope == "all", k_gen, follow_links, image_key)
         for m, given in sorted(generated.items())
     }
     listed = sum(chosen.total for chosen in work.values())

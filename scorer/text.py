@@ -9,8 +9,8 @@ from typing import Any
 from iconicity.indexer.say import one_line
 
 
-def number(value: float) -> str:
-    return "nan" if math.isnan(value) else f"{value:.3f}"
+def number(value: float, digits: int = 3) -> str:
+    return "nan" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def percent(share: float) -> str:
@@ -20,15 +20,6 @@ def percent(share: float) -> str:
     ('97.5 %', '1 %')
     """
     return f"{round(100.0 * share, 1):g} %"
-
-
-def counted(n: int, one: str, many: str | None = None) -> str:
-    """A number with its noun in the right form.
-
-    >>> counted(1, "image"), counted(2, "image"), counted(2, "patch", "patches")
-    ('1 image', '2 images', '2 patches')
-    """
-    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

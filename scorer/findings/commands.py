@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
-from iconicity.indexer.places import Place
+from iconicity.indexer.places import Place, place
 from iconicity.indexer.say import echo, echo_line
 from iconicity.scorer.staging import RESULTS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iconicity.scorer.findings.calibration import Calibration
     from iconicity.scorer.findings.finding import Finding
     from iconicity.scorer.findings.study import Study
+    from iconicity.scorer.moved import Moved
 
 results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
@@ -39,6 +40,18 @@ scored_index_option = click.option(
 )
 calibration_option = click.option(
     "--calibration", type=DIRECTORY, help="Show the values at the thresholds of this calibration.json too."
+)
+moved_images_options = options(
+    click.option(
+        "--gen", multiple=True, metavar="NAME=DIR",
+        help="Folder where a model's images lie now, if they were moved. May be repeated.",
+    ),
+    click.option(
+        "--gen-root", type=DIRECTORY, help="Folder where the folders of all models lie now, if they were moved."
+    ),
+)  # fmt: skip
+moved_references_option = click.option(
+    "--refs", type=PLACE, help="Folder where the references lie now, if they were moved."
 )
 vi_scope_option = click.option(
     "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
@@ -66,21 +79,48 @@ def output_options(*tables: str) -> Callable[[F], F]:
     )  # fmt: skip
 
 
-def say(finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: Sequence[str] = ()) -> int:
-    """Print a finding and write its files."""
-    from iconicity.scorer.findings.finding import as_json as json_of
-    from iconicity.scorer.findings.finding import as_text, write_finding
+layout_options = options(
+    click.option(
+        "--columns", metavar="A,B", help="Columns to show in the terminal and in .tex files; other files hold all.  [default: most]"
+    ),
+    click.option(
+        "--digits", type=click.IntRange(0, 9), default=3, show_default=True,
+        help="Decimal places in the terminal and in .tex files.",
+    ),
+)  # fmt: skip
 
-    written = [p for path in out for p in write_finding(finding, path, table, hide)]
+
+def say(
+    finding: Finding, table: str, out: Sequence[Path], as_json: bool, hide: Sequence[str] = (),
+    columns: str | None = None, digits: int = 3,
+) -> int:  # fmt: skip
+    """Print a finding and write its files."""
+    from iconicity.scorer.findings.finding import Layout, as_text, write_finding
+    from iconicity.scorer.findings.finding import as_json as json_of
+
+    layout = Layout(hide, columns.split(",") if columns else (), digits)
+    text = as_text(finding, table, layout=layout)  # a column that is not there is said before a file is written
+    written = [p for path in out for p in write_finding(finding, path, table, layout=layout)]
     if as_json:
         echo(json_of(finding))
         for note in finding.notes:
             echo_line(f"note: {note}", err=True)
         return 0
-    echo(as_text(finding, table, hide))
+    echo(text)
     for path in written:
         echo_line(str(path), err=True)
     return 0
+
+
+def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = None) -> Moved:
+    """What --gen, --gen-root and --refs say of files that were moved."""
+    from iconicity.scorer.moved import Moved
+
+    pairs = [item.partition("=") for item in gen]
+    for (name, _, folder), item in zip(pairs, gen, strict=True):
+        if not name or not folder:
+            raise click.UsageError(f"--gen {item}: write NAME=DIR, the model and the folder where its images lie now")
+    return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
 
 
 def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
@@ -108,9 +148,11 @@ def calibration_of(path: Path | None) -> Calibration | None:
 @tau_options
 @draw_options
 @output_options("models", "concepts", "missing")
+@layout_options
 def summary_command(
     results: Sequence[Path], aggregate: str, vi_scope: str, calibration: Path | None, ic_tau: float | None,
     patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+    columns: str | None, digits: int,
 ) -> int:  # fmt: skip
     """Print CRA, VR, VI and CRT of each model, with 95 % intervals.
 
@@ -125,7 +167,7 @@ def summary_command(
     study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
     found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=calibration_of(calibration), draws=draws, seed=seed,
                       concepts=table == "concepts")  # fmt: skip
-    return say(found, table, out, as_json, SHORT)
+    return say(found, table, out, as_json, SHORT, columns, digits)
 
 
 @click.command("sweep")
@@ -135,9 +177,10 @@ def summary_command(
 @tau_options
 @draw_options
 @output_options("curves", "grid", "flips")
+@layout_options
 def sweep_command(
     results: Sequence[Path], step: float, vi_scope: str, ic_tau: float | None, patch_tau: float | None, draws: int,
-    seed: int, table: str, out: Sequence[Path], as_json: bool,
+    seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
 ) -> int:  # fmt: skip
     """CRA, VR and CRT at every threshold, and where two models change places.
 
@@ -148,7 +191,7 @@ def sweep_command(
     from iconicity.scorer.findings.sweep import sweep
 
     found = sweep(study_of(results, ic_tau, patch_tau), step=step, vi_scope=vi_scope, draws=draws, seed=seed)
-    return say(found, table, out, as_json)
+    return say(found, table, out, as_json, (), columns, digits)
 
 
 @click.command("calibrate")
@@ -292,9 +335,10 @@ def attribute_command(
 @tau_options
 @draw_options
 @output_options("pairs", "concepts")
+@layout_options
 def compare_command(
     names: Sequence[str], results: Sequence[Path], vi_scope: str, ic_tau: float | None, patch_tau: float | None,
-    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
 ) -> int:  # fmt: skip
     """Compare models, or prompt variants (NAME@VARIANT) of one, over the concepts both have.
 
@@ -309,7 +353,7 @@ def compare_command(
 
     study = study_of(results, ic_tau, patch_tau)
     found = compare(study, names, vi_scope=vi_scope, draws=draws, seed=seed, concepts=table == "concepts")
-    return say(found, table, out, as_json)
+    return say(found, table, out, as_json, (), columns, digits)
 
 
 @click.command("export")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
 from iconicity.scorer.findings.statistics import (
     DRAWS,
     LEVEL,
@@ -75,6 +75,7 @@ def compare(
     notes += [
         f"{r['a']} - {r['b']}: {r['measure']} is undefined in every common concept" for r in rows if r["concepts"] == 0
     ]
+    notes += exact_words(pairs)
     facts = study.facts() | {"vi_scope": vi_scope, "draws": draws, "seed": seed, "level": level}
     scalars = {
         f"{r['a']} vs {r['b']}/{r['measure']}/{k}": r[k]
@@ -100,12 +101,15 @@ def _pair(
     x, y = found.values[name][a, shared], found.values[name][b, shared]
     both = ~(np.isnan(x) | np.isnan(y))
     difference = np.where(both, x - y, np.nan)
-    ends = interval(difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level)
+    ends = interval(
+        difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level
+    ).shown()
     mean = [float(v[both].mean()) if both.any() else float("nan") for v in (x, y)]
     return {
         "a": study.models[a], "b": study.models[b], "measure": name, "concepts": int(both.sum()),
         "value_a": mean[0], "value_b": mean[1],
         "difference": ends.value[0], "difference_low": ends.low[0], "difference_high": ends.high[0],
+        f"difference{EXACT}": bool(ends.exact[0]),
         "p": sign_flip_p(difference, draws, seed), "effect_size": effect_size(difference),
     }  # fmt: skip
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from iconicity.indexer.encoders import PAPER_CLIP, PAPER_DINO, EncoderSpec
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.calibration import NULL_EDGES, Calibration, read_calibration
 from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR, passes
 from iconicity.scorer.tables import patch_matrix
-from iconicity.scorer.text import counted, percent
+from iconicity.scorer.text import percent
 
 if TYPE_CHECKING:
     from iconicity.indexer.index import Index

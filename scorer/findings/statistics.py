@@ -7,7 +7,7 @@ concept resemble each other. How well the intervals cover is measured in docs/st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations
 from math import comb
@@ -21,6 +21,7 @@ from iconicity.scorer.metrics import Float64
 
 DRAWS = 10_000
 LEVEL = 0.95
+LEAST_EXACT = 5  # units from which on tables show an exact interval
 EXACT_SIGNS = 14  # up to so many differences all sign patterns are counted
 _TIE = 1e-12  # sums this near are one: rounding must not decide a comparison
 _COLUMNS = 256  # intervals taken at once, so that memory stays small
@@ -34,6 +35,12 @@ class Interval:
     low: Float64
     high: Float64
     n: npt.NDArray[np.int64]
+    exact: npt.NDArray[np.bool_]  # ends that rest on the range of values, since units agree: see :func:`interval`
+
+    def shown(self) -> Interval:
+        """The same without exact intervals of fewer than :data:`LEAST_EXACT` units, which say little but the range."""
+        few = self.exact & (self.n < LEAST_EXACT)
+        return replace(self, low=np.where(few, np.nan, self.low), high=np.where(few, np.nan, self.high))
 
 
 @lru_cache(maxsize=4)
@@ -82,8 +89,8 @@ def interval(
     ]
     if not parts:
         empty = np.empty(0)
-        return Interval(empty, empty, empty, np.empty(0, np.int64))
-    return Interval(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("value", "low", "high", "n")))
+        return Interval(empty, empty, empty, np.empty(0, np.int64), np.empty(0, np.bool_))
+    return Interval(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("value", "low", "high", "n", "exact")))
 
 
 def _interval(
@@ -104,7 +111,7 @@ def _interval(
     x, y = np.where(used, x, 0.0), np.where(used, y, 0.0)
     nan = np.full(m, np.nan)
     if n == 0:
-        return Interval(nan, nan, nan, count)
+        return Interval(nan, nan, nan, count, np.zeros(m, np.bool_))
     moments = np.concatenate([x, y, x * x, x * y, y * y, used.astype(np.float64)], axis=1)
     value, se = _statistic(moments.sum(axis=0).reshape(6, m), kind)
     drawn, drawn_se = _statistic(
@@ -137,7 +144,8 @@ def _interval(
             if np.isinf(below[i]):
                 high[i] = max(value[i], common + (highest - common) * reach)
     few = count < 2
-    return Interval(value, np.where(few, np.nan, low), np.where(few, np.nan, high), count)
+    exact = (flat | ((kind == "ratio") & (np.isinf(above) | np.isinf(below)))) & ~few
+    return Interval(value, np.where(few, np.nan, low), np.where(few, np.nan, high), count, exact)
 
 
 def _mostly(values: Float64, tail: float) -> tuple[float, float]:

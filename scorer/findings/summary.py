@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.scorer.findings.calibration import Calibration
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
 from iconicity.scorer.findings.measures import at_thresholds
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
@@ -70,7 +70,7 @@ def summarise(
             row = {"model": label, "tau": kind} | _model(found, m, judged[m], aggregate, options)
             models.append(row)
         by_concept.append(_concepts(study, found, kind, tau_cra, tau_vr, vi_scope, options if concepts else None))
-    notes += _words(models, study)
+    notes += _words(models, study) + exact_words(pd.DataFrame(models))
     there = found.images > 0
     missing = pd.DataFrame(
         [{"model": study.models[m], "concept": study.concepts[c]} for m, c in np.argwhere(~there)],
@@ -106,12 +106,13 @@ def _model(found: Cells, m: int, judged: Bools, aggregate: str, options: Mapping
         found_ = interval(
             value[:, column] * weight[:, column], weight[:, column], bounds=SIGNED.get(name, (0.0, 1.0)),
             symmetric=name in SIGNED, **options,
-        )  # fmt: skip
+        ).shown()  # fmt: skip
         row[name], row[f"{name}_low"], row[f"{name}_high"] = (
             float(x[0]) for x in (found_.value, found_.low, found_.high)
         )
         row[f"{name}_n"] = int(found_.n[0])
-    best = found.best_similarity[m]
+        row[f"{name}{EXACT}"] = bool(found_.exact[0])
+    best = found.best_similarity[m, mine]
     row["best_cra_sim"] = float(np.nanmax(best)) if not np.isnan(best).all() else float("nan")
     row["undefined"] = ",".join(_undefined(row))
     return row
@@ -234,6 +235,6 @@ def _scalars(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for row in models:
         for name, value in row.items():
-            if name not in ("model", "tau"):
+            if name not in ("model", "tau") and not name.endswith(EXACT):
                 out[f"{row['model']}/{name}{'' if row['tau'] == 'given' else '_cal'}"] = value
     return out

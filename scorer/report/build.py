@@ -20,6 +20,7 @@ from iconicity.indexer.table_reader import Tell
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
+from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
 from iconicity.scorer.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
 from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
@@ -34,7 +35,7 @@ class Report:
     page: Path
     images: int = 0
     concepts: int = 0
-    problems: dict[str, str] = field(default_factory=dict)  # SHA-256 -> path: why there is no thumbnail
+    problems: dict[str, str] = field(default_factory=dict)  # path -> why there is no thumbnail of it
 
 
 def report(
@@ -45,6 +46,7 @@ def report(
     single_file: bool = False,
     titles: Mapping[str, Mapping[str, str]] | None = None,
     calibration: Calibration | None = None,
+    moved: Moved = UNMOVED,
     vi_scope: str = "recognised",
     draws: int = 10_000,
     seed: int = 0,
@@ -55,7 +57,7 @@ def report(
     """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or with ``single_file`` a file.
 
     ``titles``: concept -> title, artist, year. ``calibration`` adds its thresholds and what unrelated references
-    reach. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
+    reach. ``moved``: where files lie now. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
     :class:`SettingsError` for an index the results were not scored against, or a calibration of other settings.
     """
     study = open_study(results, COLUMNS).with_calibration(calibration)
@@ -63,7 +65,7 @@ def report(
     summary = summarise(study, vi_scope=vi_scope, calibration=calibration, draws=draws, seed=seed, concepts=False)
     references = needed_references(study, index)
     done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
-    pictures = _pictures(study, references)
+    pictures = _pictures(study, references, index, moved)
     pixels, title = index.settings["pixels"], named(str(results)).rpartition("/")[2] or "results"
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
@@ -80,7 +82,7 @@ def report(
 
     def thumbnails(folder: Path) -> dict[str, str]:
         failed = make_thumbnails(pictures.values(), folder, pixels, workers, max_pixels, progress)
-        done.problems = {sha: f"{shown(place(pictures[sha].path))}: {reason}" for sha, reason in failed.items()}
+        done.problems = {shown(place(pictures[sha].path)): reason for sha, reason in failed.items()}
         return failed
 
     if single_file:
@@ -95,11 +97,19 @@ def report(
     return done
 
 
-def _pictures(study: Study, references: Mapping[str, Reference]) -> dict[str, Picture]:
+def _pictures(study: Study, references: Mapping[str, Reference], index: Index, moved: Moved) -> dict[str, Picture]:
     """Everything that is shown, by SHA-256."""
-    columns = (study.table.column(c).to_pylist() for c in ("gen_path", "gen_sha256"))
-    found = {sha: Picture(path, sha) for path, sha in zip(*columns, strict=True) if sha}
-    return found | {r.sha256: Picture(r.path, r.sha256) for r in references.values()}
+    columns = ("model", "gen_relpath", "gen_path", "gen_sha256")
+    rows = list(zip(*(study.table.column(c).to_pylist() for c in columns), strict=True))
+    found: dict[str, Picture] = {}
+    models = list(dict.fromkeys(model for model, *_ in rows))
+    moved.require_models(models)
+    for model in models:
+        mine = [(relpath, path, sha) for of, relpath, path, sha in rows if of == model and sha]
+        paths = moved.images(model, index, {relpath: path for relpath, path, _ in mine})
+        found |= {sha: Picture(paths[relpath], sha) for relpath, _, sha in mine}
+    now = moved.references(references)
+    return found | {r.sha256: Picture(now[r.ref_id], r.sha256) for r in references.values()}
 
 
 def read_titles(path: Path, concept_col: str, tell: Tell = warnings.warn) -> dict[str, dict[str, str]]:

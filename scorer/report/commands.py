@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
 from iconicity.indexer.places import Place, is_url
-from iconicity.indexer.say import echo_line
+from iconicity.indexer.say import counted, echo_line
 from iconicity.scorer.findings.commands import (
     concept_col_option,
+    moved_from,
+    moved_images_options,
+    moved_references_option,
     results_argument,
     scored_index_option,
     vi_scope_option,
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from iconicity.scorer.findings.study import Study
 
 SHOWN = 10  # problems named one by one
+NOT_FOUND = (os.strerror(errno.ENOENT), "no such object")  # how a reason ends
 
 calibration_option = click.option(
     "--calibration", type=DIRECTORY, help="Its thresholds and null.  [default: calibration.json of the results, if any]"
@@ -42,6 +48,8 @@ calibration_option = click.option(
 @concept_col_option
 @calibration_option
 @vi_scope_option
+@moved_images_options
+@moved_references_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @click.option(
     "--workers",
@@ -53,7 +61,7 @@ calibration_option = click.option(
 @max_pixels_option
 def report_command(
     results: Path, index: Place | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
-    calibration: Path | None, vi_scope: str, seed: int, workers: int, max_pixels: int,
+    calibration: Path | None, vi_scope: str, seed: int, workers: int, max_pixels: int, **places: Any,
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where; they open from a disk, without a network.
 
@@ -70,17 +78,23 @@ def report_command(
     done = report(
         results, open_index(index or index_of(require_results(results))), out or Path("report.html" if single_file else "report"), single_file=single_file,
         titles=None if prompt_csv is None else read_titles(prompt_csv, concept_col, say_note),
-        calibration=_calibration(results, calibration), vi_scope=vi_scope, seed=seed, workers=workers,
+        calibration=_calibration(results, calibration), moved=moved_from(**places), vi_scope=vi_scope, seed=seed, workers=workers,
         max_pixels=max_pixels, progress=progress_bar(),
     )  # fmt: skip
-    problems = sorted(done.problems.values())
-    for problem in problems[:SHOWN]:
-        echo_line(f"no picture: {problem}", err=True)
-    if len(problems) > SHOWN:
-        echo_line(f"no picture: {len(problems) - SHOWN} more", err=True)
-    if problems and not (is_url(problems[0]) or Path(problems[0].split(": ", 1)[0]).is_absolute()):
-        echo_line("note: these paths are relative; run this where the index and the scores were made", err=True)
-    echo_line(f"{done.images} images of {done.concepts} concepts")
+    for path, reason in sorted(done.problems.items())[:SHOWN]:
+        echo_line(f"no picture: {path}: {reason}", err=True)
+    if len(done.problems) > SHOWN:
+        echo_line(f"no picture: {len(done.problems) - SHOWN} more", err=True)
+    gone = [p for p, reason in done.problems.items() if reason.endswith(NOT_FOUND)]
+    if gone:
+        relative = any(not is_url(p) and not Path(p).is_absolute() for p in gone)
+        here = "run this where the index and the scores were made, or " if relative else ""
+        echo_line(
+            f"note: {counted(len(gone), 'file is', 'files are')} not there; {here}say where they lie now with --gen NAME=DIR or "
+            "--gen-root (generated images) and --refs (references)",
+            err=True,
+        )
+    echo_line(f"{counted(done.images, 'image')} of {counted(done.concepts, 'concept')}")
     echo_line(str(done.page))
     return EXIT_SKIPPED if done.problems else 0
 
@@ -121,8 +135,16 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
 @concept_col_option
 @click.option("--model", help="Of correlates: the model.  [default: the only one]")
 @click.option("--log", multiple=True, metavar="COLUMN", help="Of correlates: log scale for this attribute.")
-@click.option("--image", metavar="MODEL/CONCEPT/FILE", help="Of evidence: a generated image.")
-@click.option("--index", type=PLACE, help="Of evidence: the index directory, or its URL.")
+@click.option(
+    "--image",
+    metavar="MODEL/CONCEPT/FILE",
+    help="Generated image that evidence draws; of one model CONCEPT/FILE is enough.",
+)
+@click.option(
+    "--index",
+    type=PLACE,
+    help="Index directory or URL, for evidence.  [default: the one the results were scored against]",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @max_pixels_option
 def plot_command(
@@ -147,13 +169,12 @@ def plot_command(
     paths = list(results)
     if figure == "evidence":
         from iconicity.indexer.index import open_index
+        from iconicity.scorer.results import index_of
 
-        name, _, relpath = (image or "").partition("/")
-        if index is None or "/" not in relpath:
-            raise click.UsageError("evidence needs --image MODEL/CONCEPT/FILE and --index")
-        drawn = figures.evidence(
-            open_study(paths, figures.EVIDENCE_COLUMNS), open_index(index), name, relpath, max_pixels=max_pixels
-        )
+        if image is None:
+            raise click.UsageError("evidence draws one image; name it with --image MODEL/CONCEPT/FILE")
+        study = open_study(paths, figures.EVIDENCE_COLUMNS)
+        drawn = figures.evidence(study, open_index(index or index_of(study.sources[0])), image, max_pixels=max_pixels)
     elif figure == "correlates":
         drawn = _correlates(open_study(paths), attributes, concept_col, model, log, seed)
     elif figure == "nulls":

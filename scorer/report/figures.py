@@ -20,7 +20,8 @@ from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.patches import Box, cell_boxes
 from iconicity.scorer.findings.finding import Finding
-from iconicity.scorer.findings.study import Study
+from iconicity.scorer.findings.naming import ImageNames
+from iconicity.scorer.findings.study import Study, brief
 from iconicity.scorer.metrics import passes
 
 if TYPE_CHECKING:
@@ -198,22 +199,25 @@ def heatmap(summary: Finding, measure: str) -> Figure:
     return _captioned(figure, summary.facts)
 
 
-def evidence(
-    study: Study, index: Index, model: str, relpath: str, most: int = 6, max_pixels: int = MAX_PIXELS
-) -> Figure:
+def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: int = MAX_PIXELS) -> Figure:
     """One generated image beside the reference that most of its reused patches match, lines between matching cells.
 
-    Of the reused patches the ``most`` similar ones are drawn. ``study`` needs :data:`EVIDENCE_COLUMNS`. Raises
+    ``image``: MODEL/CONCEPT/FILE, CONCEPT/FILE where one model has it, or the file's path; the concept may be written as
+    its folder was. Of the reused patches the ``most`` similar ones are drawn. ``study`` needs :data:`EVIDENCE_COLUMNS`. Raises
     :class:`InputError` for an image the results do not hold, or that was not scored for VR or can no longer be read.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import ConnectionPatch, Rectangle
 
-    at = [i for i, name in enumerate(study.relpaths) if name == relpath and study.models[study.model[i]] == model]
-    if not at or np.isnan(study.p[at[0]]).any() or study.tau["vr"] is None:
-        raise InputError(
-            f"{model} {relpath}: no image of these results that VR was scored for; name it as CONCEPT/FILE"
-        )
+    at = ImageNames(study).find(image)
+    known = [f"{study.models[study.model[i]]}/{study.relpaths[i]}" for i in at]
+    if not at:
+        raise InputError(f"{image}: no image of these results; name one as MODEL/CONCEPT/FILE, as the report does")
+    if len(at) > 1:
+        raise InputError(f"{image}: fits {len(at)} images ({brief(known)}); name one as MODEL/CONCEPT/FILE")
+    if np.isnan(study.p[at[0]]).any() or study.tau["vr"] is None:
+        raise InputError(f"{known[0]}: VR was not scored for this image; score it with --metric all")
+    model, relpath = study.models[study.model[at[0]]], study.relpaths[at[0]]
     row = {c: study.table.column(c)[at[0]].as_py() for c in EVIDENCE_COLUMNS}
     p = study.p[at[0]]
     reused = np.flatnonzero(passes(p, study.tau["vr"]))

@@ -57,6 +57,7 @@ class Recorder:
         self._safe: set[int] = set()
         self._shown: dict[str, list[int | None]] = {}  # what a name showed since its folder was synced, newest last
         self._folders: dict[str, bool] = {}  # whether it is sure to be there
+        self._hooked: list[tuple[Any, str, Any]] = []
         pool.mkdir(parents=True)
         self._look()
         self._safe.update(self._copies.values())
@@ -67,8 +68,15 @@ class Recorder:
         for name in NATIVE:
             self._hook(ReferenceStore, name)
 
+    def stop(self) -> list[Moment]:
+        """The moments that were seen; the process is as it was."""
+        for owner, name, inner in self._hooked:
+            setattr(owner, name, inner)
+        return self.moments
+
     def _hook(self, owner: Any, name: str) -> None:
         inner: Callable[..., Any] = getattr(owner, name)
+        self._hooked.append((owner, name, owner.__dict__[name]))
 
         def hooked(*args: Any, **kwargs: Any) -> Any:
             value = inner(*args, **kwargs)

@@ -89,7 +89,7 @@ class Run:
         a = self.args
         cuts = PowerCuts(self.world, a.seed)
         for name in SCENARIOS:
-            self.repeat(f"power cut in {name}", a.cuts, partial(cuts.trial, name))
+            self.repeat(f"power cut in {name}", a.cuts, partial(cuts.trials, name, min(10, a.cuts)))
         return self._table() + (
             f"\n{cuts.repaired} needed 'index repair', of which {cuts.again} were cut off too; "
             f"{cuts.rebuilt} first builds were made anew.\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faults.disk import Recorder
 from toys import draw, forwards, toy_encoders, write
 
 from iconicity.indexer import merge
@@ -266,6 +267,30 @@ def test_rows_that_a_build_left_without_their_bytes_are_not_sealed(index: Path, 
         open_index(index)
     assert build_index(refs, index, toy_encoders()).embedded == 1
     assert verify_index(index) == []
+
+
+def test_what_a_manifest_names_is_on_disk_before_it(index: Path, refs: Path, tmp_path: Path) -> None:
+    """Bytes, names, and folders up to the first that was there."""
+    (tmp_path / "w").mkdir()
+    made = tmp_path / "w" / "new" / "folder" / "i"
+    recorder = Recorder(tmp_path / "w", tmp_path / "pool")
+    try:
+        merge_indexes([index], made)
+        remove_references(made, concepts=["beta"], load=Load())
+        add_references(refs, made, load=Load())
+    finally:
+        moments = recorder.stop()
+    manifest = (made / MANIFEST).relative_to(recorder.root).as_posix()
+    written = [m for m in moments if m.step == "replace" and manifest in m.names]
+    assert len(written) == 6  # each command: before it cleans, and after
+    for moment in written:
+        content = moment.names[manifest][0]
+        assert content is not None and content.safe and moment.folders == ()
+        for name in json.loads(content.copy.read_text())["files"]:
+            (held,) = moment.names[manifest.replace(MANIFEST, name)]
+            assert held is not None and held.safe, name
+    left = {Path(n).name for n, (first, *others) in moments[-1].names.items() if others or not first or not first.safe}
+    assert left <= {HINT, ".lock", ".readers"}
 
 
 def test_a_manifest_writes_no_file_outside_of_its_index(index: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toys import toy_encoders
+from run import run
+from toys import make_refs, toy_encoders
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError
@@ -39,6 +40,23 @@ def test_flipped_bytes_in_every_file_are_found(index: Path) -> None:
             assert any(str(path) in p for p in verify_index(index)), (path, at)
         path.write_bytes(good)
     assert verify_index(index) == []
+
+
+def test_references_that_were_moved_are_read_where_they_lie_now(tmp_path: Path) -> None:
+    refs = make_refs(tmp_path / "refs", ["alpha", "beta"], each=2)
+    (refs / "alpha").rename(refs / "Alpha ")  # the folder's own spelling
+    build_index(refs, tmp_path / "i", toy_encoders())
+    refs.rename(tmp_path / "moved")
+    assert len(verify_index(tmp_path / "i", deep=True)) == 6
+    assert verify_index(tmp_path / "i", deep=True, refs=tmp_path / "moved") == []
+    deep = ["index", "verify", "--index", tmp_path / "i", "--deep"]
+    assert "6 problems; " in (said := run(*deep, code=1).stderr) and "name their folder with --refs" in said
+    file = tmp_path / "moved" / "beta" / "00.png"
+    file.write_bytes(b"others")
+    said = run(*deep, "--refs", tmp_path / "moved", code=1).stderr
+    assert f"{file}: bytes differ from what was indexed as beta/00.png" in said and "1 problem" in said
+    assert "1 problems" not in said and "--refs" not in said
+    assert "add --deep" in run(*deep[:-1], "--refs", tmp_path / "moved", code=2).stderr
 
 
 def test_missing_and_foreign_files_are_found(index: Path) -> None:

@@ -50,7 +50,7 @@ def test_concepts_by_prompt_and_none_at_all(study: Study, tmp_path: Path) -> Non
     ]  # fmt: skip
     text = "\n".join(report.notices)
     assert "4 images not scored" in text and "'a photo of a bench'" in text and "give each a 'concept'" in text
-    assert "1 folders have no metadata.jsonl beside samples/" in text
+    assert "1 folder without metadata.jsonl beside samples/ was ignored" in text
     assert [(s.path, s.reason) for s in report.skipped] == [
         (f"{tmp_path}/g/00004/metadata.jsonl", "holds no JSON object")
     ]

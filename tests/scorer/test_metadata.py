@@ -17,6 +17,7 @@ from layouts import (
 from toys import Study, draw, make_gen, write
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.table_reader import open_table
 from iconicity.scorer.inputs import list_images
 
 
@@ -136,7 +137,7 @@ def test_metadata_that_cannot_be_used_are_an_error_with_file_and_line(study: Stu
     fails("metadata.csv", b"name,seed\nalpha/00.png,1\n", "no column 'file_name' (columns: name, seed)")
     fails("metadata.csv", b"", "no column 'file_name'")
     fails("metadata.csv", b"file_name\nalpha/00.png\n\xff\n", "cannot be read", "UTF-8")
-    fails("metadata.csv", b"file_name,prompt\nalpha/00.png," + b"x" * 200_000 + b"\n", "metadata.csv:1: cannot be read")
+    fails("metadata.csv", b"file_name,prompt\nalpha/00.png," + b"x" * 200_000 + b"\n", "metadata.csv:2: cannot be read")
     fails("metadata.parquet", b"PAR1 not", "cannot be read")
     fails("metadata.jsonl", b'{"name": "alpha/00.png"}\n', "metadata.jsonl:1: no file_name")
     (gen / "metadata.csv").write_text("file_name\n")
@@ -148,9 +149,9 @@ def test_a_prompt_with_a_comma_that_is_not_quoted_shifts_no_column(study: Study,
         '\ufefffile_name,prompt,seed\nalpha/00.png,a, b,1\nalpha/01.png,"a, b",2\nbeta/00.png\n'
     )
     report = study({"m1": gen})
-    assert [s.path for s in report.skipped] == [f"{gen}/metadata.csv:2"] and "quote the commas" in report.skipped[
-        0
-    ].reason
+    assert [s.path for s in report.skipped] == [
+        f"{gen}/metadata.csv:2"
+    ] and "quote cells that hold commas" in report.skipped[0].reason
     assert [(r["gen_relpath"], r["prompt"], r["seed"]) for r in study.results().rows("m1")] == [
         ("alpha/01.png", "a, b", 2), ("beta/00.png", None, None),
     ]  # fmt: skip
@@ -160,18 +161,16 @@ def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
     (tmp_path / "metadata.jsonl").write_text(
         "".join(f'{{"file_name": "c{i % 500}/{i}.png", "seed": {i}, "prompt": "c{i % 500}"}}\n' for i in range(100_000))
     )
-    start = time.perf_counter()
+    start = time.process_time()
     listing = list_images(tmp_path, COUNTS)
     assert sum(len(images) for images in listing.concepts.values()) == 100_000
-    assert time.perf_counter() - start < 20  # about 2 on one core; squared time would take minutes
+    assert time.process_time() - start < 20  # about 2 on one core; squared time would take minutes
     assert len({id(i.prompt) for images in listing.concepts.values() for i in images}) == 500
 
 
 def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
-    from iconicity.scorer.metadata import read_json_lines
-
     path = tmp_path / "metadata.jsonl"
     path.write_bytes(b'{"a": 1}\n' + b'"' + b"x" * (9 << 20) + b'"\n{"a": 2}\n' + b"y" * (5 << 20))
-    assert list(read_json_lines(path)) == [
+    assert list(open_table(path, []).lines) == [
         (1, {"a": 1}), (2, "a line of more than 4 MB"), (3, {"a": 2}), (4, "a line of more than 4 MB"),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from run import run
 from toys import Study, draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.errors import SettingsError
+from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import open_index
+from iconicity.scorer.moved import Moved
 from iconicity.scorer.reproduce import compare, reproduce_results
 from iconicity.scorer.results import SCHEMA, require_results, writing_scores
 
@@ -24,7 +26,7 @@ def test_untouched_results_come_out_bit_for_bit(study: Study, gen: Path, scope: 
     study({"m@v": gen, "n": gen}, scope=scope)
     found = reproduce_results(study.results(), open_index(study.index), study.load)
     assert found.table("models").to_dict("records") == [
-        {"model": m, "images": 10, "same": 10, "within": 0, "differ": 0, "gone": 0} for m in ("m@v", "n")
+        {"model": m, "images": 10, "same": 10, "within": 0, "differ": 0, "changed": 0, "gone": 0} for m in ("m@v", "n")
     ]
     assert len(found.table("differences")) == 0
 
@@ -48,10 +50,46 @@ def test_a_changed_or_missing_file_and_a_changed_row_are_named(study: Study, gen
             writer.write(r)
     found = reproduce_results(study.results(), open_index(study.index), study.load)
     verdicts = {r["gen_relpath"]: (r["verdict"], r["what"]) for r in found.table("differences").to_dict("records")}
-    assert verdicts["alpha/01.png"] == ("gone", "the file has other bytes now")
+    assert verdicts["alpha/01.png"] == ("changed", "the file has other bytes now")
     assert verdicts["beta/01.png"][0] == "gone" and "cannot be read" in verdicts["beta/01.png"][1]
     assert verdicts["alpha/00.png"] == ("differ", "cra_sim by 0.25")
     assert len(verdicts) == 3 and found.table("models").same.tolist() == [6]
+
+
+def test_moved_images_are_found_in_any_layout(study: Study, gen: Path, tmp_path: Path) -> None:
+    (gen / "beta").rename(gen / "Beta ")  # the folder's own spelling of a concept
+    listed = tmp_path / "listed"
+    (listed / "all").mkdir(parents=True)
+    for k in range(2):
+        shutil.copy(gen / "alpha" / f"0{k}.png", listed / "all" / f"{k}.png")
+    (listed / "metadata.csv").write_text("file_name,concept\nall/0.png,alpha\nall/1.png,alpha\n")
+    study({"m": gen, "n": listed})
+    root = tmp_path / "elsewhere"
+    root.mkdir()
+    shutil.move(gen, root / gen.name)
+    shutil.move(listed, root / "n")
+
+    def counts(moved: Moved) -> dict[str, list[int]]:
+        found = reproduce_results(study.results(), open_index(study.index), study.load, moved=moved).table()
+        return {v: found[v].tolist() for v in ("same", "changed", "gone")}
+
+    assert counts(Moved()) == {"same": [0, 0], "changed": [0, 0], "gone": [9, 2]}
+    assert counts(Moved(gen_root=root)) == {"same": [9, 2], "changed": [0, 0], "gone": [0, 0]}
+    one = {"m": root / gen.name}
+    assert counts(Moved(gen=one)) == {"same": [9, 0], "changed": [0, 0], "gone": [0, 2]}
+    write(root / gen.name / "alpha" / "00.png", draw(9999))
+    (root / gen.name / "alpha" / "01.png").write_bytes(b"")
+    (root / "n" / "all" / "0.png").write_bytes(b"no image")
+    (root / "n" / "all" / "1.png").unlink()
+    found = reproduce_results(study.results(), open_index(study.index), study.load, moved=Moved(gen_root=root))
+    assert [(r["verdict"], r["what"].split(" (")[0]) for r in found.table("differences").to_dict("records")] == [
+        *[("changed", "the file has other bytes now")] * 3, ("gone", "cannot be read: No such file or directory"),
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="--gen o: no model of these results; they hold m, n"):
+        counts(Moved(gen={"o": root}))
+    with pytest.raises(InputError, match="no folder 'n' here; name it with --gen n=DIR"):
+        (root / "n").rename(root / "other")
+        counts(Moved(gen_root=root))
 
 
 def test_another_index_is_refused(study: Study, gen: Path, tmp_path: Path) -> None:
@@ -86,7 +124,11 @@ def test_command(study: Study, gen: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("iconicity.indexer.encoders.reproduce", lambda *_: study.encoders)
     assert "m " in run("reproduce", study.out).stdout
     (gen / "beta" / "01.png").unlink()
-    done = run("reproduce", study.out, "--table", "differences", code=3)
+    gen.rename(gen.with_name("moved"))
+    gen = gen.with_name("moved")
+    done = run("reproduce", study.out, "--table", "differences", "--gen", f"m={gen}", code=3)
+    assert len([line for line in done.stdout.splitlines() if " gone " in line]) == 1
+    assert "write NAME=DIR" in run("reproduce", study.out, "--gen", gen, code=2).stderr
     assert "beta/01.png" in done.stdout and require_results(study.out).scores.is_file()
     table = pq.read_table(study.out / "scores_dynamic.parquet")
     assert table.num_rows == 9  # the results themselves are left alone

@@ -29,7 +29,14 @@
   ICONICITY.keys = {};
   load("overview").then(value => {
     ICONICITY.data = value;
-    blind.apply();
+    const hide = document.getElementById("blind");
+    hide.checked = blind.on;
+    hide.addEventListener("change", () => {
+      blind.on = hide.checked;
+      ICONICITY.walk = ICONICITY.list = null; // a list that was chosen with the scores in sight
+      route();
+    });
+    window.addEventListener("storage", e => { if (e.key === blind.store && hide.checked !== blind.on) { hide.checked = blind.on; ICONICITY.walk = ICONICITY.list = null; route(); } });
     document.getElementById("names").append(...value.concepts.map(c => el("option", { value: c })));
     find.addEventListener("change", () => { if (value.concepts.includes(find.value)) location.hash = conceptLink(find.value); });
     window.addEventListener("hashchange", route);

@@ -82,7 +82,7 @@ const ICONICITY = (() => {
       if (typeof value === "string" && /^'*[=+\-@\t\r]/.test(text)) text = `'${text}`;
       return /[",;\x00-\x1f\x7f-\x9f\u2028\u2029]|^\s|\s$|^$/.test(text) ? `"${text.replaceAll('"', '""').replaceAll("\0", "\\x00")}"` : text;
     };
-    const text = rows.map(r => r.map(cell).join(",")).join("\n") + "\n";
+    const text = "\ufeff" + rows.map(r => r.map(cell).join(",")).join("\n") + "\n"; // without the mark Excel takes it for Latin-1
     const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
     el("a", { href: url, download: name }).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
@@ -130,7 +130,7 @@ const ICONICITY = (() => {
       const path = `${model}/${file}`, key = () => JSON.stringify([labels.rater, path]);
       const change = e => {
         const held = labels.read(labels.store, {});
-        if (e.target.value) held[key()] = { path, concept, label: e.target.value, rater: labels.rater };
+        if (e.target.value) held[key()] = { path, concept, label: e.target.value, rater: labels.rater, model };
         else delete held[key()];
         localStorage.setItem(labels.store, JSON.stringify(held));
       };
@@ -138,14 +138,32 @@ const ICONICITY = (() => {
       node.value = labels.read(labels.store, {})[key()]?.label ?? "";
       return node;
     },
-    download: () => download("labels.csv", [["path", "concept", "label", "rater"], ...labels.all().map(l => [l.path, l.concept, l.label, l.rater])]),
+    // as 'iconicity validate labels' reads it
+    download: () => download("labels.csv", [["path", "concept", "label", "rater", "model"], ...labels.all().map(l => [l.path, l.concept, l.label, l.rater, l.model])]),
   };
 
-  // Hidden scores stay hidden on every page until they are asked for.
+  // Hidden scores stay hidden on every page of this report, in every tab, until they are asked for. What a page then
+  // holds depends on no score: pages ask here before they show, sort by, or link to one.
   const blind = {
-    get on() { return sessionStorage.getItem("iconicity-blind") === "1"; },
-    set on(hidden) { sessionStorage.setItem("iconicity-blind", hidden ? "1" : "0"); blind.apply(); },
-    apply: () => document.body.classList.toggle("blind", blind.on),
+    held: null, // where a browser keeps nothing
+    get store() { return `iconicity-blind-${ICONICITY.data.id}`; },
+    get on() { return blind.held ?? labels.read(blind.store, false); },
+    set on(hidden) {
+      blind.held = hidden;
+      try { localStorage.setItem(blind.store, JSON.stringify(hidden)); blind.held = null; } catch { /* held above */ }
+    },
+    // An order of images that is another one for each rater: by a hash of the rater's and the image's names (FNV-1a).
+    shuffled(items) {
+      const hash = text => {
+        let h = 0x811c9dc5;
+        for (const byte of new TextEncoder().encode(text)) h = Math.imul(h ^ byte, 0x01000193);
+        h = Math.imul(h ^ (h >>> 16), 0x85ebca6b); // names that differ in the last letter alone must not stay together
+        h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+        return (h ^ (h >>> 16)) >>> 0;
+      };
+      const keyed = items.map(i => [hash(`${labels.rater}\n${ICONICITY.data.models[i.model].name}\n${i.file}`), i]);
+      return keyed.sort(([a, i], [b, j]) => a - b || compare(i.file, j.file) || i.model - j.model).map(([, i]) => i);
+    },
   };
 
   const BADGES = {
@@ -158,6 +176,7 @@ const ICONICITY = (() => {
   const verdict = image => ICONICITY.data.decides && image.recognised && image.vr !== null ? (image.vr >= ICONICITY.data.replica ? "replica" : "transformed") : null;
   function badges(image) {
     const names = [];
+    if (blind.on) return image.ok ? [] : [el("span", { class: "badge", title: BADGES["could not be used"] }, "could not be used")];
     if (!image.ok) names.push("could not be used");
     else if (image.recognised !== null && ICONICITY.data.judged.cra?.holds) names.push(image.recognised ? "recognised" : "not recognised");
     if (image.ok && verdict(image)) names.push(verdict(image));

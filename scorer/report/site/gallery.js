@@ -1,12 +1,12 @@
 "use strict";
 // One image: a link to its evidence, what was found, and a label. item: {c, k, model, file, similarity, vr, ...}
 ICONICITY.card = async (item, labelled = true) => {
-  const { el, number, picture, load, imageLink, conceptLink, labels, badges, data } = ICONICITY;
+  const { el, number, picture, load, imageLink, conceptLink, labels, badges, blind, data } = ICONICITY;
   const image = (await load(`concept_${item.c}`)).images[item.k], name = data.models[item.model].name, concept = data.concepts[item.c];
   return el("li", { class: "card" },
     el("a", { class: "pic", href: imageLink(name, item.file) }, el("span", { class: "frame" }, picture(image.thumb, image.problem, `${concept}, ${name}, ${item.file}`))),
     el("p", {}, `${name}: `, el("a", { href: conceptLink(concept) }, concept)),
-    el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, VR ${number(item.vr)}`), el("p", {}, ...badges(item)), labelled ? labels.select(name, concept, item.file) : null);
+    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, VR ${number(item.vr)}`), el("p", {}, ...badges(item)), labelled ? labels.select(name, concept, item.file) : null);
 };
 
 // Images to choose from: all of them, or those of one concept. What is chosen stands in the address.
@@ -38,21 +38,24 @@ ICONICITY.gallery = items => {
   const limit = (id, label) => el("input", { id, type: "number", min: 0, max: 1, step: "any", value: query.get(id) ?? "", "aria-label": label, onchange: () => chosen() });
   const least = limit("least", "VR at least"), most = limit("most", "VR at most");
   const text = el("input", { id: "text", type: "search", value: query.get("text") ?? "", oninput: () => chosen() });
-  const hide = el("input", { id: "blind", type: "checkbox", checked: blind.on, onchange: e => { blind.on = e.target.checked; } });
-  const rater = el("input", { id: "rater", size: 8, value: labels.rater, onchange: e => { labels.rater = e.target.value; render(); } });
+  const rater = el("input", { id: "rater", size: 8, value: labels.rater, onchange: e => { labels.rater = e.target.value; select(); } });
   const more = el("button", { type: "button", onclick: () => { pages += 1; render(); } });
   let pages = 1, found = [], drawing = 0;
 
+  const open = () => blind.on ? {} : { show: show.value, least: least.value, most: most.value, sort: sort.value === "similarity" ? "" : sort.value };
+  const kept = () => remember({ model: model.value, ...open(), text: text.value });
   function chosen() {
-    remember({ model: model.value, show: show.value, least: least.value, most: most.value, sort: sort.value === "similarity" ? "" : sort.value, text: text.value });
+    kept();
     pages = 1;
     select();
   }
   function select() {
     const m = data.models.findIndex(x => x.name === model.value), passes = SHOW[show.value][1], part = text.value.toLowerCase();
-    found = items.filter(i => (m < 0 || i.model === m) && passes(i) && (least.value === "" || (i.vr !== null && i.vr >= Number(least.value)))
-      && (most.value === "" || (i.vr !== null && i.vr <= Number(most.value))) && (!part || i.file.toLowerCase().includes(part)));
-    if (sort.value === "file") found.sort((a, b) => compare(a.file, b.file) || a.model - b.model);
+    const of = items.filter(i => (m < 0 || i.model === m) && (!part || i.file.toLowerCase().includes(part)));
+    found = blind.on ? blind.shuffled(of) : of.filter(i => passes(i) && (least.value === "" || (i.vr !== null && i.vr >= Number(least.value)))
+      && (most.value === "" || (i.vr !== null && i.vr <= Number(most.value))));
+    if (blind.on) kept(); // an address from before may name a choice by scores
+    else if (sort.value === "file") found.sort((a, b) => compare(a.file, b.file) || a.model - b.model);
     else found.sort((a, b) => compare(b[sort.value] ?? -2, a[sort.value] ?? -2) || compare(a.file, b.file) || a.model - b.model);
     ICONICITY.walk = found; // 'next' on an image's page goes on in this list
     ICONICITY.list = location.hash;
@@ -66,11 +69,11 @@ ICONICITY.gallery = items => {
     const cards = await Promise.all(shown.map(i => ICONICITY.card(i)));
     if (mine === drawing) fill(grid, ...cards);
   }
-  const rows = () => [["model", "concept", "file", "cra_sim", "recognised", "vr", "crt", "nearer_to_another"], ...found.map(i => [data.models[i.model].name, data.concepts[i.c], i.file, i.similarity, i.recognised, i.vr, i.crt, i.misattributed])];
+  const rows = () => blind.on ? [["model", "concept", "file"], ...found.map(i => [data.models[i.model].name, data.concepts[i.c], i.file])] : [["model", "concept", "file", "cra_sim", "recognised", "vr", "crt", "nearer_to_another"], ...found.map(i => [data.models[i.model].name, data.concepts[i.c], i.file, i.similarity, i.recognised, i.vr, i.crt, i.misattributed])];
   select();
   return [
-    el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "show", show), el("label", {}, "VR from", least), el("label", {}, "to", most), el("label", {}, "sorted by", sort), el("label", {}, "file or concept", text)),
-    el("div", { class: "bar" }, el("label", {}, hide, "hide scores"), el("label", {}, "rater", rater), el("button", { type: "button", onclick: labels.download }, "Download labels"),
+    el("div", { class: "bar" }, el("label", {}, "model", model), ...(blind.on ? [] : [el("label", {}, "show", show), el("label", {}, "VR from", least), el("label", {}, "to", most), el("label", {}, "sorted by", sort)]), el("label", {}, "file or concept", text)),
+    el("div", { class: "bar" }, el("label", {}, "rater", rater), el("button", { type: "button", onclick: labels.download }, "Download labels"),
       el("button", { type: "button", onclick: () => ICONICITY.download("images.csv", rows()) }, "Download this list")),
     said, grid, more,
   ];

@@ -1,13 +1,14 @@
 "use strict";
 // One generated image beside the references its patches match.
 ICONICITY.imagePage = async (model, file) => {
-  const { el, fill, number, picture, load, main, data, badges, labels, conceptLink, imageLink } = ICONICITY;
+  const { el, fill, number, picture, load, main, data, badges, labels, blind, conceptLink, imageLink } = ICONICITY;
   const m = data.models.findIndex(x => x.name === model);
   // the concept is the longest one the file's name begins with: a name may hold a slash of its own
   const c = data.concepts.reduce((best, name, i) => file.startsWith(`${name}/`) && (best < 0 || name.length > data.concepts[best].length) ? i : best, -1);
   const part = c < 0 ? null : await load(`concept_${c}`), k = part ? part.images.findIndex(i => i.model === m && i.file === file) : -1;
   if (k < 0) { fill(main, el("h1", {}, "No such image"), el("p", {}, `${model} ${file}`), el("a", { href: "#/" }, "All concepts")); return; }
-  const image = part.images[k], found = (await load(`evidence_${c}_${Math.floor(k / data.evidence)}`))[k % data.evidence];
+  const image = part.images[k], evidence = (await load(`evidence_${c}_${Math.floor(k / data.evidence)}`))[k % data.evidence];
+  const found = blind.on ? { prompt: evidence.prompt } : evidence; // with the scores hidden nothing here knows a match
   const [rows, cols] = data.grid, across = data.steps * (cols - 1) + 1, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
   const place = cell => `left:${100 * (cell % across) / data.steps / cols}%;top:${100 * Math.floor(cell / across) / data.steps / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
   // the centre that the encoder looks at; the rest of the cell is dimmed
@@ -61,16 +62,20 @@ ICONICITY.imagePage = async (model, file) => {
 
   const frame = el("span", { class: "frame" }, picture(image.thumb, image.problem, `generated image ${file}`));
   if (image.thumb && cells.length) frame.append(el("span", { class: "cells", style: `grid-template-columns:repeat(${cols},1fr);grid-template-rows:repeat(${rows},1fr)` }, ...cells));
-  const walk = ICONICITY.walk?.some(i => i.c === c && i.k === k) ? ICONICITY.walk : part.images.map((i, j) => ({ ...i, c, k: j }));
+  const walk = ICONICITY.walk?.some(i => i.c === c && i.k === k) ? ICONICITY.walk : own();
+  function own() {
+    const images = part.images.map((i, j) => ({ ...i, c, k: j }));
+    return blind.on ? blind.shuffled(images) : images;
+  }
   const at = walk.findIndex(i => i.c === c && i.k === k);
   const step = d => { const next = walk[(at + d + walk.length) % walk.length]; location.hash = imageLink(data.models[next.model].name, next.file); };
   const up = ICONICITY.walk === walk && ICONICITY.list ? ICONICITY.list : conceptLink(part.concept);
 
   fill(main,
     el("p", {}, el("a", { href: conceptLink(part.concept) }, `← ${part.title || part.concept}`)), el("h1", {}, `${model}: ${file}`), el("p", {}, ...badges(image)),
-    el("p", { class: "score" }, inWords()), found.prompt ? el("p", { class: "soft" }, `prompt: ${found.prompt}`) : null,
+    blind.on ? null : el("p", { class: "score" }, inWords()), found.prompt ? el("p", { class: "soft" }, `prompt: ${found.prompt}`) : null,
     el("div", { class: "bar" }, el("button", { type: "button", onclick: () => step(-1) }, "Previous image"), el("button", { type: "button", onclick: () => step(1) }, "Next image"), el("span", { class: "soft" }, `${at + 1} of ${walk.length}`), labels.select(model, part.concept, file)),
-    el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",
+    blind.on ? el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Scores and matches are hidden.")), el("div", {}, ...references())) : el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",
       el("span", { class: "key reused" }), " reused", found.generic ? " " : null, found.generic ? el("span", { class: "key reused generic" }) : null, found.generic ? " reused, but other concepts match it as well" : null, found.seen ? `. The encoder looks at the bright centre of each cell, ${Math.round(100 * found.seen[0] * found.seen[1])} % of it.` : null)), right, line),
     found.other ? el("section", {}, el("h2", {}, "Best other concept"), el("figure", { class: "card" }, el("span", { class: "frame" }, picture(found.other.thumb, "", `reference ${found.other.file} of ${found.other.concept}`)), el("figcaption", {}, `${found.other.concept}, ${found.other.file}: `, el("span", { class: "score" }, `${number(found.other.similarity)}${found.other.first ? ", nearer than the own concept" : ""}`)))) : null);
   if (matched.length) point(matched.reduce((best, i) => found.p[i] > found.p[best] ? i : best, matched[0]));
@@ -79,6 +84,11 @@ ICONICITY.imagePage = async (model, file) => {
   right.addEventListener("load", connect, true);
   ICONICITY.keys = { n: () => step(1), p: () => step(-1), u: () => { location.hash = up; }, leave: () => window.removeEventListener("resize", connect) };
 
+  // all references of the concept, in the order of their files
+  function references() {
+    const one = r => el("li", { class: "card" }, el("span", { class: "frame" }, picture(r.thumb, r.problem, `reference ${r.file}`)), el("p", {}, r.file));
+    return [el("h2", {}, `References (${part.references.length})`), el("ul", { class: "gallery references" }, ...part.references.map(one))];
+  }
   // what was found, as a sentence
   function inWords() {
     const near = found.match === null || found.match === undefined ? "" : ` (nearest: ${part.references[found.match].file})`;

@@ -1,7 +1,14 @@
 "use strict";
 // The first page: models, thresholds, concepts, and what the numbers rest on.
 ICONICITY.modelsPage = async () => {
-  const { el, fill, number, table, load, address, remember, conceptLink, main, data } = ICONICITY;
+  const { el, fill, number, table, load, address, remember, conceptLink, main, data, blind } = ICONICITY;
+  if (blind.on) {
+    remember({}); // thresholds in the address were chosen with the scores in sight
+    fill(main, el("h1", {}, "Scores are hidden"),
+      el("p", {}, "Images stand in an order that depends on no score. Open a concept, or ", el("a", { href: "#/images" }, "look through all images"), "."),
+      el("h2", {}, "Concepts"), el("ul", {}, ...data.concepts.map(c => el("li", {}, el("a", { href: conceptLink(c) }, c)))));
+    return;
+  }
   const MEASURES = [["cra", "CRA"], ["vr_recognised", "VR rec."], ["vi_recognised", "VI rec."], ["crt", "CRT"], ["vr_all", "VR all"], ["vi_all", "VI all"]];
   // Only at the results' own and at calibrated thresholds, and where they are known.
   const MORE = [["vr_arranged", "VR arranged"], ["vr_specific", "VR specific"], ["vr_csls", "VR CSLS"], ["vr_strict", "VR strict"], ["vr_whitened", "VR whitened"], ["vr_whitened_strict", "VR whitened strict"]]

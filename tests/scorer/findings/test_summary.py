@@ -14,7 +14,7 @@ import pytest
 from rows import make_results, random_rows, row
 
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.scorer.findings.finding import as_json, as_latex, as_text, write_finding
+from iconicity.scorer.findings.finding import Finding, Layout, as_json, as_latex, as_text, write_finding
 from iconicity.scorer.findings.statistics import interval
 from iconicity.scorer.findings.study import cells, open_study
 from iconicity.scorer.findings.summary import SHORT, summarise
@@ -171,7 +171,7 @@ def test_variants_are_models_of_their_own(tmp_path: Path) -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    found = summarise(open_study(make_results(tmp_path / "r", *random_rows(1, models=2, concepts=4, images=3))))
+    found = summarise(open_study(make_results(tmp_path / "r", *random_rows(1, models=2, concepts=8, images=3))))
     for suffix in ("csv", "parquet", "tex", "json"):
         path, meta = write_finding(found, tmp_path / "out" / f"t.{suffix}")
         assert json.loads(meta.read_text())["seed"] == 0 and path.stat().st_size
@@ -205,3 +205,33 @@ def test_crt_is_not_zero_where_vr_was_not_scored(tmp_path: Path) -> None:
     assert "CRT is 0" not in "".join(found.notes) and found.table().crt.isna().all()
     bare = make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})
     assert "VR of m has no threshold: name one with --patch-tau" in summarise(open_study(bare)).notes
+
+
+def test_exact_intervals_are_marked_and_left_out_under_five_concepts(tmp_path: Path) -> None:
+    def of(n: int) -> Finding:
+        rows = [row(f"c{i}", 0.9, 4) for i in range(n)]
+        return summarise(open_study(make_results(tmp_path / str(n), *rows)), draws=100, concepts=False)
+
+    few, enough = of(3), of(6)
+    assert few.table().cra[0] == 1.0 and np.isnan(few.table().cra_low[0]) and "[" not in as_text(few).split("note")[0]
+    assert any(n.startswith("no interval where fewer than 5 concepts agree: CRA, VR rec.") for n in few.notes)
+    low = 1.0 - (1.0 - 0.025 ** (1 / 6))
+    assert enough.table().cra_low[0] == pytest.approx(low) and f"[{low:.3f}, 1.000]†" in as_text(enough)
+    assert any(n.startswith("† exact interval") for n in enough.notes)
+    assert rf"[{low:.3f}, 1.000]\textdagger{{}}" in as_latex(enough)
+    assert not any("_exact" in name for name in enough.scalars)
+
+
+def test_columns_and_digits_are_chosen(tmp_path: Path) -> None:
+    rows = [row("a", 0.9, 1), row("b", 0.2, 3)]
+    found = summarise(open_study(make_results(tmp_path / "r", *rows)), draws=100, concepts=False)
+    layout = Layout(columns=["model", "VR all", "vr_recognised"], digits=2)
+    head, _, first = as_text(found, layout=layout).split("\n")[:3]
+    assert head.split() == ["model", "VR", "all", "VR", "rec."]
+    assert first.split()[:2] == ["m", "0.50"] and first.split()[-1] == "0.25"
+    assert "model & VR all & VR rec. \\\\" in as_latex(found, layout=layout)
+    with pytest.raises(InputError, match="--columns vr_al: the table has no such column; it has model, images"):
+        as_text(found, layout=Layout(columns=["vr_al"]))
+    none = summarise(open_study(make_results(tmp_path / "n", row("a", 0.1, 1))), draws=100, concepts=False)
+    assert "& -- &" in as_latex(none, layout=Layout(columns=["model", "vr_recognised", "cra"]))
+    assert "nan" not in as_latex(none).split("bottomrule")[0]

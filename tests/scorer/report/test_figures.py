@@ -76,7 +76,7 @@ def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     write(tmp_path / "gen" / "m" / "alpha" / "x.png", mixed)
     Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, tau_vr=0.95)
     study, index = open_study(tmp_path / "out", figures.EVIDENCE_COLUMNS), open_index(tmp_path / "i")
-    figure = figures.evidence(study, index, "m", "alpha/x.png", most=4)
+    figure = figures.evidence(study, index, "m/Alpha/x.png", most=4)  # the folder's own spelling
     left, right = figure.axes
     axes: Any
     reused = np.flatnonzero(study.p[0] >= np.float32(0.95))
@@ -91,11 +91,13 @@ def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     assert b"/FontFile2" in path.read_bytes() and b"Type3" not in path.read_bytes()  # TrueType, whole
     with Image.open(figures.save(figure, tmp_path / "e.png")) as image:
         assert image.width == 1600
-    with pytest.raises(InputError, match="name it as CONCEPT/FILE"):
-        figures.evidence(study, index, "m", "alpha/none.png")
+    run("plot", "evidence", tmp_path / "out", "--image", "alpha/x.png", "--out", tmp_path / "p.png")  # knows the index
+    for name in ("m/alpha/none.png", "n/alpha/x.png"):
+        with pytest.raises(InputError, match="no image of these results"):
+            figures.evidence(study, index, name)
     (tmp_path / "gen" / "m" / "alpha" / "x.png").unlink()
     with pytest.raises(InputError, match="restore the file"):
-        figures.evidence(study, index, "m", "alpha/x.png")
+        figures.evidence(study, index, "m/alpha/x.png")
 
 
 def a_calibration(study: Study) -> Calibration:
@@ -174,7 +176,7 @@ def test_the_command(tmp_path: Path) -> None:
     run("plot", "nulls", tmp_path / "r", "--out", tmp_path / "n.pdf")
     assert (tmp_path / "n.pdf").read_bytes().startswith(b"%PDF")
     assert "--attributes" in run("plot", "correlates", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
-    assert "needs --image" in run("plot", "evidence", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
+    assert "name it with --image" in run("plot", "evidence", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
     assert (
         "the ending names the format" in run("plot", "bars", tmp_path / "r", "--out", tmp_path / "e.doc", code=1).stderr
     )
