@@ -48,7 +48,8 @@ def test_a_layout_scores_as_the_plain_folder(
     report = fresh({"m1": place})
     rows = fresh.results().rows("m1")
     assert report.embedded == 9 and not report.skipped
-    assert [n.rpartition("not ")[2] for n in report.notices] == NOT_READ.get(layout.__name__, [])
+    said = [n.rpartition("not ")[2] for n in report.notices if n.startswith(place.as_posix())]
+    assert said == NOT_READ.get(layout.__name__, [])
     assert measured(rows) == measured(plain)
     shas = {r["gen_sha256"]: r for r in rows}
     for row in plain:
