@@ -23,7 +23,7 @@ from iconicity.scorer.findings.summary import summarise
 from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
 from iconicity.scorer.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
-from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
+from iconicity.scorer.report.thumbnails import Picture, make_thumbnails, thumbnail_key
 
 _CREDITS = ("title", "artist", "year")
 
@@ -70,7 +70,7 @@ def report(
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, vi_scope)
-        held = ImageParts(study, references, failed, index.specs[1].preprocess)
+        held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels)
         yield "overview", overview(study, summary, index, sweeps, held, calibration)
         yield "crt", sweeps.crt()
         yield "images", held.listing()
@@ -93,7 +93,7 @@ def report(
     with lock(out, "writing this report"):
         claim(out)
         write_folder(out, title, parts(thumbnails(out)))
-        drop_other_thumbnails(out, set(pictures))
+        drop_other_thumbnails(out, {thumbnail_key(sha, pixels) for sha in pictures})
     return done
 
 

@@ -19,6 +19,7 @@ from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.study import Study, image_values
 from iconicity.scorer.findings.sweep import ModelGrid, grid, model_grids
 from iconicity.scorer.metrics import GENERIC_SHARE, passes
+from iconicity.scorer.report.thumbnails import thumbnail_key
 
 COLUMNS = (
     "gen_path",
@@ -144,13 +145,13 @@ class ImageParts:
     """What is known of each image, image by image: lists to choose from, and the patches behind them.
 
     ``references``: those of :func:`needed_references`. ``failed``: SHA-256 -> why there is no thumbnail. ``patches``:
-    facts of the patch encoder's preprocessing.
+    facts of the patch encoder's preprocessing. ``pixels``: how the index reads images, and so the thumbnails.
     """
 
     def __init__(
-        self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str], patches: Facts
+        self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str], patches: Facts, pixels: str
     ) -> None:
-        self._preprocess = patches
+        self._preprocess, self._pixels = patches, pixels
         self._study, self._references, self._failed = study, references, failed
         self._recognised, self._has_cra, self._vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
         self._null = image_null(study)
@@ -222,12 +223,12 @@ class ImageParts:
             "concept": name, **titles,
             "references": [
                 {"file": r.ref_id.split("/", 1)[1], "kept": r.kept, "dup_of": place.get(r.dup_of or ""),
-                 "distance": r.dup_distance, "thumb": _thumb(r.sha256, self._failed), "problem": self._failed.get(r.sha256),
+                 "distance": r.dup_distance, "thumb": self._thumb(r.sha256), "problem": self._failed.get(r.sha256),
                  "seen": self._seen(r.width, r.height)}
                 for r in own
             ],
             "images": [
-                {"model": int(study.model[i]), "file": names[i].as_py(), "thumb": _thumb(shas[i].as_py(), self._failed),
+                {"model": int(study.model[i]), "file": names[i].as_py(), "thumb": self._thumb(shas[i].as_py()),
                  "problem": reasons[i].as_py() or self._failed.get(shas[i].as_py() or ""), "ok": bool(study.ok[i]),
                  "recognised": self._is_recognised(i), "similarity": _number(study.similarity[i]),
                  "vr": _number(self._vr[i]), "misattributed": bool(self._misattributed[i])}
@@ -249,7 +250,7 @@ class ImageParts:
         tau, null = self._study.tau["vr"], self._null
         found = {
             "prompt": row["prompt"], "seed": row["seed"], "match": place.get(row["cra_ref_id"]),
-            "other": _other(row, self._references, self._failed),
+            "other": self._other(row),
         }  # fmt: skip
         if row["p"] is None:
             return found
@@ -272,22 +273,18 @@ class ImageParts:
     def _is_recognised(self, i: int) -> bool | None:
         return bool(self._recognised[i]) if self._has_cra[i] else None
 
+    def _other(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Best other concept of an image, where scope all compared it."""
+        found = self._references.get(row["other_ref_id"] or "")
+        if found is None:
+            return None
+        return {
+            "concept": found.concept, "file": found.ref_id.split("/", 1)[1], "similarity": _number(row["other_sim"]),
+            "thumb": self._thumb(found.sha256), "first": row["own_rank"] not in (None, 1),
+        }  # fmt: skip
 
-def _other(
-    row: Mapping[str, Any], references: Mapping[str, Reference], failed: Mapping[str, str]
-) -> dict[str, Any] | None:
-    """Best other concept of an image, where scope all compared it."""
-    found = references.get(row["other_ref_id"] or "")
-    if found is None:
-        return None
-    return {
-        "concept": found.concept, "file": found.ref_id.split("/", 1)[1], "similarity": _number(row["other_sim"]),
-        "thumb": _thumb(found.sha256, failed), "first": row["own_rank"] not in (None, 1),
-    }  # fmt: skip
-
-
-def _thumb(sha256: str | None, failed: Mapping[str, str]) -> str | None:
-    return sha256 if sha256 and sha256 not in failed else None
+    def _thumb(self, sha256: str | None) -> str | None:
+        return thumbnail_key(sha256, self._pixels) if sha256 and sha256 not in self._failed else None
 
 
 def _number(value: Any) -> float | None:

@@ -89,8 +89,8 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
 
 
 def drop_other_thumbnails(folder: Path, wanted: set[str]) -> None:
-    """Thumbnails of images that are no longer shown."""
-    keep = {thumbnail_name(sha) for sha in wanted}
+    """Drop the thumbnails that are no longer shown: all but those of the keys in ``wanted``."""
+    keep = {thumbnail_name(key) for key in wanted}
     for path in (folder / "thumbs").glob("*/*"):
         if path.relative_to(folder).as_posix() not in keep:
             path.unlink()

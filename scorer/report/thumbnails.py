@@ -1,4 +1,4 @@
-"""Small copies of images, named by the SHA-256 of the original's bytes: made once, in parallel."""
+"""Small copies of images, named by the original's SHA-256 and how its pixels are read: made once, in parallel."""
 
 from __future__ import annotations
 
@@ -31,9 +31,14 @@ class Picture:
     sha256: str
 
 
-def thumbnail_name(sha256: str) -> str:
-    """Path of a thumbnail below the site's folder."""
-    return f"thumbs/{sha256[:2]}/{sha256}.jpg"
+def thumbnail_key(sha256: str, pixels: str) -> str:
+    """What decides a thumbnail's pixels: the bytes of the image, and how they are read (``pixels``)."""
+    return f"{sha256}-{pixels}"
+
+
+def thumbnail_name(key: str) -> str:
+    """Path of the thumbnail of a :func:`thumbnail_key` below the site's folder."""
+    return f"thumbs/{key[:2]}/{key}.jpg"
 
 
 def make_thumbnails(
@@ -48,8 +53,9 @@ def make_thumbnails(
     wanted = {p.sha256: p for p in pictures}
     failed = {sha: "its SHA-256 is none" for sha in wanted if not is_sha256(sha)}  # it would become a path
     wanted = {sha: p for sha, p in wanted.items() if sha not in failed}
-    missing = [p for p in wanted.values() if not (site / thumbnail_name(p.sha256)).is_file()]
-    for folder in {(site / thumbnail_name(p.sha256)).parent for p in missing}:
+    places = {sha: site / thumbnail_name(thumbnail_key(sha, pixels)) for sha in wanted}
+    missing = [p for sha, p in wanted.items() if not places[sha].is_file()]
+    for folder in {places[p.sha256].parent for p in missing}:
         folder.mkdir(parents=True, exist_ok=True)
     for i, (sha, reason) in enumerate(
         _run(missing, partial(_make, site=site, pixels=pixels, max_pixels=max_pixels), workers), 1
@@ -89,7 +95,7 @@ def _make(picture: Picture, decoder: Decoder, site: Path, pixels: str, max_pixel
         image = decoder.decode(data, picture.path, pixels, max_pixels).image
     except ImageError as e:
         return picture.sha256, e.reason
-    with replacing(site / thumbnail_name(picture.sha256)) as tmp:
+    with replacing(site / thumbnail_name(thumbnail_key(picture.sha256, pixels))) as tmp:
         small(image).save(tmp, "JPEG", quality=82)
     return picture.sha256, None
 

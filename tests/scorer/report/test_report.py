@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from PIL import Image
 from run import run
 from toys import Study as Scoring
 from toys import draw, make_refs, toy_encoders, write
@@ -176,7 +177,7 @@ def test_examples_where_thresholds_mean_something(place: Path) -> None:
     rows = [{**t, "tau_given": 0.7 if t["metric"] == "cra" else 0.9, "rate_given": 0.01} for t in held.thresholds]
     study = open_study(place / "out", COLUMNS, tau_cra=0.7).with_calibration(replace(held, thresholds=rows))
     assert study.decides
-    parts = ImageParts(study, needed_references(study, open_index(place / "i")), {}, {})
+    parts = ImageParts(study, needed_references(study, open_index(place / "i")), {}, {}, "shown")
     shown = parts.examples()
     images = parts.concept(0, {})["images"]
     best = [images[k] for c, k in shown["replica"] if c == 0]
@@ -197,7 +198,9 @@ def test_evidence_is_split(place: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_nothing_lies_outside_and_all_is_made_again_alike(place: Path, tmp_path: Path) -> None:
     names = {p.relative_to(place / "site").as_posix() for p in (place / "site").rglob("*") if p.is_file()}
-    assert all(re.fullmatch(r"[a-z_.-]+|data/\w+\.js|thumbs/[0-9a-f]{2}/[0-9a-f]{64}\.jpg", n) for n in names), names
+    assert all(re.fullmatch(r"[a-z_.-]+|data/\w+\.js|thumbs/[0-9a-f]{2}/[0-9a-f]{64}-shown\.jpg", n) for n in names), (
+        names
+    )
     before = {n: (place / "site" / n).stat().st_mtime_ns for n in names if n.startswith("thumbs/")}
     stale = place / "site" / "thumbs" / "00" / f"{'0' * 64}.jpg"
     stale.parent.mkdir(exist_ok=True)
@@ -224,7 +227,7 @@ def test_single_file_runs_only_its_own_scripts(place: Path) -> None:
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
     assert len(scripts) == 7 and allowed.split() == hashes
     assert not re.findall(r"<script[^>]* src=|<link", text) and HOSTILE not in text
-    thumbs = re.findall(r'id="thumb-(\w+)">data:image/jpeg;base64,([\w+/=]+)<', text)
+    thumbs = re.findall(r'id="thumb-([\w-]+)">data:image/jpeg;base64,([\w+/=]+)<', text)
     assert {t for t, _ in thumbs} == {p.stem for p in (place / "site" / "thumbs").glob("*/*.jpg")}
     assert not list(place.glob("tmp*"))
 
@@ -236,6 +239,25 @@ def test_a_file_that_changed_since_has_no_picture(place: Path, tmp_path: Path) -
     done = report(tmp_path / "o", open_index(tmp_path / "p" / "i"), tmp_path / "s")
     path = str(tmp_path / "p/gen/m1/alpha/1.png")
     assert done.problems == {path: "the file has changed since it was scored"}
+
+
+def test_thumbnails_show_the_pixels_that_were_scored(tmp_path: Path) -> None:
+    upright = draw(5).resize((48, 96))
+    turned = upright.getexif()
+    turned[0x0112] = 6  # viewers turn it, the published scripts do not
+    for path in (tmp_path / "refs" / "alpha" / "1.jpg", tmp_path / "gen" / "m" / "alpha" / "1.jpg"):
+        path.parent.mkdir(parents=True)
+        upright.save(path, exif=turned)
+    for pixels, size in (("shown", (96, 48)), ("published", (48, 96)), ("shown", (96, 48))):
+        index, out = tmp_path / f"{pixels}.index", tmp_path / pixels
+        build_index(tmp_path / "refs", index, toy_encoders(), pixels=pixels)
+        Scoring(index, tmp_path)({"m": tmp_path / "gen" / "m"}, out=out)
+        report(out, open_index(index), tmp_path / "site")
+        (thumbnail,) = (tmp_path / "site" / "thumbs").glob("*/*")
+        with Image.open(thumbnail) as made:
+            assert made.size == size
+        (part,) = {i["thumb"] for i in data(tmp_path, "concept_0")["images"]}
+        assert part == thumbnail.stem
 
 
 def test_files_that_were_moved_have_pictures(tmp_path: Path) -> None:
@@ -252,7 +274,7 @@ def test_files_that_were_moved_have_pictures(tmp_path: Path) -> None:
     assert re.search(r"note: \d files are not there; say where they lie now with --gen NAME=DIR", done.stderr)
     done = run(*made, "--gen-root", tmp_path / "gen2", "--refs", tmp_path / "refs2")
     files = [*(tmp_path / "gen2").rglob("*.png"), *(tmp_path / "refs2").rglob("*.png")]
-    wanted = {hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    wanted = {f"{hashlib.sha256(file.read_bytes()).hexdigest()}-shown" for file in files}
     assert done.stderr == "" and {p.stem for p in (tmp_path / "site" / "thumbs").glob("*/*.jpg")} == wanted
     shutil.rmtree(tmp_path / "site")
     (tmp_path / "gen2" / "m" / "alpha" / "0.png").write_bytes(b"damaged")
