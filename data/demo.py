@@ -18,6 +18,7 @@ from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.index import open_index
 from iconicity.indexer.progress import Progress
+from iconicity.indexer.say import counted
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.finding import as_text
 from iconicity.scorer.findings.study import open_study
@@ -132,7 +133,7 @@ def run_demo(out: Path, progress: Progress) -> str:
     site = report(out / "results", open_index(index), out / "report", progress=progress)
     return "\n".join(
         [
-            f"{built.concepts} concepts, {built.kept} references kept, {built.dropped} near-duplicates dropped",
+            f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",
             "",
             as_text(summarise(open_study(out / "results"), concepts=False), hide=SHORT),
             "",

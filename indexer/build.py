@@ -42,6 +42,7 @@ from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
 from iconicity.indexer.pixels import PIXELS
 from iconicity.indexer.places import PROBE, Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import Reference, ReferenceStore
 from iconicity.indexer.suffixes import not_images, passed_over
@@ -109,7 +110,9 @@ def build_index(
         )
         builder.report.notices += _notices(found, concepts)
         if shard is not None and not found.folders:
-            builder.report.notices.append(f"{refs}: none of its {n_concepts} concepts falls to shard {shard}")
+            builder.report.notices.append(
+                f"{refs}: none of its {counted(n_concepts, 'concept')} falls to shard {shard}"
+            )
         others = [] if shard is None else [r for r in store.references().values() if r.concept not in shard]
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
         return builder.run([*_as_held(others), *candidates], [*passed, *_unusable(found)])

@@ -28,7 +28,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
-from iconicity.indexer.say import echo, echo_line, json_text
+from iconicity.indexer.say import counted, echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
@@ -249,7 +249,7 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
     report = merge_indexes(parts, index, progress_bar())
     code = say_skipped(report.skipped, passed_over(report.skipped))
     echo_line(
-        f"{index}: {report.merged} references of {len(parts)} parts written, {report.unchanged} were there already"
+        f"{index}: {counted(report.merged, 'reference')} of {counted(len(parts), 'part')} written, {counted(report.unchanged, 'was', 'were')} there already"
     )
     _say_held(report)
     return code
@@ -360,7 +360,7 @@ def _say_build(report: BuildReport, index: Place) -> int:
         echo_line(f"{index}: nothing has changed, 0 images embedded")
     else:
         echo_line(
-            f"{index}: {report.embedded} images embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
+            f"{index}: {counted(report.embedded, 'image')} embedded, {report.copied} copied from known vectors, {report.unchanged} unchanged, "
             f"{report.removed} removed, {len(report.skipped)} skipped"
         )
     _say_held(report)
@@ -368,5 +368,6 @@ def _say_build(report: BuildReport, index: Place) -> int:
 
 
 def _say_held(report: BuildReport | MergeReport) -> None:
-    echo_line(f"{report.concepts} concepts, {report.kept} references kept, {report.dropped} near-duplicates dropped")
+    kept, dropped = counted(report.kept, "reference"), counted(report.dropped, "near-duplicate")
+    echo_line(f"{counted(report.concepts, 'concept')}, {kept} kept, {dropped} dropped")
     echo_line(f"index_id {report.index_id}")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.places import Item, Place, Remote, is_url, place
+from iconicity.indexer.say import counted
 from iconicity.indexer.suffixes import LOOSE, NESTED, UNSUPPORTED, is_image, is_read
 from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.indexer.tar import read_member, split
@@ -262,8 +263,8 @@ def read_concept_rows(
     named = [(concept_name(row[key]), row) for _, row in table.rows]
     lines = [line for (line, _), (concept, _) in zip(table.rows, named, strict=True) if not concept]
     if lines:
-        rows = "1 row names" if len(lines) == 1 else f"{len(lines)} rows name"
-        tell(f"{path}: {rows} no concept and count for nothing, first line {lines[0]}")
+        rows, count = counted(len(lines), "row names", "rows name"), "counts" if len(lines) == 1 else "count"
+        tell(f"{path}: {rows} no concept and {count} for nothing, first line {lines[0]}")
     return [(concept, row) for concept, row in named if concept]
 
 

@@ -16,6 +16,7 @@ from iconicity.indexer.files import Reading, file_sha256
 from iconicity.indexer.manifest import MANIFEST, counts_digest, encoder_specs, read_manifest
 from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote, place
+from iconicity.indexer.say import counted
 from iconicity.indexer.store import ConceptCount, Reference, ReferenceStore, VectorBlock
 
 
@@ -96,7 +97,7 @@ class Index:
         for concept, n in listed.items():
             if found.get(concept, 0) != n:
                 raise CorruptIndexError(
-                    f"{self.path}: {found.get(concept, 0)} of {n} references of '{concept}' are there; {mending(self.path)}"
+                    f"{self.path}: {found.get(concept, 0)} of {counted(n, 'reference')} of '{concept}' {'is' if n == 1 else 'are'} there; {mending(self.path)}"
                 )
 
 

@@ -10,7 +10,7 @@ from iconicity.indexer.files import LOCKS
 from iconicity.indexer.manifest import read_manifest
 from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.say import one_line
+from iconicity.indexer.say import counted, one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
 
@@ -53,7 +53,7 @@ def log_text(log: Sequence[Mapping[str, Any]]) -> str:
     for e in log:
         work = ", ".join(f"{e[k]} {k}" for k in ("embedded", "copied", "removed", "merged", "skipped") if e.get(k))
         lines.append(
-            f"{e['when']}  {e['command']:<8} {e['references']} references ({e['kept']} kept){': ' + work if work else ''}; "
+            f"{e['when']}  {e['command']:<8} {counted(e['references'], 'reference')} ({e['kept']} kept){': ' + work if work else ''}; "
             f"files {e['files_sha256'][:12]}, index_id {e['index_id'][:12]}, iconicity {e['iconicity']}"
         )
     return "\n".join(lines)
@@ -65,7 +65,7 @@ def info_text(facts: dict[str, Any]) -> str:
     rows, cols = settings["grid"]
     lines = [
         f"index_id    {facts['index_id']}",
-        f"references  {counts['references']} in {counts['concepts']} concepts: {counts['kept']} kept, {counts['dropped']} near-duplicates dropped",
+        f"references  {counts['references']} in {counted(counts['concepts'], 'concept')}: {counts['kept']} kept, {counted(counts['dropped'], 'near-duplicate')} dropped",
         f"dedup       pHash distance <= {settings['dedup_distance']}"
         if settings["dedup_distance"] is not None
         else "dedup       none",

@@ -17,6 +17,7 @@ from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.manifest import settings_difference
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.store import Reference, ReferenceStore, Row, row_checksum
 
 _COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
@@ -154,7 +155,7 @@ def _rows(part: Index) -> Iterator[Row]:
         yield row
     if n != part.manifest["counts"]["references"]:
         raise CorruptIndexError(
-            f"{part.path}: {n} of {part.manifest['counts']['references']} references are there; {mending(part.path)}"
+            f"{part.path}: {n} of {counted(part.manifest['counts']['references'], 'reference is', 'references are')} there; {mending(part.path)}"
         )
 
 

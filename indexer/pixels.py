@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageOps
 
+from iconicity.indexer.say import counted
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -98,7 +100,7 @@ class Noted:
     def lines(self) -> list[str]:
         """Such as ``3 images have a broken colour profile and were read without it, first FILE``."""
         return [
-            f"{n} image{'' if n == 1 else 's'} {_WORDS[note][n > 1]}{', first' if n > 1 else ':'} {self.first[note]}"
+            f"{counted(n, 'image')} {_WORDS[note][n > 1]}{', first' if n > 1 else ':'} {self.first[note]}"
             for note, n in sorted(self.counts.items())
         ]
 

@@ -19,6 +19,7 @@ from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.store import Reference, ReferenceStore, Row
 from iconicity.indexer.table import SET_ASIDE, ends_well, is_table, sweep_table, versions_folder, versions_of
 from iconicity.indexer.verify import file_problems
@@ -85,7 +86,7 @@ def repair_index(
                 != manifest["index_id"]
             ):
                 repair.lost.append(
-                    f"its {old.count()} rows are not the {manifest['counts']['references']} that were written"
+                    f"its {counted(old.count(), 'row is', 'rows are')} not the {manifest['counts']['references']} that were written"
                 )
         if not lost and ends_well(versions_of(index)[version]):
             _take_back(index, version, manifest, repair)
@@ -94,9 +95,13 @@ def repair_index(
         store = old.rewrite([row for row in rows if row.reference.ref_id not in bad] for rows, _ in _parts(old))
         store.sync()
         if lost:
-            repair.done.append(f"{store.count()} rows are right and were kept, {len(lost)} were not")
+            repair.done.append(
+                f"{counted(store.count(), 'row is right and was kept', 'rows are right and were kept')}, {counted(len(lost), 'was', 'were')} not"
+            )
         else:
-            repair.done.append(f"version {version}: its file is cut off; its {store.count()} rows were written anew")
+            repair.done.append(
+                f"version {version}: its file is cut off; its {counted(store.count(), 'row was', 'rows were')} written anew"
+            )
         _drop_versions(index, {store.version, None if manifest is None else manifest["table_version"]}, repair)
         if not _is_finished(index, version, manifest):
             repair.unfinished = True  # the build embeds them again
@@ -109,7 +114,7 @@ def repair_index(
             candidates, skipped
         )
         repair.embedded = report.embedded
-        repair.done.append(f"{report.embedded} images embedded again")
+        repair.done.append(f"{counted(report.embedded, 'image')} embedded again")
     return repair
 
 
@@ -163,7 +168,7 @@ def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tup
     for path in newer.values():
         path.unlink()
     if newer:
-        later = "1 later one" if len(newer) == 1 else f"{len(newer)} later ones"
+        later = counted(len(newer), "later one")
         repair.done.append(f"went back to version {best[0]}: {later} of a build that did not finish dropped")
     for version, path in aside.items():
         if version not in newer:
@@ -237,7 +242,7 @@ def _read(store: ReferenceStore, start: int, n: int, rows: list[Row], lost: list
     try:
         found = store.rows_at(start, n)
         if len(found) != n:
-            raise CorruptIndexError(f"{store.directory}: {len(found)} of {n} rows")
+            raise CorruptIndexError(f"{store.directory}: {len(found)} of {counted(n, 'row')}")
     except CorruptIndexError:
         if n > 1:
             _read(store, start, n // 2, rows, lost)

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from iconicity.indexer.say import counted
+
 # By format; a name's case does not matter.
 READ = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo"),
@@ -80,17 +82,17 @@ def passed_over(skipped: Iterable[Unused]) -> list[str]:
     lines = []
     if paths := by_reason.get(UNSUPPORTED):
         lines.append(
-            f"ignored {_images(paths)} with unsupported extensions: {counted(paths)} (supported: {SUPPORTED}), "
+            f"ignored {counted(len(paths), 'image')} with unsupported extensions: {_by_suffix(paths)} (supported: {SUPPORTED}), "
             f"first {paths[0]}"
         )
     if paths := by_reason.get(LOOSE):
         lines.append(
-            f"ignored {_images(paths)} beside the concept folders, first {paths[0]}; move each image into the folder of "
+            f"ignored {counted(len(paths), 'image')} beside the concept folders, first {paths[0]}; move each image into the folder of "
             "its concept"
         )
     if paths := by_reason.get(NESTED):
         lines.append(
-            f"ignored {_images(paths)} in folders within the concept folders, first {paths[0]}; move each image directly "
+            f"ignored {counted(len(paths), 'image')} in folders within the concept folders, first {paths[0]}; move each image directly "
             "into the folder of its concept"
         )
     return lines
@@ -101,20 +103,16 @@ def not_images(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     return [
-        f"ignored {len(names)} {'file that is' if len(names) == 1 else 'files that are'} no image by name: "
-        f"{counted(names)}, first {names[0]}"
+        f"ignored {counted(len(names), 'file that is', 'files that are')} no image by name: "
+        f"{_by_suffix(names)}, first {names[0]}"
     ]
 
 
-def counted(names: Iterable[str]) -> str:
+def _by_suffix(names: Iterable[str]) -> str:
     """How many names have each suffix, the most frequent first.
 
-    >>> counted(["a.heic", "b.HEIC", "c.jp2", "d"])
+    >>> _by_suffix(["a.heic", "b.HEIC", "c.jp2", "d"])
     '.heic 2, .jp2 1, no suffix 1'
     """
     counts = Counter(suffix_of(name) or "no suffix" for name in names)
     return ", ".join(f"{suffix} {n}" for suffix, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _images(paths: Sequence[str]) -> str:
-    return "1 image" if len(paths) == 1 else f"{len(paths)} images"

@@ -22,6 +22,7 @@ from typing import Any
 
 from iconicity.indexer.cells import plain
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEPARATOR = re.compile(r'"?sep=([,;\t])"?\s*', re.IGNORECASE)  # Excel's own first line
@@ -282,7 +283,7 @@ def _csv_rows(path: Path, text: Iterator[str], columns: Sequence[str], delimiter
         taken.clear()
         if any(cells[len(columns) :]):  # most often a comma in a prompt that is not quoted
             sort = DELIMITERS[delimiter]
-            yield first, f"{len(cells)} cells under a header of {len(columns)}; quote cells that hold {sort}"
+            yield first, f"{counted(len(cells), 'cell')} under a header of {len(columns)}; quote cells that hold {sort}"
         elif any(cells):
             yield first, {name: plain(cell) for name, cell in zip(columns, cells, strict=False)}
 

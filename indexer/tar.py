@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from iconicity.indexer.say import counted
+
 SUFFIX = ".tar"
 COMPRESSED = (".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -105,7 +107,7 @@ def _index(tar: str, size: int, mtime_ns: int, inode: int) -> TarIndex:
                 members[_name(member.name)] = member.offset_data, member.size
     except _TAR_ERRORS as e:
         first = " ".join(str(e).split())[:120] or type(e).__name__
-        damage = damage or f"damaged ({first}): {len(members)} members before the damage can be read"
+        damage = damage or f"damaged ({first}): {counted(len(members), 'member')} before the damage can be read"
     return TarIndex(members, others, damage)
 
 

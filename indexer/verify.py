@@ -16,6 +16,7 @@ from iconicity.indexer.manifest import MANIFEST, index_id, read_manifest
 from iconicity.indexer.moved import moved_references
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.store import Row, row_checksum
 from iconicity.indexer.table import HINT
 
@@ -108,7 +109,7 @@ def _rows(index: Index, progress: Progress) -> Iterator[str]:
         elif not _of_unit_length(row, index):
             yield f"{ref.ref_id}: vectors are not of unit length"
     if (len(identities), kept) != (counts["references"], counts["kept"]):
-        yield f"{index.path}: {len(identities)} rows ({kept} kept), the manifest says {counts['references']} ({counts['kept']})"
+        yield f"{index.path}: {counted(len(identities), 'row')} ({kept} kept), the manifest says {counts['references']} ({counts['kept']})"
     if len({i[0] for i in identities}) != len(identities):
         yield f"{index.path}: some ref_id stands in more than one row"
     if index_id(identities, [s.fingerprint for s in index.specs]) != index.index_id:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from iconicity.indexer.pixels import Noted, named_notes
+from iconicity.indexer.say import counted
 from iconicity.scorer.results import Results
 
 COLUMNS = ("model", "gen_relpath", "pixel_notes", "cra_area_seen", "area_seen")
@@ -33,7 +34,7 @@ def caveats_of(batches: Iterable[pa.Table]) -> list[str]:
                     counts[column] += 1
                     least[column] = min(least.get(column, (2.0, "")), (row[column], name))
     parts = [
-        f"{what} of {counts[column]} of {images} image{'' if images == 1 else 's'} (least {least[column][0]:.2f}: {least[column][1]})"
+        f"{what} of {counts[column]} of {counted(images, 'image')} (least {least[column][0]:.2f}: {least[column][1]})"
         for column, what in _SEEN.items()
         if counts[column]
     ]

@@ -30,7 +30,7 @@ from iconicity.indexer.options import (
     speed_options,
 )
 from iconicity.indexer.places import Place, is_url, place
-from iconicity.indexer.say import echo, echo_line, json_text
+from iconicity.indexer.say import counted, echo, echo_line, json_text
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
@@ -198,7 +198,9 @@ def merge_command(parts: Sequence[Path], out: Path, index: Place | None) -> int:
 
     merged = merge_results(parts, out, index, progress_bar())
     code = say_skipped(merged.skipped, merged.notices)
-    echo_line(f"{out}: {merged.rows} rows of {len(parts)} parts, {len(merged.models)} models")
+    echo_line(
+        f"{out}: {counted(merged.rows, 'row')} of {counted(len(parts), 'part')}, {counted(len(merged.models), 'model')}"
+    )
     for path in merged.files:
         echo_line(str(path))
     return code
@@ -319,7 +321,7 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
     from iconicity.scorer.cache import VectorCache, default_directory
 
     held = VectorCache(directory or default_directory())
-    echo_line(f"{held.path}: {held.clear(older_than)} vectors forgotten")
+    echo_line(f"{held.path}: {counted(held.clear(older_than), 'vector')} forgotten")
     return 0
 
 
@@ -359,7 +361,7 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, fol
 
 def _say_score(report: ScoreReport) -> int:
     code = say_skipped(report.skipped, report.notices)
-    echo_line(f"{report.scored} images scored, {report.embedded} embedded, {len(report.skipped)} skipped")
+    echo_line(f"{counted(report.scored, 'image')} scored, {report.embedded} embedded, {len(report.skipped)} skipped")
     echo_line(", ".join(f"tau_{metric} {tau}" for metric, tau in report.tau.items() if tau is not None))
     for path in report.files:
         echo_line(str(path))

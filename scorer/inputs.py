@@ -13,6 +13,7 @@ from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import Discovery, concept_name, discover, discovery_of, is_text, shown
 from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.suffixes import not_images, passed_over
@@ -77,7 +78,7 @@ def choose(
         if concept not in counts and not everywhere:
             close = difflib.get_close_matches(concept, list(counts), 1)
             notices.append(
-                f"{place}: the index has no references for '{concept}'; {len(images)} images not scored"
+                f"{place}: the index has no references for '{concept}'; {counted(len(images), 'image')} not scored"
                 + (f" (is it '{close[0]}'?)" if close else "")
             )
         elif not images:
@@ -89,7 +90,7 @@ def choose(
             concepts.append(ConceptImages(concept, list(_first(images, k_gen))))
     lacking = sorted((counts.keys() if only is None else counts.keys() & only) - listing.concepts.keys())
     if lacking:
-        notices.append(f"{label}: no images of {len(lacking)} indexed concepts, first '{lacking[0]}'")
+        notices.append(f"{label}: no images of {counted(len(lacking), 'indexed concept')}, first '{lacking[0]}'")
     return Chosen(concepts, skipped, notices)
 
 
@@ -162,7 +163,7 @@ def _list_by_children(listing: Listing, root: Path) -> None:
         _list_concept_folders(listing, root, tars)
         if tars:
             listing.notices.append(
-                f"{root}: {len(tars)} tar files beside folders were not read; give them a folder of their own, first {tars[0]}"
+                f"{root}: {counted(len(tars), 'tar file')} beside folders {'was' if len(tars) == 1 else 'were'} not read; give {'it' if len(tars) == 1 else 'them'} a folder of {'its' if len(tars) == 1 else 'their'} own, first {tars[0]}"
             )
 
 

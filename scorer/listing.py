@@ -12,6 +12,7 @@ from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import Inside, concept_name
 from iconicity.indexer.places import Place
+from iconicity.indexer.say import counted
 from iconicity.scorer.metadata import Fields
 
 _concept_name = lru_cache(1 << 14)(concept_name)
@@ -106,7 +107,7 @@ class Listing:
             path, prompt = self._first_unplaced
             why = "" if prompt is None else f", and the index has no concept like its prompt {prompt[:80]!r}"
             self.notices.append(
-                f"{self.root}: {self._unplaced} images not scored, as nothing names their concept: first {path}{why}; "
+                f"{self.root}: {counted(self._unplaced, 'image')} not scored, as nothing names {'its' if self._unplaced == 1 else 'their'} concept: first {path}{why}; "
                 "give each a 'concept' in the metadata"
             )
 

@@ -16,6 +16,7 @@ from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.index import open_index
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.results import (
     HINTS,
@@ -166,6 +167,6 @@ def _require_few(model: str, concept: str, rows: Sequence[Record], parts: Sequen
         if n > k_gen:
             of = "" if variant is None else f" (variant {variant})"
             raise InputError(
-                f"{parts[0].path} and others: {n} images of '{concept}' by {model}{of}, where --k-gen counts {k_gen}; "
+                f"{parts[0].path} and others: {counted(n, 'image')} of '{concept}' by {model}{of}, where --k-gen counts {k_gen}; "
                 "score the images of a concept in one part"
             )

@@ -22,6 +22,7 @@ from iconicity.indexer.index import Index, open_index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.suffixes import passed_over
@@ -187,12 +188,14 @@ def score(
                 run.model(model, work.get(model), writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
-            report.notices.append(f"{cache.path}: {cache.damaged} damaged rows were computed again")
+            report.notices.append(
+                f"{cache.path}: {counted(cache.damaged, 'damaged row was', 'damaged rows were')} computed again"
+            )
         results = require_results(out, mode)
         report.files = write_derived(results, idx, report.notices, metrics, out_csv, out_meta)
         report.notices += caveats(results)
     if not total:  # of this run, and not of the results that its part becomes
-        report.notices.append(f"none of the {listed} images has a concept of shard {shard}")
+        report.notices.append(f"none of the {counted(listed, 'image')} has a concept of shard {shard}")
     return report
 
 

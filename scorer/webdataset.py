@@ -53,7 +53,9 @@ def list_webdataset(listing: Listing, tars: Sequence[Path]) -> None:
         if index.damage is not None:
             listing.skip(shown(tar), "", index.damage)
         if index.others:
-            listing.notices.append(f"{tar}: {index.others} links, devices or sparse files in it were ignored")
+            listing.notices.append(
+                f"{tar}: {counted(index.others, 'link, device or sparse file in it was', 'links, devices or sparse files in it were')} ignored"
+            )
         _list_tar(listing, tar, index, columns, told)
     if told.lacking and not listing.concepts and listing.image_key is not None:
         images = (kind for kind, _ in told.unread.most_common() if is_image(f"x.{kind}"))

@@ -99,7 +99,7 @@ def test_prompt_csv_restricts_both_sides(place: Path, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("slug\nAlpha\n")
     csv = ["--prompt-csv", tmp_path / "p.csv", "--slug-col", "slug"]
     out = run("index", "build", "--refdir", place / "refs", "--index", tmp_path / "i", *csv, *models(place)).stdout
-    assert "1 concepts" in out
+    assert "1 concept," in out
     assert (
         "3 images scored"
         in run("score", "--index", place / "i", "--gen", place / "gen" / "m1", "--out", tmp_path / "o", *csv).stdout
@@ -110,7 +110,7 @@ def test_add_and_remove(place: Path, tmp_path: Path) -> None:
     make_refs(tmp_path / "r", ["one", "two"], each=1)
     run("index", "build", "--refs", tmp_path / "r", "--index", tmp_path / "i", "--no-dedup", *models(place))
     write(tmp_path / "more" / "three" / "x.png", draw(7))
-    assert "1 images embedded" in run("index", "add", "--refs", tmp_path / "more", "--index", tmp_path / "i").stdout
+    assert "1 image embedded" in run("index", "add", "--refs", tmp_path / "more", "--index", tmp_path / "i").stdout
     assert "2 removed" in run("index", "remove", "--index", tmp_path / "i", "--concept", "two").stdout
     assert "1 removed" in run("index", "remove", "--index", tmp_path / "i", "--ref", "one/00.png").stdout
     assert "whole" in run("index", "verify", "--index", tmp_path / "i").stdout
@@ -204,7 +204,7 @@ def test_other_layouts_and_variants(place: Path, tmp_path: Path) -> None:
     base = ["score", "--index", place / "i", "--out", tmp_path / "o"]
     (gen / "metadata.csv").write_text("file_name,seed\nalpha/00.png,3\nalpha/09.png,4\n../g/alpha/01.png,5\n")
     done = run(*base, "--gen", f"m@v={gen}", code=3)
-    assert "1 images scored, 1 embedded, 2 skipped" in done.stdout
+    assert "1 image scored, 1 embedded, 2 skipped" in done.stdout
     assert "alpha/09.png: cannot be read" in done.stderr and "metadata.csv:4: file_name '../g/" in done.stderr
     assert "does not list 2 images" in done.stderr
     row = (tmp_path / "o" / "results_cra_dynamic.csv").read_text().splitlines()[1]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.index import Index
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.same_work import same_works
 from iconicity.scorer.findings.specific import FEW_DRAWS, ImageNull, image_null
@@ -48,14 +49,15 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
     else:
         few = int(((null.draws > 0) & (null.draws < FEW_DRAWS) & study.ok).sum())
         if few:
-            notes.append(f"indicative: p of {few} images rests on fewer than {FEW_DRAWS} draws")
+            notes.append(f"indicative: p of {counted(few, 'image')} rests on fewer than {FEW_DRAWS} draws")
     twins = frame[frame.same_work]
     if len(twins):
         pairs = sorted({tuple(sorted(p)) for p in zip(twins.concept, twins.other_concept, strict=True)})
         shown = "; ".join(f"{a} = {b}" for a, b in pairs[:5]) + ("; ..." if len(pairs) > 5 else "")
         notes.append(f"the same work under two names: {shown}; counted as same_work, not as another concept")
-    if int(frame.tie.sum()):
-        notes.append(f"{int(frame.tie.sum())} images are as near to another concept as to their own")
+    if ties := int(frame.tie.sum()):
+        near = "as near to another concept as to"
+        notes.append(counted(ties, f"image is {near} its own", f"images are {near} their own"))
     confusion = (
         frame.groupby(["concept", "attributed_to"], observed=True)
         .agg(images=("model", "size"), models=("model", "nunique"), same_work=("attribution", lambda a: (a == "same_work").any()))

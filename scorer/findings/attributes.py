@@ -14,6 +14,7 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.images import concept_name
+from iconicity.indexer.say import counted
 from iconicity.indexer.table_reader import read_table
 from iconicity.scorer.findings.captions import UNIQUENESS, textual_uniqueness
 
@@ -154,7 +155,8 @@ def read_attributes(
         bad = [c for c, v in zip(held, parsed, strict=True) if np.isnan(v)]
         if bad:
             first = f"'{bad[0].text}' of {bad[0].concept}"
-            notes.append(f"{column}: {len(bad)} values are no {kind} and count as missing (first: {first})")
+            no = f"{column}: {counted(len(bad), f'value is no {kind[:-1]} and counts', f'values are no {kind} and count')}"
+            notes.append(f"{no} as missing (first: {first})")
     if left_out:
         names = ", ".join(left_out[:_SHOWN]) + (", ..." if len(left_out) > _SHOWN else "")
         notes.append(f"columns of {path} without numbers or dates, left out: {names}")

@@ -20,6 +20,7 @@ from iconicity.indexer.encoders import FloatArray
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.vectors import AllVectors, open_vectors
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import INDICATIVE, SETTINGS, Calibration
@@ -182,7 +183,7 @@ class _Run:
         if lacking:
             first = self.study.relpaths[int(rows[lacking[0]])]
             raise InputError(
-                f"{self.cache.path}: has no vectors of {len(lacking)} images, first {first}; score them again with this "
+                f"{self.cache.path}: has no vectors of {counted(len(lacking), 'image')}, first {first}; score again with this "
                 "cache ('iconicity score --cache'), or name the cache they were scored with"
             )
         return np.stack([found[s].reshape(shape) for s in shas])

@@ -15,6 +15,7 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import write_atomically
+from iconicity.indexer.say import counted
 from iconicity.indexer.untrusted import CalibrationShape, other_format, read_json, require_shape
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.metrics import Float64
@@ -93,7 +94,7 @@ class Calibration:
             concepts = int(np.isin(study.references, lacking).sum())
             if lacking:
                 out.append(
-                    f"J not calibrated for {metric}: {concepts} concepts with {', '.join(map(str, lacking))} references"
+                    f"J not calibrated for {metric}: {counted(concepts, 'concept')} with {', '.join(map(str, lacking))} {'reference' if lacking == [1] else 'references'}"
                 )
         return out
 

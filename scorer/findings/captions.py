@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import sparse
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 from iconicity.indexer.table_reader import Tell, open_table
 from iconicity.scorer.metrics import Float64, Ints
 
@@ -74,11 +75,13 @@ def textual_uniqueness(titles: Mapping[str, str], path: Path, caption_col: str |
         },
         index=pd.Index(concepts, name="concept"),
     )  # fmt: skip
-    notes = [*told, f"{DEFINITION}; {total} captions of {path}, {len(concepts)} titles"]
+    notes = [*told, f"{DEFINITION}; {counted(total, 'caption')} of {path}, {counted(len(concepts), 'title')}"]
     if wordless:
         notes.append(f"titles without a word, so without textual uniqueness: {len(wordless)} (first: {wordless[0]})")
     if replaced:
-        notes.append(f"{replaced} captions hold U+FFFD, or bytes that are not UTF-8 and are read as that")
+        notes.append(
+            f"{counted(replaced, 'caption holds', 'captions hold')} U+FFFD, or bytes that are not UTF-8 and are read as that"
+        )
     return Uniqueness(values, total, tuple(notes))
 
 

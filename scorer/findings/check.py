@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.finding import NAMES, Finding
 from iconicity.scorer.findings.measures import image_measures
@@ -113,13 +114,13 @@ def check(
     judged = [_judge(frame, rule, of, least_n) for rule in parsed]
     failures = pd.concat([f for f, _ in judged], ignore_index=True)
     undefined = pd.concat([u for _, u in judged], ignore_index=True)
-    notes = [*study.notes, f"{len(parsed)} {_plural('rule', len(parsed))}, {len(frame)} {_plural(of, len(frame))}: {len(failures)} broken, "
+    notes = [*study.notes, f"{counted(len(parsed), 'rule')}, {counted(len(frame), of)}: {len(failures)} broken, "
              f"{len(undefined)} not judged"]  # fmt: skip
     for (rule, why), part in undefined.groupby(["rule", "why"], sort=False):
         first = "/".join(str(part.iloc[0][k]) for k in _KEYS[of] if k != "concept" or of == "concept")
         n = len(part)
         notes.append(
-            f"{rule}: {n} {'value is' if n == 1 else 'values are'} undefined and {'was' if n == 1 else 'were'} not judged, first {first} ({why}; "
+            f"{rule}: {counted(n, 'value is', 'values are')} undefined and {'was' if n == 1 else 'were'} not judged, first {first} ({why}; "
             "--table undefined)"
         )
     facts = study.facts() | {"rules": ", ".join(r.text for r in parsed), "of": of, "least_n": least_n}
@@ -231,7 +232,3 @@ def _listed(table: pd.DataFrame, of: str) -> Iterator[dict[str, Any]]:
             low, high = row.get("value_low"), row.get("value_high")
             out["interval"] = None if low is None or pd.isna(low) else [float(low), float(high)]  # type: ignore[arg-type]
         yield out | {"n": int(row["n"])} | {k: row[k] for k in ("threshold", "rule", "why") if k in row}
-
-
-def _plural(word: str, n: int) -> str:
-    return word if n == 1 else f"{word}s"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
 from iconicity.scorer.findings.statistics import (
     DRAWS,
@@ -61,7 +62,9 @@ def compare(
             raise InputError(f"{label}: the two have no concept in common, so that nothing can be paired")
         alone = int(((found.images[a] > 0) ^ (found.images[b] > 0)).sum())
         if alone:
-            notes.append(f"{label}: {alone} concepts that only one of the two has are left out")
+            notes.append(
+                f"{label}: {counted(alone, 'concept')} that only one of the two has {'is' if alone == 1 else 'are'} left out"
+            )
         for name in MEASURES:
             rows.append(_pair(study, found, a, b, shared, name, draws, seed, level))
         if concepts:

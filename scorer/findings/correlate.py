@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.attributes import Attributes
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.rank_correlation import FEWEST, UNDEFINED, Estimate, Ranked
@@ -193,4 +194,4 @@ def _words(
 def _named(what: str, why: str, pairs: pd.DataFrame, which: pd.Series) -> list[str]:
     some = [f"{r.model} {r.measure} x {r.attribute}" for r in pairs[which].itertuples()]
     shown = ", ".join(some[:_SHOWN]) + (", ..." if len(some) > _SHOWN else "")
-    return [f"{what} ({why}): {len(some)} of {len(pairs)} rows: {shown}"] if some else []
+    return [f"{what} ({why}): {len(some)} of {counted(len(pairs), 'row')}: {shown}"] if some else []

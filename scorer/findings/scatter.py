@@ -12,6 +12,7 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.correlate import MEASURES
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.text import number
@@ -126,7 +127,7 @@ def _title(pair: Mapping[Any, Any]) -> str:
     ends = (
         "" if pd.isna(pair["spearman_low"]) else f" [{number(pair['spearman_low'])}, {number(pair['spearman_high'])}]"
     )
-    return f"Spearman {rho}{ends}, {pair['n']} concepts"
+    return f"Spearman {rho}{ends}, {counted(pair['n'], 'concept')}"
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
@@ -229,12 +230,12 @@ def specific(study: Study, summary: Finding) -> Finding:
     without, few = scored & (null.draws == 0), scored & (null.draws > 0) & (null.draws < FEW_DRAWS)
     if without.any():
         notes.append(
-            f"{int(without.sum())} images have no null: J not calibrated, or scored since 'iconicity calibrate'"
+            f"{counted(int(without.sum()), 'image has', 'images have')} no null: J not calibrated, or scored since 'iconicity calibrate'"
         )
     if few.any():
         notes.append(
-            f"{int(few.sum())} images have a null of fewer than {FEW_DRAWS} draws, too few to call a patch specific "
-            "(few concepts have as many references as theirs)"
+            f"{counted(int(few.sum()), 'image has', 'images have')} a null of fewer than {FEW_DRAWS} draws, too few to call a patch specific "
+            "(few concepts have as many references)"
         )
     tables = {}
     for name, keys in (

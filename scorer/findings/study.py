@@ -17,6 +17,7 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.patches import overlaps
 from iconicity.indexer.places import named
+from iconicity.indexer.say import counted
 from iconicity.scorer.caveats import caveats_of
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.judgement import Judgement, beside, judgements
@@ -87,7 +88,7 @@ class Study:
         return all(j.holds for j in self.judged.values())
 
     def __repr__(self) -> str:
-        counts = f"{len(self.model)} images, models {brief(self.models)}, {len(self.concepts)} concepts"
+        counts = f"{counted(len(self.model), 'image')}, models {brief(self.models)}, {counted(len(self.concepts), 'concept')}"
         return f"<Study of {brief([named(str(s.path)) for s in self.sources])}: {counts}>"
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
 from iconicity.scorer.findings.measures import at_thresholds
@@ -63,9 +64,9 @@ def summarise(
             judged = ~np.isnan(found.values["cra"]) | ~np.isnan(found.values["vr_all"])
             lost = int(found.images[~judged].sum())
             if lost:
-                notes.insert(
-                    0, f"calibrated: {lost} of {int(found.images.sum())} images have no calibrated tau and are left out"
-                )
+                no = "has no calibrated tau and is" if lost == 1 else "have no calibrated tau and are"
+                of = counted(int(found.images.sum()), "image")
+                notes.insert(0, f"calibrated: {lost} of {of} {no} left out")
         for m, label in enumerate(study.models):
             row = {"model": label, "tau": kind} | _model(found, m, judged[m], aggregate, options)
             models.append(row)
@@ -77,7 +78,9 @@ def summarise(
         columns=["model", "concept"],
     )
     if len(missing):
-        notes.append(f"{len(missing)} pairs of model and concept have no usable image (--table missing)")
+        notes.append(
+            f"{counted(len(missing), 'pair')} of model and concept {'has' if len(missing) == 1 else 'have'} no usable image (--table missing)"
+        )
     frame = pd.DataFrame(models)
     if calibration is None:
         frame = frame.drop(columns="tau")
@@ -153,13 +156,13 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
             if undefined := named(reason):
                 why = "has no threshold: name one with --patch-tau" if name == "VR" and no_tau else lacking
                 out.append(f"{at}{name} of {brief([r['model'] for r in undefined])} {why}")
-        counted = (
+        behind = (
             ("CRA", "cra_n", "concepts", "not scored, or no references"), ("VR", "vr_all_n", "concepts", "not scored, or no references"),
             ("VI rec.", "vi_recognised_n", "cra_n", "no recognised image"),
             ("VR CSLS and strict", "vr_strict_n", "vr_all_n", "no threshold, or scored since 'iconicity calibrate'"),
             ("VR specific and excess", "vr_specific_n", "vr_all_n", "too few draws, or scored since 'iconicity calibrate'"),
         )  # fmt: skip
-        for name, column, of, why in counted:
+        for name, column, of, why in behind:
             known = [r for r in mine if column in r and r[of] and (r[column] or name.startswith("VR spec"))]
             part = [f"{r['model']} {r[column]} of {r[of]}" for r in known if r[column] < r[of]]
             if part:

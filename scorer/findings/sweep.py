@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
 from iconicity.scorer.findings.study import Study
@@ -163,4 +164,4 @@ def flips(curves: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 def _flip_words(flipped: pd.DataFrame) -> list[str]:
     if flipped.empty:
         return ["no two models change places along a curve"]
-    return [f"{len(flipped)} times two models change places along a curve (--table flips)"]
+    return [f"{counted(len(flipped), 'time')} two models change places along a curve (--table flips)"]

@@ -19,6 +19,7 @@ from iconicity.indexer.images import read_bytes
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.patches import Box, cell_boxes
+from iconicity.indexer.say import counted
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.naming import ImageNames
 from iconicity.scorer.findings.study import Study, brief
@@ -182,7 +183,7 @@ def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mappi
         a.set_xlim(lowest, 1.02)
         things, encoder = ("images", "clip") if metric == "cra" else ("patches", "dino")
         a.set(xlabel=f"similarity of {things}\n{study.settings['encoders'][encoder]}", ylabel="share" if k == 0 else "")
-        a.set_title(f"{j} reference{'' if j == 1 else 's'}", fontsize=8)
+        a.set_title(counted(j, "reference"), fontsize=8)
     shown = {label: handle for a in axes.ravel() for handle, label in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(list(shown.values()), list(shown), frameon=False, fontsize=7, ncols=4, loc="outside upper center")
     return _captioned(figure, study.facts())
@@ -265,5 +266,5 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
         figure.add_artist(
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
-    said = f"VR {passes(p, study.tau['vr']).mean():.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {len(reused)} reused patches drawn"
+    said = f"VR {passes(p, study.tau['vr']).mean():.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
     return _captioned(figure, study.facts(), ("vr",), said)

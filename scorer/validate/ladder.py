@@ -24,6 +24,7 @@ from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.images import concept_name, discover, read_bytes
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.indexer.table_reader import Tell, read_table
 from iconicity.scorer.findings.design import half_of
 from iconicity.scorer.findings.null import choose, rank
@@ -106,7 +107,7 @@ def write_ladder(
     found = discover(refs)
     names = [f.concept for f in found.folders if f.names]
     if len(names) < FEWEST:
-        raise InputError(f"{refs}: {len(names)} concepts with images; a ladder needs {FEWEST} or more")
+        raise InputError(f"{refs}: {counted(len(names), 'concept')} with images; a ladder needs {FEWEST} or more")
     donor_names = sorted(names, key=lambda c: rank(seed, f"donor|{c}"))[: max(2, len(names) // 5)]
     subject_names = choose(set(names) - set(donor_names), concepts, seed)
     skipped: list[Skipped] = []
@@ -119,7 +120,7 @@ def write_ladder(
     counts = {h: sum(v == h for v in halves.values()) for h in "AB"}
     if min(counts.values()) < 2 or len(donors) < 2:
         raise InputError(
-            f"{refs}: {counts['A']} and {counts['B']} usable concepts in the halves and {len(donors)} donors; two of each "
+            f"{refs}: {counts['A']} and {counts['B']} usable concepts in the halves and {counted(len(donors), 'donor')}; two of each "
             "are needed: add concepts, or try another --seed"
         )
     artists = dict(artists or {})

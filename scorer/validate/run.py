@@ -16,6 +16,7 @@ from iconicity.indexer.decoder import shared
 from iconicity.indexer.encoders import EncoderChoice, Encoders
 from iconicity.indexer.images import read_bytes
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.say import counted
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.findings.calibration import thresholds_finding
 from iconicity.scorer.findings.finding import Finding, write_finding
@@ -207,8 +208,8 @@ def _notes(
     notes.append(encoders_line([encoders.clip.spec.label, encoders.dino.spec.label]))
     counts = {h: sum(v == h for v in ladder.halves.values()) for h in "AB"}
     notes.append(
-        f"{len(ladder.truth)} images of {len(ladder.halves)} concepts; thresholds and variants were chosen on {counts['A']}, "
-        f"all figures are of the other {counts['B']}; {len(ladder.donors)} donors"
+        f"{counted(len(ladder.truth), 'image')} of {counted(len(ladder.halves), 'concept')}; thresholds and variants were chosen on {counts['A']}, "
+        f"all figures are of the other {counts['B']}; {counted(len(ladder.donors), 'donor')}"
     )
     if min(counts.values()) < FEW:
         notes.append(f"indicative: fewer than {FEW} concepts in a half")

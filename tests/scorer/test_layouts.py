@@ -180,4 +180,4 @@ def test_tars_that_cannot_be_read_by_member_say_what_to_do(study: Study, gen: Pa
         study({"m1": tmp_path / "packed"})
     pack(gen / "old.tar", {"alpha/9.png": b"x"})
     report = study({"m1": gen})
-    assert report.scored == 9 and any("1 tar files beside folders were not read" in n for n in report.notices)
+    assert report.scored == 9 and any("1 tar file beside folders was not read" in n for n in report.notices)

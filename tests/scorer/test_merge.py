@@ -182,5 +182,5 @@ def test_what_is_no_part(study: Study, gen: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name it with --index"):
         merge_results([tmp_path / "a"], tmp_path / "out")
     done = run("merge", tmp_path / "a", "--out", tmp_path / "out", "--index", tmp_path / "moved")
-    assert "9 rows of 1 parts, 1 models" in done.stdout
+    assert "9 rows of 1 part, 1 model" in done.stdout
     assert run("merge", "--out", tmp_path / "out", code=2)

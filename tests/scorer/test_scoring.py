@@ -207,7 +207,7 @@ def test_what_cannot_be_scored_is_reported_not_fatal(study: Study, gen: Path, tm
     (gen / "gamma").rename(tmp_path / "away")
     (gen / "gamma").mkdir()
     notices = "\n".join(study({"m1": gen}).notices)
-    assert "no references for 'unheard_of'; 1 images" in notices and "gamma: no images" in notices
+    assert "no references for 'unheard_of'; 1 image not scored" in notices and "gamma: no images" in notices
     with pytest.raises(InputError, match="no such folder"):
         study({"m1": tmp_path / "none"})
     with pytest.raises(InputError, match="--gen-root"):

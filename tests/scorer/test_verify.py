@@ -69,7 +69,7 @@ def test_from_the_command_line(study: Study, tmp_path: Path) -> None:
     assert "whole" in run("verify", study.out).stdout
     assert "whole" in run("cache", "verify", "--cache", study.root / "cache").stdout
     (study.out / "results_cra_dynamic.csv").write_text("x")
-    assert "1 problems" in run("verify", study.out, code=1).stderr
+    assert "1 problem" in run("verify", study.out, code=1).stderr
     assert "whole" in run("index", "verify", "--deep", "--index", study.index).stdout
     (study.index / "manifest.json").write_text("{")
     assert "index repair" in run("index", "verify", "--index", study.index, code=1).stderr

@@ -63,7 +63,7 @@ ICONICITY.gallery = items => {
   }
   async function render() {
     const mine = ++drawing, shown = found.slice(0, PAGE * pages);
-    said.textContent = `${found.length} of ${items.length} images${shown.length < found.length ? `, the first ${shown.length} shown` : ""}`;
+    said.textContent = `${found.length} of ${items.length} ${items.length === 1 ? "image" : "images"}${shown.length < found.length ? `, the first ${shown.length} shown` : ""}`;
     more.hidden = shown.length === found.length;
     more.textContent = `Show ${Math.min(PAGE, found.length - shown.length)} more`;
     const cards = await Promise.all(shown.map(i => ICONICITY.card(i)));

@@ -49,8 +49,8 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(held.values.freq, [np.nan, -7, np.nan, 1500])
     np.testing.assert_allclose(held.values.when, [1885.5, np.nan, 1889 + 151.5 / 365, 1831.5])
     notes = "\n".join(held.notes)
-    assert "freq: 1 values are no numbers and count as missing (first: 'unknown' of d)" in notes
-    assert "when: 1 values are no dates and count as missing (first: 'around 1500' of c)" in notes
+    assert "freq: 1 value is no number and counts as missing (first: 'unknown' of d)" in notes
+    assert "when: 1 value is no date and counts as missing (first: 'around 1500' of c)" in notes
     assert "left out: artist, empty" in notes
     assert list(read_attributes(path, columns=["when"]).columns) == ["when"]
     with pytest.raises(InputError, match=r"column 'artist' is text: 0 of its 4 values .*'Hokusai' of the_great_wave"):
@@ -138,7 +138,7 @@ def test_decimal_commas_of_files_with_semicolons(tmp_path: Path) -> None:
     assert list(held.notes) == [
         f"{path}: its cells are separated by semicolons",
         "x: commas are read as decimal commas, as in '0,5'",
-        "x: 1 values are no numbers and count as missing (first: '1.234,5' of c)",
+        "x: 1 value is no number and counts as missing (first: '1.234,5' of c)",
         "y: points are read as decimal points, as in '1.234'",
     ]
     comma = csv(tmp_path / "b.csv", 'label_clean,x\na,"0,5"\nb,2\nc,3\n')

@@ -141,4 +141,4 @@ def test_bytes_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"the wave\ncaf\xe9 wave\n")
     found = textual_uniqueness({"w": "wave"}, tmp_path / "c.txt")
     assert found.values.caption_count["w"] == 2
-    assert any(n.startswith("1 captions hold U+FFFD") for n in found.notes)
+    assert any(n.startswith("1 caption holds U+FFFD") for n in found.notes)

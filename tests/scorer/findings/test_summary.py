@@ -79,7 +79,7 @@ def test_text_says_how_many_and_what_is_missing(tmp_path: Path) -> None:
     assert "could not be used: m 1" in text and "concepts behind VI rec.: m 1 of 2" in text
     assert "indicative: fewer than 30 concepts (m 2, n 1)" in text
     assert found.table("missing").to_dict("records") == [{"model": "n", "concept": "a"}]
-    assert "1 pairs of model and concept" in text and "the user's caveat" not in text
+    assert "1 pair of model and concept" in text and "the user's caveat" not in text
 
 
 def test_the_users_note_is_carried(tmp_path: Path) -> None:
