@@ -453,7 +453,7 @@ def correlate_command(
         controls=control, captions=captions, caption_col=caption_col, title_col=title_col,
     )  # fmt: skip
     found = correlate(study, held, controls=control, vi_scope=vi_scope, draws=draws, seed=seed)
-    drawn = [] if plots is None else write_scatters(found, plots, log)
+    drawn = [] if plots is None else write_scatters(found, plots, log, say_note)
     done = say(found, table, out, as_json, SHORT)
     for path in drawn:
         echo_line(str(path), err=True)

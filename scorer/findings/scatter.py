@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ import pandas as pd
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.say import counted
+from iconicity.indexer.table_reader import Tell
 from iconicity.scorer.findings.correlate import MEASURES
 from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.fonts import choose_fonts
 from iconicity.scorer.text import number
 
 if TYPE_CHECKING:
@@ -24,10 +27,13 @@ _BLUE = "#0072B2"  # of the colour-blind-safe palette of Okabe & Ito
 _UNSAFE = re.compile(r"[^\w.@+-]+")
 
 
-def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ()) -> list[Path]:
+def write_scatters(
+    finding: Finding, directory: Path, log: Collection[str] = (), tell: Tell = warnings.warn
+) -> list[Path]:
     """Write ``MODEL_MEASURE_ATTRIBUTE.png`` for each pair that is correlated; one dot a concept.
 
     Attributes in ``log`` get a logarithmic axis, linear below the lowest positive value where there are zeros.
+    ``tell`` gets a line on texts that no font can draw.
     Raises :class:`InputError` where one of these is not correlated, or holds a negative value.
     """
     from matplotlib.figure import Figure  # not pyplot: no window, no global state
@@ -36,13 +42,17 @@ def write_scatters(finding: Finding, directory: Path, log: Collection[str] = ())
     pairs, values = finding.table("pairs"), finding.table("values")
     directory.mkdir(parents=True, exist_ok=True)
     written: dict[Path, None] = {}
+    undrawn: dict[str, None] = {}
     for pair in pairs[pairs.spearman.notna()].to_dict("records"):
         path = _free(directory, "_".join(str(pair[k]) for k in ("model", "measure", "attribute")), written)
         figure = Figure(figsize=(5.0, 4.0), dpi=150, layout="constrained")
         _scatter(figure.add_subplot(), pair, _points(values, pair), pair["attribute"] in log, of_model=True)
+        undrawn |= dict.fromkeys(choose_fonts(figure))
         with replacing(path) as tmp:
             figure.savefig(tmp, format="png")
         written[path] = None
+    for line in undrawn:
+        tell(line)
     return list(written)
 
 

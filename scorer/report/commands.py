@@ -161,6 +161,7 @@ def plot_command(
       iconicity plot correlates results/ --attributes attrs.csv --out correlates.pdf
       iconicity plot evidence results/ --image sd14/the_scream/01.png --index paintings.index --out plate.pdf
     """
+    from iconicity.scorer.findings.fonts import choose_fonts
     from iconicity.scorer.findings.study import open_study
     from iconicity.scorer.report import figures
 
@@ -199,6 +200,8 @@ def plot_command(
         summary = summarise(open_study(paths), seed=seed, concepts=False)
         draw = {"bars": figures.bars, "recognition": figures.recognition}
         drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
+    for line in choose_fonts(drawn):
+        say_note(line)
     for path in out:
         echo_line(str(figures.save(drawn, path)))
     return 0

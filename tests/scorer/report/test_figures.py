@@ -19,6 +19,7 @@ from iconicity.indexer.index import open_index
 from iconicity.scorer.findings.attributes import concept_attributes
 from iconicity.scorer.findings.calibration import SETTINGS, Calibration, own_and_null
 from iconicity.scorer.findings.correlate import correlate
+from iconicity.scorer.findings.fonts import _families, choose_fonts
 from iconicity.scorer.findings.scatter import correlates
 from iconicity.scorer.findings.study import Study, open_study
 from iconicity.scorer.findings.summary import summarise
@@ -180,3 +181,26 @@ def test_the_command(tmp_path: Path) -> None:
     assert (
         "the ending names the format" in run("plot", "bars", tmp_path / "r", "--out", tmp_path / "e.doc", code=1).stderr
     )
+
+
+def test_titles_in_other_scripts(tmp_path: Path) -> None:
+    rows = [row("\u795e\u5948\u5ddd", 0.9, 2, name="1.png"), row("\u5bcc\u5cb3", 0.2, 2, name="1.png")]
+    results = make_results(tmp_path / "r", *rows)
+    drawn = run("plot", "heatmap", results, "--measure", "cra", "--out", tmp_path / "h.pdf")
+    fonts = (tmp_path / "h.pdf").read_bytes()
+    families, lacking = _families(frozenset(map(ord, "\u795e\u5948\u5ddd\u5bcc\u5cb3")))
+    assert "Warning" not in drawn.stderr
+    if lacking:  # as on a machine without a font of this script
+        assert drawn.stderr.count("\n") == 1 and "in CJK" in drawn.stderr
+    else:
+        assert drawn.stderr == "" and families[-1].replace(" ", "").encode() in fonts
+
+
+def test_titles_that_no_font_draws_are_named_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    name = "\U00012000\U00012001"  # cuneiform
+    rows = [row(name, 0.9, 2, name="1.png"), row("b", 0.2, 2, name="1.png")]
+    figure = figures.heatmap(summarise(open_study(make_results(tmp_path / "r", *rows)), draws=200), "cra")
+    (line,) = choose_fonts(figure)
+    figures.save(figure, tmp_path / "h.png")
+    assert line.startswith(f"no installed font draws '{name}' in CUNEIFORM: boxes stand for these characters")
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
