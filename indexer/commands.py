@@ -15,6 +15,7 @@ from iconicity.indexer.options import (
     csv_options,
     engine_of,
     engine_options,
+    fit_option,
     index_option,
     links_option,
     loader,
@@ -92,13 +93,7 @@ def index() -> None:
     show_default=True,
     help="Pixels of images: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published scripts read them.",
 )
-@click.option(
-    "--fit",
-    type=click.Choice(["crop", "squash"]),
-    default="crop",
-    show_default=True,
-    help="Fit of a cell or image to an encoder's input: cut to its centre, as published, or squeezed as a whole.",
-)
+@fit_option
 @click.option(
     "--patch-mode",
     type=click.Choice(["crop", "token"]),

@@ -166,6 +166,14 @@ patch_options = options(
              "tokens' generalised mean.",
     ),
 )  # fmt: skip
+fit_option = click.option(
+    "--fit",
+    type=click.Choice(["crop", "squash"]),
+    default="crop",
+    show_default=True,
+    help="Fit of a cell or image to an encoder's input: cut to its centre, as published, or squeezed as a whole.",
+)
+
 model_options = options(
     click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),
     click.option(

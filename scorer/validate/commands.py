@@ -11,6 +11,7 @@ import click
 
 from iconicity.indexer.options import (
     DIRECTORY,
+    fit_option,
     model_options,
     options,
     pace_options,
@@ -74,6 +75,7 @@ network_options = options(
 @click.option(
     "--encoders", type=click.Choice(["paper", "offline"]), default="paper", show_default=True, help="As in index build."
 )
+@fit_option
 @model_options
 @patch_options
 @network_options

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from run import run
 from scipy import stats
 from toys import ToyEncoder, forwards, make_refs
@@ -24,6 +25,7 @@ from iconicity.scorer.findings.calibration import read_calibration
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.validate.commands import say_claims
+from iconicity.scorer.validate.commands import validate as validate_group
 from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
 from iconicity.scorer.validate.measure import loaders, measure
 from iconicity.scorer.validate.page import write_page
@@ -304,3 +306,17 @@ def test_command_says_what_is_missing(tmp_path: Path) -> None:
     named = [*args, "--refs", tmp_path / "refs", "--sscd", script]
     assert "--allow-torchscript" in run(*named, code=2).stderr
     assert "not a TorchScript file" in run(*named, "--allow-torchscript", code=1).stderr
+
+
+def test_the_fit_reaches_the_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[EncoderChoice] = []
+
+    def refuse(refs: Path, out: Path, choice: EncoderChoice, *_: Any, **__: Any) -> None:
+        chosen.append(choice)
+        raise InputError("far enough")
+
+    monkeypatch.setattr("iconicity.scorer.validate.run.validate", refuse)
+    given = ["ladder", "--refs", str(tmp_path), "--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    for more in ([], ["--fit", "squash"]):
+        CliRunner().invoke(validate_group, [*given, *more])
+    assert [c.fit for c in chosen] == ["crop", "squash"]
