@@ -17,9 +17,10 @@ from iconicity.indexer.options import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.say import echo, echo_line, one_line
 from iconicity.scorer.audit_commands import check_command, reproduce_command
 from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, merge_command, score_command, search_command, verify_command
+from iconicity.scorer.commands import cache, score_command, search_command
 from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
 from iconicity.scorer.report.commands import plot_command, report_command
+from iconicity.scorer.results_commands import results
 from iconicity.scorer.staging import let_go, put_back
 from iconicity.scorer.validate.commands import validate
 
@@ -54,8 +55,8 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    index, score_command, merge_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
-    verify_command, cache, validate, bench,
+    index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
+    results, cache, validate, bench,
 ):  # fmt: skip
     cli.add_command(command)
 with_storage(cli)

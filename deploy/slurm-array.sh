@@ -56,7 +56,7 @@ case ${1:-submit} in
     ;;
   merge-results)
     mapfile -t folders < <(parts result-parts)
-    run iconicity merge "${folders[@]}" --out "$WORK/results"
+    run iconicity results merge "${folders[@]}" --out "$WORK/results"
     ;;
   *)
     echo "$0: ${1}: no such step; submit, build, merge-index, score or merge-results" >&2

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from iconicity.indexer.builder import (
     Builder,
     BuildReport,
     Candidate,
-    Skipped,
     manifest_or_none,
     seal,
     skipped_files,
@@ -22,16 +20,18 @@ from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, rep
 from iconicity.indexer.engine import Engine, LoadEncoders, Local
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.files import LOCK, LOCKS, lock
-from iconicity.indexer.images import (
-    LEADS_OUT,
-    Discovery,
-    concept_name,
-    discover,
-    has_images,
-    hashed,
-    shown,
-)
+from iconicity.indexer.given import list_given, new_candidates
+from iconicity.indexer.images import concept_name
 from iconicity.indexer.index import require_no_links, require_same_settings, require_whole_files
+from iconicity.indexer.left_out import (
+    EMPTY,
+    NO_FOLDER,
+    NOT_NAMED_REFERENCES,
+    LeftOut,
+    held_left_out,
+    left_out_lines,
+    renewed,
+)
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.manifest import (
     MANIFEST,
@@ -42,10 +42,10 @@ from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
 from iconicity.indexer.pixels import PIXELS
 from iconicity.indexer.places import PROBE, Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import Reference, ReferenceStore
-from iconicity.indexer.suffixes import not_images, passed_over
 from iconicity.indexer.table import TABLE, is_table, sweep_table
 
 VECTORS = ("float32", "float16")
@@ -68,6 +68,7 @@ def build_index(
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
     shard: Shard | None = None,
+    prune: bool = False,
     engine: Engine | None = None,
     progress: Progress = no_progress,
 ) -> BuildReport:
@@ -79,19 +80,14 @@ def build_index(
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
     ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.
+    References whose files are not listed now, under any name, go only with ``prune``.
     ``engine``: where images are embedded, with these encoders loaded there; None: here.
     Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
     made with other settings), :class:`LockedError`.
     """
     refs, index = place(refs), place(index)
     settings = _settings(encoders, grid, reference_cells, dedup_distance, pixels, vectors)
-    found = discover(refs, concepts, follow_links)
-    candidates = _some_candidates(found, refs)
-    n_concepts = len(found.concept_set())
-    if shard is not None:
-        found = _within(found, shard)
-        candidates = _candidates(found)
-        concepts = None if concepts is None else [c for c in concepts if c in shard]
+    given = list_given(refs, concepts, follow_links, shard)
     require_room(index)
     with lock(index, "building this index"):
         patches = cell_count(*grid, overlaps(settings)) * encoders.dino.spec.dim
@@ -108,14 +104,17 @@ def build_index(
             progress,
             "build",
         )
-        builder.report.notices += _notices(found, concepts)
-        if shard is not None and not found.folders:
+        builder.report.notices += left_out_lines({"": given.left_out})
+        builder.report.left_out = renewed(held_left_out(held), given.left_out, shard)
+        if shard is not None and not given.candidates:
             builder.report.notices.append(
-                f"{refs}: none of its {counted(n_concepts, 'concept')} falls to shard {shard}"
+                f"{refs}: none of its {counted(given.n_concepts, 'concept')} falls to shard {shard}"
             )
-        others = [] if shard is None else [r for r in store.references().values() if r.concept not in shard]
+        wanted = [*_of_other_shards(store.references(), shard), *given.candidates]
+        if not prune:
+            require_kept(index, store.references(), lost_references(store.references(), wanted))
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
-        return builder.run([*_as_held(others), *candidates], [*passed, *_unusable(found)])
+        return builder.run(wanted, [*passed, *given.unusable])
 
 
 def add_references(
@@ -136,26 +135,22 @@ def add_references(
     Raises :class:`InputError` when a file's name is in the index with other bytes.
     """
     refs, index = place(refs), place(index)
-    found = discover(refs, concepts, follow_links)
+    given = list_given(refs, concepts, follow_links)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
-        candidates = _some_candidates(found, refs)
         skipped = skipped_files(manifest)
         held = store.references()
-        new = [c for c in candidates if c.ref_id not in held]
-        for c in candidates:
-            sha = hashed(c.path) if c.ref_id in held else None
-            if isinstance(sha, str) and sha != held[c.ref_id].sha256:
-                raise InputError(
-                    f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
-                )
+        new = new_candidates(given.candidates, held)
         builder = Builder(
             index, store, engine or Local(load or _reproduce), batch_size, workers, max_pixels, progress, "add"
         )
-        builder.report.notices += _notices(found, concepts)
+        builder.report.notices += left_out_lines({"": given.left_out})
+        builder.report.left_out = _still(
+            held_left_out(manifest), given.left_out, {r.concept for r in held.values()} | {c.concept for c in new}
+        )
         retried = {c.ref_id for c in new}
         old = _as_held(held.values())
-        return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *_unusable(found)])
+        return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *given.unusable])
 
 
 def remove_references(
@@ -189,6 +184,7 @@ def remove_references(
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
         builder = Builder(index, store, Local(load or _reproduce), batch_size, workers, max_pixels, progress, "remove")
+        builder.report.left_out = [i for i in held_left_out(manifest) if not i.concept or i.concept not in gone]
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         report = builder.run(_as_held(rest), kept_skips)
         if purge:
@@ -301,56 +297,15 @@ def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None
             pass
 
 
-def _some_candidates(found: Discovery, refs: Place) -> list[Candidate]:
-    """The files to index. Raises :class:`InputError` where there is none."""
-    if candidates := _candidates(found):
-        return candidates
-    if found.linked:
-        raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
-    told = passed_over(_unusable(found))
-    where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
-    if has_images(refs):
-        where = "images lie directly in it; name the folder above"
-    raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
-
-
-def _candidates(found: Discovery) -> list[Candidate]:
-    return [
-        Candidate(f"{folder.concept}/{name}", folder.concept, str(folder.path / name), read=True)
-        for folder in found.folders
-        for name in folder.names
-    ]
-
-
 def _as_held(references: Iterable[Reference]) -> list[Candidate]:
     return [Candidate(r.ref_id, r.concept, r.path, read=False) for r in references]
 
 
-def _within(found: Discovery, shard: Shard) -> Discovery:
-    return replace(
-        found,
-        folders=tuple(f for f in found.folders if f.concept in shard),
-        unnamed=tuple(u for u in found.unnamed if u[0] in shard),
-        linked=tuple(u for u in found.linked if u[0] in shard),
-        passed=tuple(u for u in found.passed if u[0] in shard),
-    )
+def _of_other_shards(held: Mapping[str, Reference], shard: Shard | None) -> list[Candidate]:
+    return _as_held(r for r in held.values() if shard is not None and r.concept not in shard)
 
 
-def _unusable(found: Discovery) -> list[Skipped]:
-    return [Skipped(shown(path), concept, reason) for concept, path, reason in found.unusable()]
-
-
-def _notices(found: Discovery, concepts: Iterable[str] | None) -> list[str]:
-    passed = {concept for concept, _, _ in found.unusable()}
-    notices = [
-        f"{f.path}: {'no image in this folder can be used' if f.concept in passed else 'no images in this folder'}"
-        for f in found.folders
-        if not f.names
-    ]
-    if concepts is not None:
-        notices += [
-            f"concept '{c}': listed, but {found.root} has no folder for it"
-            for c in concepts
-            if c not in found.concept_set()
-        ]
-    return [*notices, *not_images([shown(path) for path in found.ignored])]
+def _still(held: Iterable[LeftOut], new: Iterable[LeftOut], concepts: Container[str]) -> list[LeftOut]:
+    """What is left out after an addition: concepts that have references now are not."""
+    items = dict.fromkeys((*held, *new))
+    return [i for i in items if i.kind not in (EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES) or i.concept not in concepts]

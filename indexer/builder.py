@@ -16,6 +16,7 @@ from iconicity.indexer.engine import Engine, Outcome, Plan, Task
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.files import file_sha256, no_readers
 from iconicity.indexer.images import REQUESTS, hashed
+from iconicity.indexer.left_out import LeftOut, held_left_out
 from iconicity.indexer.manifest import (
     MANIFEST,
     counts_digest,
@@ -69,6 +70,7 @@ class BuildReport:
     concepts: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)  # what the index says of what was given and is not in it
     changed: bool = False
 
 
@@ -266,6 +268,7 @@ class Builder:
         manifest = manifest_or_none(self._index)
         if not report.changed and manifest is not None:
             same = manifest["table_version"] == self._store.version and manifest["skipped"] == skipped
+            same = same and held_left_out(manifest) == report.left_out
             if same and manifest["cleaned"]:
                 return str(manifest["index_id"])
         report.changed = True
@@ -273,7 +276,7 @@ class Builder:
             "command": self._command,
             **{k: getattr(report, k) for k in ("embedded", "copied", "unchanged", "removed")},
         }
-        return seal(self._index, self._store, skipped, event, self._wanted)
+        return seal(self._index, self._store, skipped, event, self._wanted, left_out=report.left_out)
 
 
 def manifest_or_none(index: Place) -> dict[str, Any] | None:
@@ -300,11 +303,12 @@ def seal(
     event: Mapping[str, str | int],
     wanted: Mapping[str, Reference] | None = None,
     keep_days: int = KEEP_DAYS,
+    left_out: Sequence[LeftOut] | None = None,
 ) -> str:
     """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
 
     ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
-    digests of what the index then holds.
+    digests of what the index then holds. ``left_out`` None: as the manifest says.
     While somebody reads an older version nothing is dropped: the next build does it. On object storage, where that
     cannot be known, versions of the last ``keep_days`` stay; and as nothing locks there, what the table holds is first
     compared with what this build ``wanted``. Raises :class:`LockedError` when another wrote meanwhile.
@@ -335,6 +339,8 @@ def seal(
         "created": now,
     }
     held = manifest_or_none(index)
+    said = held_left_out(held) if left_out is None else left_out
+    manifest["left_out"] = [item._asdict() for item in said]
     entry = {
         "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from iconicity.indexer.errors import mending
+from iconicity.indexer.left_out import left_out_lines
 from iconicity.indexer.options import (
     EXIT_SKIPPED,
     PLACE,
     csv_options,
+    dry_run_option,
     engine_of,
     engine_options,
     fit_option,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
     from iconicity.indexer.merge import MergeReport
     from iconicity.indexer.places import Place
+    from iconicity.indexer.rehearsal import Rehearsal
     from iconicity.indexer.shards import Shard
 
 
@@ -115,6 +118,8 @@ def index() -> None:
     show_default=True,
     help="How vectors are stored; float16 halves the index and moves a cosine by up to 5e-5.",
 )
+@click.option("--prune", is_flag=True, help="Remove references whose files are not among the images given now.")
+@dry_run_option
 @shard_option
 @speed_options
 @engine_options
@@ -122,7 +127,7 @@ def index_build(
     refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
     dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, dino_layer: int | None, device: str, pool: str,
     grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, patch_mode: str, fit: str,
-    precision: str, vectors: str, follow_links: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
+    precision: str, vectors: str, follow_links: bool, prune: bool, dry_run: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -135,6 +140,12 @@ def index_build(
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encoders import EncoderChoice, load_encoders
 
+    if dry_run:
+        from iconicity.indexer.rehearsal import rehearse_build
+
+        concepts = read_prompt_csv(prompt_csv, slug_col)
+        found = rehearse_build(refs, index, concepts=concepts, shard=shard, follow_links=follow_links, prune=prune)
+        return _say_rehearsal(found, index)
     choice = EncoderChoice(
         encoders,
         clip_model,
@@ -163,6 +174,7 @@ def index_build(
         vectors=vectors,
         follow_links=follow_links,
         shard=shard,
+        prune=prune,
         engine=engine,
         progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
@@ -175,11 +187,12 @@ def index_build(
 @index_option
 @csv_options
 @links_option
+@dry_run_option
 @model_options
 @speed_options
 @engine_options
 def index_add(
-    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
+    refs: Place, index: Place, dry_run: bool, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
     max_pixels: int, follow_links: bool, where: Mapping[str, Any], **models: Any,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
@@ -192,6 +205,10 @@ def index_add(
     from iconicity.indexer.encoders import EncoderChoice
 
     concepts = read_prompt_csv(prompt_csv, slug_col)
+    if dry_run:
+        from iconicity.indexer.rehearsal import rehearse_add
+
+        return _say_rehearsal(rehearse_add(refs, index, concepts=concepts, follow_links=follow_links), index)
     report = add_references(
         refs, index, load=loader(models), concepts=concepts, follow_links=follow_links, progress=progress_bar(),
         engine=engine_of(EncoderChoice(**models), where),
@@ -205,10 +222,11 @@ def index_add(
 @click.option("--concept", "concepts", multiple=True, help="A concept to remove. May be repeated.")
 @click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
 @click.option("--purge", is_flag=True, help="Write the index's files anew, so that no byte of what goes is left.")
+@dry_run_option
 @model_options
 @speed_options
 def index_remove(
-    index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, batch_size: int | None, workers: int | None,
+    index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, dry_run: bool, batch_size: int | None, workers: int | None,
     max_pixels: int, **models: Any,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
@@ -221,6 +239,10 @@ def index_remove(
 
     if not concepts and not ref_ids:
         raise click.UsageError("name what to remove with --concept or --ref")
+    if dry_run:
+        from iconicity.indexer.rehearsal import rehearse_remove
+
+        return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
     report = remove_references(
         index, concepts=concepts, ref_ids=ref_ids, purge=purge, load=loader(models), progress=progress_bar(),
         **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
@@ -242,7 +264,7 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
     from iconicity.indexer.suffixes import passed_over
 
     report = merge_indexes(parts, index, progress_bar())
-    code = say_skipped(report.skipped, passed_over(report.skipped))
+    code = say_skipped(report.skipped, [*left_out_lines({"": report.left_out}), *passed_over(report.skipped)])
     echo_line(
         f"{index}: {counted(report.merged, 'reference')} of {counted(len(parts), 'part')} written, {counted(report.unchanged, 'was', 'were')} there already"
     )
@@ -347,6 +369,14 @@ def index_repair(
     else:
         echo_line(f"{index}: whole")
     return EXIT_SKIPPED if repair.lost else 0
+
+
+def _say_rehearsal(found: Rehearsal, index: Place) -> int:
+    code = say_skipped(found.skipped, found.notices)
+    echo_line(f"dry run: {index}: {found.line()}")
+    if found.refused is not None:
+        echo_line(f"dry run: the command would be refused: {found.refused}")
+    return code
 
 
 def _say_build(report: BuildReport, index: Place) -> int:

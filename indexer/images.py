@@ -56,6 +56,7 @@ class Discovery:
     passed: tuple[tuple[str, Place, str], ...] = field(default=())  # (concept, image, why it is passed over by name)
     unnamed: tuple[tuple[str, Place], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
     linked: tuple[tuple[str, Place], ...] = field(default=())  # (concept, link that leads out of the root)
+    unwanted: tuple[str, ...] = field(default=())  # concepts of folders that were not asked for
 
     def concept_set(self) -> set[str]:
         return {f.concept for f in self.folders}
@@ -185,6 +186,7 @@ class _Found:
         self._seen: dict[str, Place] = {}
         self._ignored: list[Place] = []
         self._passed: list[tuple[str, Place, str]] = []
+        self._unwanted: list[str] = []
 
     def concept(self, folder: Place, name: str) -> str | None:
         """The concept of a folder, None where it is not wanted or names none. Raises :class:`InputError`."""
@@ -197,7 +199,10 @@ class _Found:
                 f"{self._seen[concept]} and {folder} are both the concept '{concept}': merge or rename one"
             )
         self._seen[concept] = folder
-        return concept if self._wanted is None or concept in self._wanted else None
+        if self._wanted is None or concept in self._wanted:
+            return concept
+        self._unwanted.append(concept)
+        return None
 
     def loose(self, path: Place, name: str) -> None:
         """A file beside the concept folders."""
@@ -212,7 +217,9 @@ class _Found:
 
     def discovery(self, root: Place) -> Discovery:
         folders = sorted(self.folders, key=lambda f: f.concept)
-        return Discovery(root, tuple(folders), tuple(self._ignored), tuple(self._passed))
+        return Discovery(
+            root, tuple(folders), tuple(self._ignored), tuple(self._passed), unwanted=tuple(self._unwanted)
+        )
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -269,14 +276,14 @@ def read_concept_rows(
 
 
 def read_concepts(path: Path, column: str, tell: Tell = warnings.warn) -> list[str]:
-    """Concepts named in a column of a table, in file order, without repeats.
+    """Concepts named in a column of a table, in file order; one that is named twice is there twice.
 
     Raises :class:`InputError` if the file or the column is missing, or nothing is named.
     """
     rows = read_concept_rows(path, {column: "--slug-col"}, tell=tell)
     if not rows:
         raise InputError(f"{path}: column '{column}' names no concept; fill it, or name another with --slug-col")
-    return list(dict.fromkeys(concept for concept, _ in rows))
+    return [concept for concept, _ in rows]
 
 
 def read_bytes(path: Place | str) -> bytes:

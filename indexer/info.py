@@ -7,6 +7,7 @@ from typing import Any
 
 from iconicity.indexer.encoders import EncoderSpec
 from iconicity.indexer.files import LOCKS
+from iconicity.indexer.left_out import left_out_lines, read_left_out
 from iconicity.indexer.manifest import read_manifest
 from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
@@ -23,7 +24,7 @@ def index_facts(path: Place, concepts: bool = True) -> dict[str, Any]:
     """
     manifest = read_manifest(path)
     size = _bytes(path)
-    keys = ("index_id", "format", "created", "counts", "settings", "skipped", "versions")
+    keys = ("index_id", "format", "created", "counts", "settings", "skipped", "left_out", "versions")
     facts = {**{k: manifest[k] for k in keys}, "bytes": size}
     return {**facts, "concepts": _concepts(path)} if concepts else facts
 
@@ -83,5 +84,6 @@ def info_text(facts: dict[str, Any]) -> str:
         lines.append("dropped     --json lists each near-duplicate")
     for entry in facts.get("concepts", {}).values():
         lines += [f"dropped     {d['ref_id']}: distance {d['distance']} to {d['dup_of']}" for d in entry["dropped"]]
+    lines += [f"left out    {line}" for line in left_out_lines({"": read_left_out(facts["left_out"])})]
     lines += [f"skipped     {s['path']}: {s['reason']}" for s in facts["skipped"]]
     return "\n".join(map(one_line, lines))

@@ -5,15 +5,17 @@ A concept lies whole in one part, since dedup compares all of its references; so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from iconicity.indexer.build import open_or_create, require_room, require_whole_rows
 from iconicity.indexer.builder import Skipped, seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
 from iconicity.indexer.files import lock
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.left_out import LeftOut, held_left_out
 from iconicity.indexer.manifest import settings_difference
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
@@ -35,6 +37,7 @@ class MergeReport:
     kept: int = 0
     dropped: int = 0
     skipped: list[Skipped] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)  # what was given to build the parts and is in none
     changed: bool = False
 
 
@@ -74,6 +77,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
                 done += len(chunk)
                 progress("references", done, total)
         report.skipped = _skipped([] if manifest is None else skipped_files(manifest), opened)
+        report.left_out = _left_out(manifest, opened, store.concepts().keys())
         _finish(index, store, manifest, report, len(parts))
     return report
 
@@ -170,8 +174,14 @@ def _skipped(held: Sequence[Skipped], opened: Sequence[Index]) -> list[Skipped]:
     return sorted(passed | {s for s in held if s.concept not in known}, key=lambda s: (s.path, s.concept, s.reason))
 
 
+def _left_out(manifest: Mapping[str, Any] | None, opened: Sequence[Index], concepts: Collection[str]) -> list[LeftOut]:
+    """What the parts and the index left out, without the concepts that one of them has."""
+    said = [held_left_out(manifest), *(held_left_out(part.manifest) for part in opened)]
+    return [i for i in dict.fromkeys(item for items in said for item in items) if i.concept not in concepts]
+
+
 def _finish(
-    index: Place, store: ReferenceStore, manifest: Mapping[str, object] | None, report: MergeReport, parts: int
+    index: Place, store: ReferenceStore, manifest: Mapping[str, Any] | None, report: MergeReport, parts: int
 ) -> None:
     """Leave an index that is whole and unchanged as it is, else seal it."""
     skipped = [vars(s) for s in report.skipped]
@@ -179,6 +189,7 @@ def _finish(
         manifest is not None
         and manifest["table_version"] == store.version
         and manifest["skipped"] == skipped
+        and held_left_out(manifest) == report.left_out
         and manifest["cleaned"]
     )
     if same:
@@ -186,7 +197,7 @@ def _finish(
         report.index_id = str(manifest["index_id"])
     else:
         event: dict[str, str | int] = {"command": "merge", "merged": report.merged, "unchanged": report.unchanged}
-        report.index_id = seal(index, store, skipped, event | {"parts": parts})
+        report.index_id = seal(index, store, skipped, event | {"parts": parts}, left_out=report.left_out)
         report.changed = True
     counts = store.concepts()
     report.concepts, report.kept = len(counts), sum(n.kept for n in counts.values())

@@ -90,6 +90,9 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done; write nothing and load no model."
+)
 index_option = click.option("--index", "index", type=PLACE, required=True, help="The index directory, or its URL.")
 
 

@@ -69,6 +69,17 @@ class SkippedShape(TypedDict):
 
 
 @_strict
+class LeftOutShape(TypedDict):
+    """Of things of one kind that were given and not used."""
+
+    kind: str
+    n: Count
+    of: Count
+    concept: str
+    first: str
+
+
+@_strict
 class VersionFileShape(TypedDict):
     """Of the file a version of the table hangs on, and its bytes."""
 
@@ -97,6 +108,7 @@ class ManifestShape(TypedDict):
     settings: SettingsShape
     counts: dict[Literal["concepts", "references", "kept", "dropped"], Count]
     skipped: list[SkippedShape]
+    left_out: list[LeftOutShape]
     concepts_digest: Sha256
     table_version: Count
     version_file: VersionFileShape
@@ -142,6 +154,7 @@ class ResultsShape(TypedDict):
     tau: dict[Literal["cra", "vr"], Cosine | None]
     notes: list[str]
     calibration: BriefShape | None
+    left_out: dict[str, list[LeftOutShape]]
 
 
 @_strict

@@ -55,6 +55,21 @@ class VectorCache:
         except (OSError, sqlite3.Error) as e:
             raise self._unusable(e) from e
 
+    @classmethod
+    def for_reading(cls, directory: Path) -> VectorCache | None:
+        """The cache as it is, with which nothing is written; None where there is none."""
+        held = cls.__new__(cls)
+        held.directory, held.path, held._files, held.damaged = directory, directory / "vectors.sqlite3", [], 0
+        if not held.path.is_file():
+            return None
+        busy = held.path.with_name(f"{held.path.name}-wal").exists()  # somebody writes: its newest rows lie there
+        try:
+            uri = f"{held.path.absolute().as_uri()}?mode=ro{'' if busy else '&immutable=1'}"
+            held._db = sqlite3.connect(uri, uri=True, timeout=120)
+        except sqlite3.Error as e:
+            raise held._unusable(e) from e
+        return held
+
     def _unusable(self, error: Exception) -> IconicityError:
         return IconicityError(
             f"{self.path}: the cache cannot be used ({error}); name another with --cache, use --no-cache, or delete it if it is damaged"

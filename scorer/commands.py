@@ -14,6 +14,7 @@ from iconicity.indexer.options import (
     PLACE,
     TakesUrls,
     csv_options,
+    dry_run_option,
     engine_of,
     engine_options,
     index_option,
@@ -35,6 +36,7 @@ from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
     from iconicity.indexer.shards import Shard
+    from iconicity.scorer.rehearsal import Rehearsal
     from iconicity.scorer.scoring import ScoreReport
 
 
@@ -107,6 +109,10 @@ class _Generated(TakesUrls):
 @click.option("--calibration", type=DIRECTORY, help="A calibration.json: adds decisions at its thresholds.")
 @click.option("--note", help="A caveat about these images that every table will carry.")
 @click.option("--update", is_flag=True, help="Score every row of OUT again when the index has changed.")
+@dry_run_option
+@click.option(
+    "--replace", is_flag=True, help="Remove rows of the models named whose images are not among those given now."
+)
 @click.option(
     "--cache", type=DIRECTORY, help="Where vectors are kept.  [default: $ICONICITY_CACHE, or the user's cache folder]"
 )
@@ -129,7 +135,7 @@ class _Generated(TakesUrls):
 @engine_options
 def score_command(
     index: Place | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, cache: Path | None, no_cache: bool,
+    scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, dry_run: bool, replace: bool, cache: Path | None, no_cache: bool,
     rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
     slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
     image_key: str | None, where: Mapping[str, Any], **models: Any,
@@ -161,9 +167,21 @@ def score_command(
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.derived import METRICS
     from iconicity.scorer.findings.calibration import read_calibration
-    from iconicity.scorer.scoring import score
+    from iconicity.scorer.scoring import Scoring, score
 
     opened = open_index(index)
+    metrics = METRICS if metric == "all" else (metric,)
+    concepts = read_prompt_csv(prompt_csv, slug_col)
+    if dry_run:
+        from iconicity.scorer.rehearsal import rehearse_score
+
+        how = Scoring(metrics, mode, scope, search, settle, k_gen)
+        found = rehearse_score(
+            opened, generated, out, how, concepts=concepts, shard=shard, follow_links=follow_links, image_key=image_key,
+            update=update,
+            replace=replace, cache=None if no_cache else cache or default_directory(),
+        )  # fmt: skip
+        return _say_rehearsal(found, out)
     load = loader(models)
     if any(
         models[k] is not None
@@ -173,37 +191,14 @@ def score_command(
         load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
     report = score(
-        opened, generated, out, metrics=METRICS if metric == "all" else (metric,), mode=mode, scope=scope,
+        opened, generated, out, metrics=metrics, mode=mode, scope=scope,
         search=search, settle=settle, search_shards=search_shards, tau_cra=ic_tau,
         tau_vr=patch_tau, k_gen=k_gen, note=note,
-        calibration=None if calibration is None else read_calibration(calibration), concepts=read_prompt_csv(prompt_csv, slug_col), shard=shard, update=update, cache=store,
+        calibration=None if calibration is None else read_calibration(calibration), concepts=concepts, shard=shard, update=update, replace=replace, cache=store,
         rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, image_key=image_key, progress=progress_bar(),
         device=models["device"], engine=engine_of(EncoderChoice(**models), where), **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
     )  # fmt: skip
     return _say_score(report)
-
-
-@click.command("merge")
-@click.argument("parts", type=RESULTS, nargs=-1, required=True)
-@click.option("--out", type=RESULTS, required=True, help="The results directory to write.")
-@click.option("--index", type=PLACE, help="The index they were scored against.  [default: where their meta files say]")
-def merge_command(parts: Sequence[Path], out: Path, index: Place | None) -> int:
-    """Merge results directories that were scored apart, with --shard or model by model. ('iconicity index merge' merges indexes.)
-
-    \b
-    Example:
-      iconicity merge results/1 results/2 --out results-all/
-    """
-    from iconicity.scorer.merge import merge_results
-
-    merged = merge_results(parts, out, index, progress_bar())
-    code = say_skipped(merged.skipped, merged.notices)
-    echo_line(
-        f"{out}: {counted(merged.rows, 'row')} of {counted(len(parts), 'part')}, {counted(len(merged.models), 'model')}"
-    )
-    for path in merged.files:
-        echo_line(str(path))
-    return code
 
 
 @click.command("search")
@@ -245,20 +240,6 @@ def search_command(
         )
         echo_line(html, err=True)
     return 0
-
-
-@click.command("verify")
-@click.argument("results", type=RESULTS)
-def verify_command(results: Path) -> int:
-    """Test every byte of a results directory. ('iconicity index verify' and 'iconicity cache verify' test the others.)
-
-    \b
-    Example:
-      iconicity verify results/
-    """
-    from iconicity.scorer.verify import verify_results
-
-    return say_problems(results, verify_results(results))
 
 
 @click.group()
@@ -310,8 +291,11 @@ def cache_verify(directory: Path | None) -> int:
 
 @cache.command("clear")
 @cache_option
-@click.option("--older-than", type=click.FloatRange(0), default=0.0, metavar="DAYS", help="Only what is older.")
-def cache_clear(directory: Path | None, older_than: float) -> int:
+@click.option(
+    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Forget vectors that were made so long ago."
+)
+@click.option("--all", "everything", is_flag=True, help="Forget every vector.")
+def cache_clear(directory: Path | None, older_than: float | None, everything: bool) -> int:
     """Forget vectors. What is needed again is embedded again; no result is lost.
 
     \b
@@ -320,8 +304,10 @@ def cache_clear(directory: Path | None, older_than: float) -> int:
     """
     from iconicity.scorer.cache import VectorCache, default_directory
 
+    if everything == (older_than is not None):
+        raise click.UsageError("say which vectors to forget: --older-than DAYS, or --all of them")
     held = VectorCache(directory or default_directory())
-    echo_line(f"{held.path}: {counted(held.clear(older_than), 'vector')} forgotten")
+    echo_line(f"{held.path}: {counted(held.clear(older_than or 0.0), 'vector')} forgotten")
     return 0
 
 
@@ -357,6 +343,14 @@ def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, fol
         if "@" in name and not all(name.rpartition("@")[::2]):
             raise click.UsageError(f"--gen: {name!r} lacks a name or a variant; write NAME@VARIANT=DIR")
     return dict(pairs)
+
+
+def _say_rehearsal(found: Rehearsal, out: Path) -> int:
+    code = say_skipped(found.skipped, found.notices)
+    echo_line(f"dry run: {out}: {found.line()}")
+    if found.refused is not None:
+        echo_line(f"dry run: the command would be refused: {found.refused}")
+    return code
 
 
 def _say_score(report: ScoreReport) -> int:

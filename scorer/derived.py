@@ -8,9 +8,10 @@ from pathlib import Path
 
 from iconicity.indexer.files import file_sha256
 from iconicity.indexer.index import Index
+from iconicity.indexer.left_out import left_out_lines, stored_left_out
 from iconicity.indexer.manifest import versions
 from iconicity.scorer.caveats import caveats
-from iconicity.scorer.results import Results
+from iconicity.scorer.results import Results, meta_of
 from iconicity.scorer.tables import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
 
 METRICS = ("cra", "vr")
@@ -45,13 +46,21 @@ def write_derived(
             "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
             "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
-            "models": rows_of, "skipped": list(skipped_rows(results)), "notices": [*notices, *said],
+            "models": rows_of, "skipped": list(skipped_rows(results)),
+            "notices": [*notices, *said, *left_out_lines(results.left_out)], "left_out": stored_left_out(results.left_out),
             "static_reference_replaced": replaced, "versions": versions(),
             "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         write_meta(meta_path, meta)
         files += [csv_path, meta_path]
     return files
+
+
+def earlier_notices(results: Results) -> list[str]:
+    """What scoring had to say, as far as a meta file is what was written, beside what was left out."""
+    said = meta_of(results).get("notices")
+    known = {*left_out_lines(results.left_out), *caveats(results)}
+    return [n for n in said if isinstance(n, str) and n not in known] if isinstance(said, list) else []
 
 
 def _replaced_static(idx: Index) -> dict[str, dict[str, str]]:

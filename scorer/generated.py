@@ -14,7 +14,7 @@ from iconicity.indexer.embed import Vectors
 from iconicity.indexer.encoders import Encoders, FloatArray
 from iconicity.indexer.engine import Engine, Outcome, Plan, Runner, Task
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.images import hashed_ahead, read_bytes, sha256_hex
+from iconicity.indexer.images import hashed, hashed_ahead, read_bytes, sha256_hex
 from iconicity.indexer.index import Index
 from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.pipeline import Job
@@ -334,6 +334,28 @@ class GeneratedEmbedder:
             self._cache.put(self._unsaved)
         self._unsaved = []
         self._saved_at = time.monotonic()
+
+
+def missing_vectors(
+    index: Index, cache: VectorCache | None, requests: Iterable[tuple[GeneratedImage, Record | None, Need]]
+) -> int:
+    """Images that would go through a forward pass. Files are read where the cache does not know them."""
+    keys = cache_keys(index)
+    missing = set[str]()
+    for image, row, wanted in requests:
+        sha = image.stored_sha256
+        if sha is None and image.stored_reason is None:
+            sha = None if cache is None else cache.known_sha256(image.path, image.identity or stat_text(image.path))
+            found = sha or hashed(image.path)
+            sha = found if isinstance(found, str) else None
+        if sha is not None:
+            need = wanted(image, _true(row, sha))
+            if any(
+                want and (cache is None or not cache.holds(sha, key))
+                for want, key in zip((need.clip, need.patches), keys, strict=True)
+            ):
+                missing.add(sha)
+    return len(missing)
 
 
 def _true(row: Record | None, sha256: str | None) -> Record | None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import Discovery, concept_name, discover, discovery_of, is_text, shown
-from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.images import Discovery, concept_name, discover, discovery_of, has_images, is_text, shown
+from iconicity.indexer.index import Index
+from iconicity.indexer.left_out import EMPTY, LeftOut, left_out_lines, rows_left_out
+from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store import ConceptCount
 from iconicity.indexer.suffixes import not_images, passed_over
 from iconicity.indexer.tar import COMPRESSED, SUFFIX
 from iconicity.scorer.layouts import is_geneval, list_geneval, list_imagefolder, metadata_below
+from iconicity.scorer.left_out import NO_REFERENCES, NOT_NAMED, UNKNOWN, UNUSABLE, beyond
 from iconicity.scorer.listing import ConceptImages, Listed, Listing
 from iconicity.scorer.metadata import FILES, find_metadata
 from iconicity.scorer.webdataset import list_webdataset
@@ -28,20 +31,25 @@ Counts = Mapping[str, ConceptCount]
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images of a model that a run is about, by concept, and what is to be said of the others."""
+    """The images of a model that a run is about, by concept, and what is left out of it.
+
+    ``beyond``: names that a concept has beyond ``k_gen``, which do not count but are there.
+    """
 
     concepts: list[ConceptImages]
     skipped: list[Skipped]
-    notices: list[str]
+    left_out: list[LeftOut]
+    beyond: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         return sum(len(c.images) for c in self.concepts)
 
     def within(self, shard: Shard) -> Chosen:
-        """Those of the shard's concepts. Notices are about all: tasks of one array say the same."""
+        """Those of the shard's concepts. What is left out of no single concept stays: tasks of one array say the same."""
         concepts = [c for c in self.concepts if c.concept in shard]
-        return Chosen(concepts, [s for s in self.skipped if s.concept in shard], self.notices)
+        left_out = [item for item in self.left_out if not item.concept or item.concept in shard]
+        return Chosen(concepts, [s for s in self.skipped if s.concept in shard], left_out, self.beyond)
 
 
 def variant_of(label: str) -> str | None:
@@ -68,38 +76,118 @@ def choose(
     ``only`` restricts the concepts. Raises :class:`InputError` when ``path`` cannot be understood.
     """
     listing = list_images(path, counts, variant_of(label), follow_links, image_key)
-    wanted = listing.concepts.keys() if only is None else only
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
-    notices, concepts = [*listing.notices, *passed_over(skipped)], []
+    left_out, concepts = [LeftOut(line) for line in (*listing.notices, *passed_over(skipped))], []
+    more: dict[str, list[str]] = {}
     for concept, images in sorted(listing.concepts.items()):
-        if concept not in wanted:
-            continue
-        place = listing.places.get(concept, path)
-        if concept not in counts and not everywhere:
+        n = len(images)
+        if only is not None and concept not in only:
+            left_out += [LeftOut(NOT_NAMED, n, concept=concept, first=f"'{concept}'")] if n else []
+        elif concept not in counts and not everywhere:
             close = difflib.get_close_matches(concept, list(counts), 1)
-            notices.append(
-                f"{place}: the index has no references for '{concept}'; {counted(len(images), 'image')} not scored"
-                + (f" (is it '{close[0]}'?)" if close else "")
-            )
+            meant = f" (is it '{close[0]}'?)" if close else ""
+            left_out.append(LeftOut(NO_REFERENCES, n, concept=concept, first=f"'{concept}'{meant}"))
         elif not images:
-            passed = any(s.concept == concept for s in skipped)
-            notices.append(
-                f"{place}: {'no image in this folder can be used' if passed else 'no images in this folder'}"
-            )
+            left_out.append(LeftOut(EMPTY, 1, concept=concept, first=listing.places.get(concept, str(path))))
         else:
-            concepts.append(ConceptImages(concept, list(_first(images, k_gen))))
-    lacking = sorted((counts.keys() if only is None else counts.keys() & only) - listing.concepts.keys())
-    if lacking:
-        notices.append(f"{label}: no images of {counted(len(lacking), 'indexed concept')}, first '{lacking[0]}'")
-    return Chosen(concepts, skipped, notices)
+            taken, rest = _first(images, k_gen)
+            concepts.append(ConceptImages(concept, taken))
+            if rest:
+                more[concept] = [image.name for image in rest]
+                left_out.append(LeftOut(beyond(k_gen), len(rest), n, concept, f"{concept}/{rest[0].name}"))
+    unknown = sorted((only or set()) - counts.keys() - listing.concepts.keys())
+    left_out += [LeftOut(UNKNOWN, 1, concept=c, first=f"'{c}'") for c in unknown]
+    return Chosen(concepts, skipped, left_out + _unusable([s for s in skipped if not passed_over([s])]), more)
 
 
-def _first(images: Iterable[Listed], k: int) -> Iterable[Listed]:
+def _unusable(skipped: Iterable[Skipped]) -> list[LeftOut]:
+    """Files that get no row, by concept."""
+    by_concept: dict[str, list[Skipped]] = {}
+    for s in skipped:
+        by_concept.setdefault(s.concept, []).append(s)
+    return [
+        LeftOut(UNUSABLE, len(found), concept=concept, first=f"{found[0].path}: {found[0].reason}")
+        for concept, found in by_concept.items()
+    ]
+
+
+def _first(images: Iterable[Listed], k: int) -> tuple[list[Listed], list[Listed]]:
+    """The first ``k`` images of each variant, and the others."""
     seen: Counter[str | None] = Counter()
+    taken: list[Listed] = []
+    rest: list[Listed] = []
     for image in images:
         seen[image.variant] += 1
-        if seen[image.variant] <= k:
-            yield image
+        (taken if seen[image.variant] <= k else rest).append(image)
+    return taken, rest
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The images of all models that a run is about."""
+
+    work: Mapping[str, Chosen]
+    listed: int  # images of all shards
+    only: Container[str] | None  # concepts that the run is about; None: all
+    rows_left_out: Sequence[LeftOut]  # of the list of concepts that it was given
+
+    @property
+    def total(self) -> int:
+        return sum(chosen.total for chosen in self.work.values())
+
+
+def select(
+    idx: Index,
+    generated: Mapping[str, Place | str | Chosen],
+    concepts: Iterable[str] | None,
+    shard: Shard | None,
+    everywhere: bool,
+    k_gen: int,
+    follow_links: bool,
+    image_key: str | None = None,
+) -> Selected:
+    """The images of each model that count, of the ``concepts`` and the ``shard`` alone where these are named.
+
+    Raises :class:`InputError` when there is none in any shard.
+    """
+    counts = idx.concepts()
+    named = None if concepts is None else list(concepts)
+    only = None if named is None else set(named)
+    work = {
+        m: given
+        if isinstance(given, Chosen)
+        else choose(m, place(given), counts, only, everywhere, k_gen, follow_links, image_key)
+        for m, given in sorted(generated.items())
+    }
+    listed = sum(chosen.total for chosen in work.values())
+    if listed == 0 or not counts:
+        raise _nothing_to_score(idx, [place(p) for p in generated.values() if not isinstance(p, Chosen)], only, work)
+    rows = rows_left_out(named or ())
+    if shard is None:
+        return Selected(work, listed, only, rows)
+    within = {m: chosen.within(shard) for m, chosen in work.items()}
+    return Selected(within, listed, shard if only is None else {c for c in only if c in shard}, rows)
+
+
+def _nothing_to_score(
+    idx: Index, given: Sequence[Place], only: Collection[str] | None, work: Mapping[str, Chosen]
+) -> InputError:
+    """Why no image of what was ``given`` can be scored, and what may have been meant."""
+    first = next(iter(idx.concepts()), None)
+    held = f"its concepts are named like '{first}'" if first else "it holds no concept"
+    within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
+    folders = ", ".join(map(str, given))
+    if any(has_images(f) and (isinstance(f, Remote) or find_metadata(f) is None) for f in given):
+        above = given[0].parent
+        return InputError(
+            f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
+            f"for each model: try --gen NAME={above}"
+        )
+    reasons = [n for n in left_out_lines({m: c.left_out for m, c in work.items()}) if "not scored" in n]
+    skipped = [s for chosen in work.values() for s in chosen.skipped]
+    reasons += [*passed_over(skipped), *(f"{s.path}: {s.reason}" for s in skipped)]
+    why = f" ({reasons[0]})" if reasons else ""
+    return InputError(f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}")
 
 
 def list_images(

@@ -13,17 +13,19 @@ from typing import Any
 from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import lock, sweep
-from iconicity.indexer.index import open_index
+from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.left_out import LeftOut, left_out_lines, renewed
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.say import counted
-from iconicity.scorer.derived import METRICS, write_derived
+from iconicity.scorer.derived import METRICS, earlier_notices, write_derived
+from iconicity.scorer.left_out import INDEX, merged_left_out, of_index
+from iconicity.scorer.replacing import Lost, require_kept
 from iconicity.scorer.results import (
     HINTS,
     Record,
     Results,
     index_of,
-    meta_of,
     open_results,
     require_results,
     writing_scores,
@@ -43,7 +45,12 @@ class MergedResults:
 
 
 def merge_results(
-    parts: Sequence[Path], out: Path, index: Place | None = None, progress: Progress = no_progress
+    parts: Sequence[Path],
+    out: Path,
+    index: Place | None = None,
+    progress: Progress = no_progress,
+    *,
+    replace: bool = False,
 ) -> MergedResults:
     """Write the rows of several results directories into ``out``, sorted as scoring sorts them, and its derived files.
 
@@ -75,20 +82,24 @@ def merge_results(
         held = open_results(out, first.mode)
         if held is not None:
             _require_alike(held, first)
+        if held is not None and not replace:
+            require_kept(out, {m: _lost(m, opened, held) for m in held.models})
         sources = [*opened, *([held] if held is not None else [])]
         notes = list(dict.fromkeys(note for r in sources for note in r.notes))
         merged.models = sorted({m for r in sources for m in r.models})
-        with writing_scores(out, first.mode, first.settings, first.tau, notes, first.calibration) as writer:
+        left_out = {m: _left_out(m, opened, held, idx) for m in merged.models} | {INDEX: of_index(idx)}
+        with writing_scores(out, first.mode, first.settings, first.tau, notes, first.calibration, left_out) as writer:
             for model in merged.models:
                 for row in _model_rows(model, opened, held):
                     writer.write(row)
                     merged.rows += 1
                 progress("models", merged.models.index(model) + 1, len(merged.models))
-        merged.notices = list(dict.fromkeys(n for r in sources for n in _notices(r)))
+        merged.notices = list(dict.fromkeys(n for r in sources for n in earlier_notices(r)))
         asked = [m for m in METRICS if any(list(r.path.glob(f"results_{m}_*.meta.json")) for r in sources)]
         written = require_results(out, first.mode)
         merged.skipped = [Skipped(s["gen_path"], s["concept"], s["reason"]) for s in skipped_rows(written)]
         merged.files = write_derived(written, idx, merged.notices, asked, None, None)
+        merged.notices += left_out_lines(left_out)
     return merged
 
 
@@ -102,10 +113,30 @@ def _index_of(opened: Sequence[Results]) -> Place:
     return index_of(opened[-1])
 
 
-def _notices(results: Results) -> list[str]:
-    """What scoring a part had to say, as far as its meta file is what was written."""
-    said = meta_of(results).get("notices")
-    return [n for n in said if isinstance(n, str)] if isinstance(said, list) else []
+def _lost(model: str, parts: Sequence[Results], held: Results) -> Lost:
+    """Rows of ``held`` that the rows of the parts would take the place of, though they are not of the same file."""
+    columns = ["concept", "gen_relpath", "gen_path", "gen_sha256", "status"]
+    given = {row["gen_relpath"]: row for r in parts for b in r.batches(model, columns) for row in b.to_pylist()}
+    concepts = {row["concept"] for row in given.values()}
+    rows = [row for b in held.batches(model, columns) for row in b.to_pylist()]
+    lost: dict[str, str] = {}
+    for row in rows:
+        new = given.get(row["gen_relpath"])
+        same = new is not None and any(new[c] == row[c] for c in ("gen_path", "gen_sha256"))
+        if row["status"] == "ok" and row["concept"] in concepts and not same:
+            lost[row["gen_relpath"]] = row["gen_path"]
+    return Lost(lost, len(rows))
+
+
+def _left_out(model: str, parts: Sequence[Results], held: Results | None, idx: Index) -> list[LeftOut]:
+    """What is left out of a model: of its concepts that the parts have what they say, of others what ``held`` says."""
+    present = [set(b.column("concept").to_pylist()) for r in parts for b in r.batches(model, ["concept"])]
+    given = set[str]().union(*present)
+    items = list(dict.fromkeys(item for part in parts for item in part.left_out.get(model, ())))
+    if held is not None:
+        items = renewed(held.left_out.get(model, ()), items, given if items or given else ())
+        present += [set(b.column("concept").to_pylist()) for b in held.batches(model, ["concept"])]
+    return merged_left_out(items, set[str]().union(*present), idx.concepts())
 
 
 def _require_alike(part: Results, first: Results) -> None:

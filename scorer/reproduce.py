@@ -21,6 +21,7 @@ from iconicity.indexer.progress import Progress, no_progress
 from iconicity.scorer.derived import METRICS
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.inputs import Chosen
+from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.listing import ConceptImages, Listed
 from iconicity.scorer.metrics import passes
 from iconicity.scorer.moved import UNMOVED, Moved
@@ -81,7 +82,10 @@ def reproduce_results(
                     differences.append({"model": model, "gen_relpath": relpath, "verdict": verdict, "what": what})
             tables.append({"model": model, "images": len(held), **counts})
     frame = pd.DataFrame(tables)
-    notes = [f"within: no similarity differs by more than {TOLERANCE:g}, and no decision at the thresholds does"]
+    notes = [
+        *left_out_of([results]),
+        f"within: no similarity differs by more than {TOLERANCE:g}, and no decision at the thresholds does",
+    ]
     before, now = meta_of(results).get("versions"), versions()
     if isinstance(before, dict) and (
         other := [f"{k} {before.get(k)} then, {v} now" for k, v in now.items() if before.get(k) != v]

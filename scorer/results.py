@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
+from iconicity.indexer.left_out import LeftOut, read_left_out, stored_left_out
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, is_url, place
@@ -74,6 +75,7 @@ class Results:
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # model -> row groups
     notes: Sequence[str] = ()  # the user's own caveats, shown beside every number
     calibration: Mapping[str, Any] | None = None  # thresholds per number of references, see findings/calibrate.py
+    left_out: Mapping[str, Sequence[LeftOut]] = field(default_factory=dict)  # of a model, and of the index
 
     @property
     def models(self) -> list[str]:
@@ -153,9 +155,11 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
             for i in range(f.num_row_groups):
                 for model in require_rows(read_group(f, i, ["model"]), 0, 0)["model"].slice(0, 1).to_pylist():
                     groups.setdefault(model, []).append(i)
+            left_out = {m: read_left_out(items) for m, items in head["left_out"].items()}
             return Results(
-                directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"]
-            )
+                directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"],
+                left_out,
+            )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
         raise _unreadable(path, e) from e
 
@@ -245,10 +249,12 @@ def writing_scores(
     tau: Mapping[str, float | None],
     notes: Sequence[str] = (),
     calibration: Mapping[str, Any] | None = None,
+    left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> Iterator[ScoresWriter]:
     """A writer of a results directory's parquet file, which takes the old one's place when the block ends well."""
     head = {
-        "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration
+        "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration,
+        "left_out": stored_left_out(left_out or {}),
     }  # fmt: skip
     with writing_signed(scores_path(directory, mode), SCHEMA, head) as file:
         writer = ScoresWriter(file, file.schema)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,27 +18,25 @@ from iconicity.indexer.engine import Engine
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import lock, sweep
 from iconicity.indexer.fit import areas_seen
-from iconicity.indexer.images import has_images
 from iconicity.indexer.index import Index, open_index
+from iconicity.indexer.left_out import LeftOut, left_out_lines, renewed
 from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.places import Place, Remote, local, place
+from iconicity.indexer.places import Place, local
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import ConceptCount
-from iconicity.indexer.suffixes import passed_over
 from iconicity.scorer.cache import VectorCache
 from iconicity.scorer.caveats import caveats
 from iconicity.scorer.derived import METRICS, write_derived
 from iconicity.scorer.elsewhere import Elsewhere
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.judgement import departures, of_settings
-from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Wanted
-from iconicity.scorer.inputs import Chosen, choose
-from iconicity.scorer.listing import ConceptImages
-from iconicity.scorer.metadata import find_metadata
+from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Need, Wanted
+from iconicity.scorer.inputs import Chosen, Selected, select
+from iconicity.scorer.left_out import INDEX, NO_REFERENCES, NOT_NAMED, missing, of_index
 from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
 from iconicity.scorer.own import OwnConcept
+from iconicity.scorer.replacing import Lost, lost_rows, require_kept
 from iconicity.scorer.results import (
     SCHEMA,
     Record,
@@ -101,6 +100,7 @@ def score(
     concepts: Iterable[str] | None = None,
     shard: Shard | None = None,
     update: bool = False,
+    replace: bool = False,
     cache: VectorCache | None = None,
     rehash: bool = False,
     load: Callable[[], Encoders] | None = None,
@@ -124,7 +124,8 @@ def score(
     already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
     every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
     ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
-    stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. ``workers`` is a number of
+    stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. Rows of a
+    model whose images are not among those given now go only with ``replace``. ``workers`` is a number of
     processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
     named unless ``follow_links``. ``image_key`` names the image of a WebDataset sample that counts. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
     made with other settings, :class:`InputError` when a folder holds nothing to score.
@@ -136,26 +137,9 @@ def score(
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
     report = ScoreReport()
-    counts = idx.concepts()
-    only = None if concepts is None else set(concepts)
-    work = {
-        m: given
-        if isinstance(given, Chosen)
-        else choose(m, place(given), counts, only, scope == "all", k_gen, follow_links, image_key)
-        for m, given in sorted(generated.items())
-    }
-    listed = sum(chosen.total for chosen in work.values())
-    mine: Container[str] | None = only
-    if shard is not None:
-        work = {m: chosen.within(shard) for m, chosen in work.items()}
-        mine = shard if only is None else {c for c in only if c in shard}
-    for chosen in work.values():
+    given = select(idx, generated, concepts, shard, scope == "all", k_gen, follow_links, image_key)
+    for chosen in given.work.values():
         report.skipped += chosen.skipped
-        report.notices += chosen.notices
-    total = sum(chosen.total for chosen in work.values())
-    if listed == 0 or not counts:
-        given = [place(path) for path in generated.values() if not isinstance(path, Chosen)]
-        raise InputError(_nothing_to_score(idx, given, counts, only, report))
     if engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
     embedder = GeneratedEmbedder(
@@ -164,28 +148,30 @@ def score(
         cache,
         rehash=rehash,
         batch_size=batch_size,
-        workers=workers(total) if callable(workers) else workers,
+        workers=workers(given.total) if callable(workers) else workers,
         max_pixels=max_pixels,
     )
     with lock(out, "writing these results"), closing(embedder):
         for folder, name in ((out, "*"), *((p.parent, p.name) for p in (out_csv, out_meta) if p is not None)):
             sweep(folder, name)
         held = open_results(out, mode)
-        settings = _settings(idx, how)
+        settings = settings_of(idx, how)
         if held is not None:
             require_same_settings(held, settings, update)
         report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
         report.notices += [j.sentence for j in of_settings(settings, tau, metrics, calibration) if not j.holds]
-        run = _Run(idx, counts, how, tau, held, mine, embedder, cache, device, engine, progress)
+        run = Run(idx, how, tau, held, given, shard, embedder, cache, device, engine, progress)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
-        models = sorted({*work, *(held.models if held else ())})
-        run.fill({model: work.get(model) for model in models})
-        with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated) as writer:
-            for model in models:
-                run.model(model, work.get(model), writer, report)
+        if held is not None and not replace:
+            require_kept(out, run.lost())
+        run.fill()
+        left_out = {m: run.left_out(m) for m in run.models} | {INDEX: of_index(idx)}
+        with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated, left_out) as writer:
+            for model in run.models:
+                run.model(model, writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(
@@ -194,35 +180,16 @@ def score(
         results = require_results(out, mode)
         report.files = write_derived(results, idx, report.notices, metrics, out_csv, out_meta)
         report.notices += caveats(results)
-    if not total:  # of this run, and not of the results that its part becomes
-        report.notices.append(f"none of the {counted(listed, 'image')} has a concept of shard {shard}")
+        report.notices += left_out_lines({m: items for m, items in left_out.items() if m in run.changed})
+        if kept := [m for m in run.models if m not in run.changed]:
+            report.notices.append(f"models of {out} that this run does not name stay as they are: {', '.join(kept)}")
+    if not given.total:  # of this run, and not of the results that its part becomes
+        report.notices.append(f"none of the {counted(given.listed, 'image')} has a concept of shard {shard}")
     return report
 
 
-def _nothing_to_score(
-    idx: Index,
-    given: Sequence[Place],
-    counts: Mapping[str, ConceptCount],
-    only: set[str] | None,
-    report: ScoreReport,
-) -> str:
-    first = next(iter(counts), None)
-    held = f"its concepts are named like '{first}'" if first else "it holds no concept"
-    within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
-    folders = ", ".join(map(str, given))
-    if any(has_images(f) and (isinstance(f, Remote) or find_metadata(f) is None) for f in given):
-        above = given[0].parent
-        return (
-            f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
-            f"for each model: try --gen NAME={above}"
-        )
-    reasons = [*(n for n in report.notices if "not scored" in n), *passed_over(report.skipped)]
-    reasons += (f"{s.path}: {s.reason}" for s in report.skipped)
-    why = f" ({reasons[0]})" if reasons else ""
-    return f"{folders}: no generated image belongs to a concept of {idx.path}{within}; {held}{why}"
-
-
-def _settings(idx: Index, how: Scoring) -> dict[str, Any]:
+def settings_of(idx: Index, how: Scoring) -> dict[str, Any]:
+    """What the rows of a run depend on, beside the images."""
     clip, dino = idx.specs
     return {
         "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
@@ -258,62 +225,69 @@ def _thresholds(
 Request = tuple[GeneratedImage, Record | None]
 
 
-class _Run:
-    """One scoring run: what it needs of everything, model by model."""
+class Run:
+    """One scoring run: what it needs of everything, model by model. Without an embedder it can only be asked."""
 
     def __init__(
         self,
         idx: Index,
-        counts: Mapping[str, ConceptCount],
         how: Scoring,
         tau: Mapping[str, float | None],
         held: Results | None,
-        only: Container[str] | None,
-        embedder: GeneratedEmbedder,
-        cache: VectorCache | None,
-        device: str,
-        engine: Engine | None,
-        progress: Progress,
+        given: Selected,
+        shard: Shard | None,
+        embedder: GeneratedEmbedder | None = None,
+        cache: VectorCache | None = None,
+        device: str = "cpu",
+        engine: Engine | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         self._engine = engine
         self._idx = idx
-        self._counts = counts
+        self._counts = idx.concepts()
         self._how = how
         self._tau = tau
         self._held = held
         self._same_index = held is not None and held.settings["index_id"] == idx.index_id
-        self._only = only
+        self._work = work = given.work
+        self._rows_left_out = given.rows_left_out
+        self.models = sorted({*work, *(held.models if held else ())})
+        self.changed = set(work) if self._same_index else set(self.models)
+        self._only = given.only
+        self._shard = shard
         self._embedder = embedder
         self._progress = progress
+        self._cache = cache
         directory = None if cache is None else cache.directory
         shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, engine, progress)
         self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
         self.close = self._elsewhere.close
 
-    def fill(self, work: Mapping[str, Chosen | None]) -> None:
+    def fill(self) -> None:
         """Have the engine, where there is one, embed what the images of all models lack."""
-        if self._engine is None:
-            return
-        requests = (
-            (image, row, self._wanted(self._metrics(model, chosen is not None)))
-            for model, chosen in work.items()
-            if chosen is not None or not self._same_index
-            for image, row in self._requests(model, None if chosen is None else chosen.concepts)
-        )
-        self._embedder.fill(self._engine, requests, self._progress)
+        if self._engine is not None:
+            assert self._embedder is not None
+            self._embedder.fill(self._engine, self.requests(), self._progress)
 
-    def model(self, model: str, chosen: Chosen | None, writer: ScoresWriter, report: ScoreReport) -> None:
-        """Write a model's rows; ``chosen`` None: one that was not named in this run."""
-        if chosen is None and self._same_index:
+    def requests(self) -> Iterator[tuple[GeneratedImage, Record | None, Need]]:
+        """Images of the models that change with their rows, and which vectors they still need."""
+        for model in self.models:
+            if model in self.changed:
+                wanted = self._wanted(self._metrics(model))
+                yield from ((image, row, wanted) for image, row in self._requests(model))
+
+    def model(self, model: str, writer: ScoresWriter, report: ScoreReport) -> None:
+        """Write a model's rows."""
+        if model not in self.changed:
             assert self._held is not None
             for group in self._held.batches(model):
                 writer.copy(group)
             return
-        self._tell_dropped(model, report)
+        chosen = self._work.get(model)
         if chosen is None:
             report.notices.append(f"{model}: its rows were scored again for the changed index")
         done, total = 0, 0 if chosen is None else chosen.total
-        for row in self._rows(model, None if chosen is None else chosen.concepts):
+        for row in self._rows(model):
             writer.write(row)
             if chosen is None:
                 continue
@@ -324,26 +298,49 @@ class _Run:
             else:
                 report.skipped.append(Skipped(row["gen_path"], row["concept"], row["reason"]))
 
-    def _tell_dropped(self, model: str, report: ScoreReport) -> None:
-        """Say which rows go because the index has no references for their concept any more."""
-        if self._held is None or self._same_index or self._how.scope == "all":
-            return
-        for concept in self._order(model, None):
-            if concept not in self._counts:
-                report.notices.append(f"{model}: the index has no references for '{concept}' any more; its rows go")
+    def left_out(self, model: str) -> list[LeftOut]:
+        """What is not in a model's numbers."""
+        held = () if self._held is None else self._held.left_out.get(model, ())
+        if model not in self.changed:
+            return list(held)
+        chosen = self._work.get(model)
+        stays = Counter[str]()  # rows of concepts that this run is not about
+        if self._held is not None and (chosen is None or self._only is not None):
+            for batch in self._held.batches(model, ["concept"]):
+                stays.update(c for c in batch.column("concept").to_pylist() if not self._asked(chosen, c))
+        lost = () if self._how.scope == "all" else sorted(stays.keys() - self._counts.keys())
+        if chosen is None:
+            new = renewed(held, (), ())
+        else:
+            new = [i for i in (*self._rows_left_out, *chosen.left_out) if i.kind != NOT_NAMED or i.concept not in stays]
+            new = renewed(held, new, self._only)
+        new += [LeftOut(NO_REFERENCES, stays[c], 0, c, f"'{c}'") for c in lost]
+        return [*new, *missing(self._counts, set(self._order(model)), self._shard)]
 
-    def _rows(self, model: str, listed: Sequence[ConceptImages] | None) -> Iterator[Record]:
-        metrics = self._metrics(model, listed is not None)
-        wanted = self._wanted(metrics)
-        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model, listed))
-        stream = self._embedder.stream(self._requests(model, listed), wanted)
+    def lost(self) -> dict[str, Lost]:
+        """Rows of the models named that this run would take away."""
+        indexed = None if self._how.scope == "all" else self._counts
+        return {
+            m: lost_rows(self._held, m, chosen, partial(self._asked, chosen), self._cache, indexed)
+            for m, chosen in self._work.items()
+            if self._held is not None and m in self._held.models
+        }
+
+    def _asked(self, chosen: Chosen | None, concept: str) -> bool:
+        """Whether a run that names a model is about a concept."""
+        return chosen is not None and (self._only is None or concept in self._only)
+
+    def _rows(self, model: str) -> Iterator[Record]:
+        assert self._embedder is not None
+        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model))
+        stream = self._embedder.stream(self._requests(model), self._wanted(self._metrics(model)))
         rows = ((self._usable(e), self._row(e, own)) for e in stream)
         return (row for _, row in rows) if self._how.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
 
-    def _metrics(self, model: str, named: bool) -> set[str]:
+    def _metrics(self, model: str) -> set[str]:
         """What the model's rows already have, and of a named one what is asked, so that no column is half full."""
         have = {m for m in METRICS if self._held is not None and is_scored(self._held, model, m)}
-        return have | set(self._how.metrics) if named else have
+        return have | set(self._how.metrics) if model in self._work else have
 
     @staticmethod
     def _usable(e: Embedded) -> Embedded:
@@ -374,18 +371,22 @@ class _Run:
 
         return wanted
 
-    def _order(self, model: str, listed: Sequence[ConceptImages] | None) -> list[str]:
-        order = {c.concept for c in listed or ()}
-        if self._held is not None and (listed is None or self._only is not None):
+    def _order(self, model: str) -> list[str]:
+        """Concepts of a model's rows."""
+        chosen = self._work.get(model)
+        order = set[str]() if chosen is None else {c.concept for c in chosen.concepts}
+        if self._held is not None and (chosen is None or self._only is not None):
             for batch in self._held.batches(model, ["concept"]):
-                order |= set(batch.column("concept").to_pylist())
+                order.update(c for c in batch.column("concept").to_pylist() if not self._asked(chosen, c))
         return sorted(order)
 
-    def _requests(self, model: str, listed: Sequence[ConceptImages] | None) -> Iterator[Request]:
+    def _requests(self, model: str) -> Iterator[Request]:
         """Images to score with the rows they have, sorted; rows of concepts this run is not about come along."""
+        chosen = self._work.get(model)
+        listed = () if chosen is None else chosen.concepts
         images = (
             ((c.concept, f"{c.concept}/{i.name}"), 0, GeneratedImage(model, c.concept, i.path, f"{c.concept}/{i.name}", i.seed, i.prompt, i.variant, identity=i.identity))
-            for c in listed or ()
+            for c in listed
             for i in c.images
         )  # fmt: skip
         stored = (
@@ -398,10 +399,10 @@ class _Run:
             found = {rank: value for _, rank, value in group}
             image, row = found.get(0), found.get(1)
             if image is None:
-                if listed is not None and (self._only is None or concept in self._only):
+                if self._asked(chosen, concept):
                     continue  # the file is gone
                 if concept not in self._counts and self._how.scope == "concept":
-                    continue  # its references are gone, and _dropped says so
+                    continue  # its references are gone, and left_out says so
                 assert row is not None
                 sha = row["gen_sha256"] if row["status"] == "ok" else None
                 image = GeneratedImage(

@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMMANDS = [
-    (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"), ("index", "repair"), ("index", "log"), ("verify",), ("cache", "verify"),
+    (), ("index",), ("index", "build"), ("index", "add"), ("index", "remove"), ("index", "info"), ("index", "verify"), ("index", "repair"), ("index", "log"), ("results",), ("results", "merge"), ("results", "remove"), ("results", "verify"), ("cache", "verify"),
     ("score",), ("summary",), ("sweep",), ("calibrate",), ("specific",), ("attribute",), ("compare",), ("correlate",), ("export",), ("report",), ("plot",), ("search",), ("demo",), ("cache",), ("cache", "info"), ("cache", "clear"),
     ("bench",), ("bench", "encode"), ("bench", "score"), ("bench", "search"), ("bench", "scale"),
     ("bench", "simulate"),
@@ -213,7 +213,9 @@ def test_other_layouts_and_variants(place: Path, tmp_path: Path) -> None:
     assert "3 images scored, 2 embedded" in run(*base, "--gen", tar).stdout  # one has bytes that are known
     assert ",t,alpha," in (tmp_path / "o" / "results_cra_dynamic.csv").read_text()
     tar.write_bytes(tar.read_bytes()[:-12000])
-    assert "t.tar: " in run(*base, "--gen", tar, code=3).stderr
+    refused = run(*base, "--gen", tar, code=1).stderr  # rows are kept rather than lost to a damaged file
+    assert "of 3 rows of t would go" in refused and "t.tar: cut short" in refused
+    assert "t.tar: " in run(*base, "--gen", tar, "--replace", code=3).stderr
     hits = run("search", tar / "alpha" / "0.png", "--index", place / "i", "-k", 1, "--json").stdout
     assert json.loads(hits)["image"][0]["ref_id"] == "alpha/00.png"
     (tmp_path / "x.tgz").write_bytes(b"")
@@ -314,7 +316,7 @@ def test_scope_all_cache_and_workers(place: Path, tmp_path: Path) -> None:
     assert facts["vectors"] == 18 and facts["files"] == 9 and facts["derived_bytes"] > 0
     assert "vectors  18" in run("cache", "info", *cache).stdout
     assert " 0 vectors forgotten" in run("cache", "clear", "--older-than", 1, *cache).stdout
-    assert " 18 vectors forgotten" in run("cache", "clear", *cache).stdout
+    assert " 18 vectors forgotten" in run("cache", "clear", "--all", *cache).stdout
     assert json.loads(run("cache", "info", *cache, "--json").stdout)["derived_bytes"] == 0
 
 

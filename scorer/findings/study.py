@@ -21,6 +21,7 @@ from iconicity.indexer.say import counted
 from iconicity.scorer.caveats import caveats_of
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.judgement import Judgement, beside, judgements
+from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.tables import patch_matrix
@@ -103,6 +104,7 @@ class Study:
         out.append(encoders_line(self.settings["encoders"].values()))
         out += [j.sentence for j in self.judged.values()]
         out += [] if self.named else self._beside[1]
+        out += left_out_of(self.sources)
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():
             out.append(

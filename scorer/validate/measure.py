@@ -110,7 +110,7 @@ def measure(
         grid = GRID if name in ("crop", "overlapping", "token") else (1, 1)
         path = ladder.out / f"index-{name}"
         build_index(ladder.out / "refs", path, encoders, grid=grid, batch_size=batch_size, workers=workers,
-                    reference_cells="overlapping" if name == "overlapping" else "grid", progress=progress)  # fmt: skip
+                    reference_cells="overlapping" if name == "overlapping" else "grid", prune=True, progress=progress)  # fmt: skip
         index = open_index(path)
         results = []
         for part in ("main", "bland"):
@@ -120,7 +120,7 @@ def measure(
             results.append(ladder.out / "results" / name / part)
             score(index, rungs, results[-1], metrics=("cra", "vr") if name == "crop" else ("vr",),
                   tau_vr=DEFAULT_TAU_VR, cache=cache, load=lambda e=encoders: e, batch_size=batch_size,  # type: ignore[misc]
-                  workers=workers, progress=progress)  # fmt: skip
+                  workers=workers, replace=True, progress=progress)  # fmt: skip
         found = None
         if grid == GRID:
             pool = len(ladder.halves)

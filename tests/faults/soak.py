@@ -68,7 +68,7 @@ def soak(root: Path, seconds: float, seed: int) -> dict[str, Any]:
             for path in rng.sample(files, rng.randrange(min(8, len(files)))):
                 if path.name != "000000.png":
                     path.unlink()
-            _done("index", "build", "--refs", refs, "--index", index, "--workers", 0)
+            _done("index", "build", "--refs", refs, "--index", index, "--workers", 0, "--prune")
         elif kind == "add":
             put(refs, rng.randrange(1, 12))
             _done("index", "add", "--refs", refs, "--index", index, "--workers", 0)
@@ -109,7 +109,7 @@ def soak(root: Path, seconds: float, seed: int) -> dict[str, Any]:
             for path in files[:80]:
                 if path.name != "000000.png":
                     path.unlink()
-            _done("index", "build", "--refs", refs, "--index", index, "--workers", 0)
+            _done("index", "build", "--refs", refs, "--index", index, "--workers", 0, "--prune")
         shutil.rmtree(root / "c" / "vectors", ignore_errors=True)  # of indexes that are no more
     quarter = max(1, len(memory) // 4)
     return {

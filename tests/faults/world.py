@@ -154,11 +154,11 @@ class World:
         parts, scored = ([root / f"{name}-{i}" for i in (1, 2)] for name in ("part", "scored"))
         scenarios = [
             Scenario(self, "build", None, lambda w: ("index", "build", "--refs", self.refs, "--index", w / "i", "--workers", 0)),
-            Scenario(self, "rebuild", "before", lambda w: ("index", "build", "--refs", self.changing, "--index", w / "i", "--workers", 0)),
+            Scenario(self, "rebuild", "before", lambda w: ("index", "build", "--refs", self.changing, "--index", w / "i", "--workers", 0, "--prune")),
             Scenario(self, "add", "base", lambda w: ("index", "add", "--refs", more, "--index", w / "i", "--workers", 0)),
             Scenario(self, "remove", "base", lambda w: ("index", "remove", "--index", w / "i", "--concept", "beta", "--ref", "alpha/00.png", "--workers", 0)),
             Scenario(self, "merge", None, lambda w: ("index", "merge", *parts, "--index", w / "i")),
-            Scenario(self, "merge results", "base", lambda w: ("merge", *scored, "--index", w / "i", "--out", w / "o"), "scored"),
+            Scenario(self, "merge results", "base", lambda w: ("results", "merge", *scored, "--index", w / "i", "--out", w / "o"), "scored"),
             Scenario(self, "score", "base", lambda w: self.score_args(w / "i", w / "o", "all", ["m1", "m2"], w / "c")),
             Scenario(self, "rescore", "base", lambda w: self.score_args(w / "i", w / "o", "concept", ["m1", "m2"], w / "c"), "scored"),
             Scenario(self, "report", "base", lambda w: ("report", w / "o", "--index", w / "i", "--out", w / "r", "--workers", 0), "scored"),

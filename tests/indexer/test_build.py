@@ -118,7 +118,7 @@ def test_after_a_change_the_index_equals_a_fresh_build(
 ) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     change(refs)
-    build_index(refs, tmp_path / "i", toy_encoders())
+    build_index(refs, tmp_path / "i", toy_encoders(), prune=True)
     assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_any_sequence_of_changes(refs: Path, tmp_path: Path) -> None:
             shutil.copy(victim, other.parent / f"c{step}.png")
         else:
             victim.rename(other.parent / f"r{step}.png")
-        build_index(refs, tmp_path / "i", toy_encoders())
+        build_index(refs, tmp_path / "i", toy_encoders(), prune=kind == "delete")
         assert_fresh(tmp_path / "i", refs, tmp_path)
 
 
@@ -453,7 +453,7 @@ def test_what_somebody_reads_cannot_be_purged_and_that_is_said(refs: Path, tmp_p
     assert len(reader.block(["beta"]).references) == 3
     del reader
     shutil.rmtree(refs / "beta")
-    build_index(refs, tmp_path / "i", toy_encoders())
+    build_index(refs, tmp_path / "i", toy_encoders(), prune=True)
     assert_fresh(tmp_path / "i", refs, tmp_path)
 
 

@@ -195,7 +195,7 @@ def test_names_that_are_not_text_are_told(tmp_path: Path) -> None:
 def test_concepts_of_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("label_clean,title\nThe Wave,x\n,y\nthe_wave,z\nOther,q\n", encoding="utf-8-sig")
-    assert read_concepts(path, "label_clean") == ["the_wave", "other"]
+    assert read_concepts(path, "label_clean") == ["the_wave", "the_wave", "other"]
     with pytest.raises(InputError, match="columns: label_clean, title"):
         read_concepts(path, "slug")
     with pytest.raises(InputError, match="cannot be read"):

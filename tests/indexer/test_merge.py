@@ -184,7 +184,7 @@ def test_one_concept_in_two_parts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{parts[1]}: holds other bytes than {parts[0]} under the name alpha/01.png"):
         merge_indexes(parts, tmp_path / "j")
     (b / "alpha" / "01.png").unlink()
-    build_index(b, parts[1], toy_encoders())
+    build_index(b, parts[1], toy_encoders(), prune=True)
     with pytest.raises(InputError, match=f"'alpha' has other references than in {parts[0]}, first alpha/01.png"):
         merge_indexes(parts, tmp_path / "j")
     with pytest.raises(InputError, match=r"holds alpha/01.png, which .*b.index has not"):
@@ -204,7 +204,7 @@ def test_parts_that_are_not_finished_or_not_whole(refs: Path, tmp_path: Path, mo
     for concept in CONCEPTS:
         write(refs / concept / "new.png", draw(4321))
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr("iconicity.indexer.builder.seal", lambda *_: (_ for _ in ()).throw(RuntimeError))
+        patch.setattr("iconicity.indexer.builder.seal", lambda *_, **__: (_ for _ in ()).throw(RuntimeError))
         build_index(refs, parts[0], toy_encoders(), shard=Shard(1, 2))
     with pytest.raises(IndexFormatError, match="its last build did not finish"):
         merge_indexes(parts, tmp_path / "i")

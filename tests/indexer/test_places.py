@@ -370,14 +370,14 @@ def test_another_builder_is_noticed(
         if next(turns, False):
             with monkeypatch.context() as patch:
                 patch.setattr(ReferenceStore, "compact", compact)
-                build_index(other, place(url), toy_encoders())
+                build_index(other, place(url), toy_encoders(), prune=True)
         compact(self)
 
     monkeypatch.setattr(ReferenceStore, "compact", meanwhile)
     with pytest.raises(LockedError, match="another builder wrote to it at the same time; run the same command again"):
         build_index(refs, place(url), toy_encoders())
     assert open_index(url).index_id != sealed  # the other's, which is whole
-    assert build_index(refs, place(url), toy_encoders()).changed
+    assert build_index(refs, place(url), toy_encoders(), prune=True).changed
     assert_as_local(url, refs, tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_two_builders_at_once(storage: Storage, refs: Path, tmp_path: Path) -> N
     for child in children:
         child.join(120)
         assert child.exitcode in (0, 1)  # done, or told that another wrote
-    build_index(refs, place(url), toy_encoders())
+    build_index(refs, place(url), toy_encoders(), prune=True)
     assert_as_local(url, refs, tmp_path)
 
 

@@ -61,9 +61,11 @@ def test_shards_built_into_one_folder_make_the_whole(refs: Path, tmp_path: Path)
         report = build_index(refs, tmp_path / "i", encoders, shard=Shard(i, 3))
     assert forwards(encoders) == 0 and report.removed == 0
     (refs / "beta" / "01.png").unlink()
-    gone = [build_index(refs, tmp_path / "i", toy_encoders(), shard=Shard(i, 3)).removed for i in (1, 2, 3)]
+    with pytest.raises(InputError, match=r"1 of its 12 references would go, first beta/01\.png.*--prune"):
+        [build_index(refs, tmp_path / "i", toy_encoders(), shard=Shard(i, 3)) for i in (1, 2, 3)]
+    gone = [build_index(refs, tmp_path / "i", toy_encoders(), shard=Shard(i, 3), prune=True).removed for i in (1, 2, 3)]
     assert sorted(gone) == [0, 0, 1]
-    build_index(refs, tmp_path / "whole", toy_encoders())
+    build_index(refs, tmp_path / "whole", toy_encoders(), prune=True)
     one, all_ = open_index(tmp_path / "i"), open_index(tmp_path / "whole")
     assert one.index_id == all_.index_id and one.manifest["skipped"] == all_.manifest["skipped"]
 
@@ -76,7 +78,9 @@ def test_listed_concepts_of_other_shards_are_not_called_lost(refs: Path, tmp_pat
             refs, tmp_path / str(i), toy_encoders(), concepts=["alpha", "beta", "gone"], shard=Shard(i, 2)
         ).notices
     ]
-    assert [n for n in notices if "no folder" in n] == [f"concept 'gone': listed, but {refs} has no folder for it"]
+    assert [n for n in notices if "no folder" in n] == [
+        "concepts of --prompt-csv that have no folder of references: 1; first 'gone'"
+    ]
 
 
 def test_a_folder_without_images_is_an_error_in_any_shard(tmp_path: Path) -> None:
@@ -112,8 +116,8 @@ def test_tasks_and_merge_from_the_command_line(tmp_path: Path) -> None:
     results = [tmp_path / f"results{i}" for i in (1, 2, 3)]
     for i, out in enumerate(results, 1):
         run("score", *options, "--out", out, "--shard", f"{i}/3")
-    done = run("merge", *results, "--out", tmp_path / "merged")
+    done = run("results", "merge", *results, "--out", tmp_path / "merged")
     assert "4 rows of 3 parts" in done.stdout
     for name in ("scores_dynamic.parquet", "results_cra_dynamic.csv", "results_vr_dynamic.csv"):
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    run("verify", tmp_path / "merged")
+    run("results", "verify", tmp_path / "merged")

@@ -55,7 +55,7 @@ def test_what_is_not_read_is_counted_by_suffix_apart_from_what_is_no_image(tmp_p
         (refs / "alpha" / name).write_bytes(b"x")
     built = build_index(refs, tmp_path / "i", toy_encoders())
     assert [n.partition(", first")[0] for n in built.notices] == [
-        f"{refs}/beta: no image in this folder can be used",
+        f"folders without an image: 1; first {refs}/beta",
         "ignored 2 files that are no image by name: .json 1, .txt 1",
         f"ignored 4 images with unsupported extensions: .heic 3, .jp2 1 (supported: {SUPPORTED})",
         "ignored 1 image beside the concept folders",

@@ -99,7 +99,9 @@ def test_rows_of_other_concepts_stay_and_those_of_the_parts_are_taken_whole(
     (models["m1"] / "alpha" / "01.png").unlink()
     study(models, out=tmp_path / "whole")
     study({"m1": models["m1"]}, out=tmp_path / "part", concepts=["alpha"])
-    merge_results([tmp_path / "part"], tmp_path / "merged")
+    with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*--replace"):
+        merge_results([tmp_path / "part"], tmp_path / "merged")
+    merge_results([tmp_path / "part"], tmp_path / "merged", replace=True)
     assert require_results(tmp_path / "merged").table().equals(require_results(tmp_path / "whole").table())
 
 
@@ -153,7 +155,7 @@ def test_one_image_with_two_rows_and_more_images_than_count(study: Study, gen: P
     study({"m": gen}, out=b)
     with pytest.raises(InputError, match=f"{b}: its row of m/alpha/01.png is another than in {a}"):
         merge_results([a, b], tmp_path / "out")
-    assert "its row of m/alpha/01.png" in run("merge", a, b, "--out", tmp_path / "out", code=1).stderr
+    assert "its row of m/alpha/01.png" in run("results", "merge", a, b, "--out", tmp_path / "out", code=1).stderr
     assert not list((tmp_path / "out").glob("*.parquet"))
     for i, name in enumerate("cd"):
         make_gen(tmp_path / "g" / name, ["alpha"], each=2)
@@ -181,6 +183,6 @@ def test_what_is_no_part(study: Study, gen: Path, tmp_path: Path) -> None:
     study.index.rename(tmp_path / "moved")
     with pytest.raises(InputError, match="name it with --index"):
         merge_results([tmp_path / "a"], tmp_path / "out")
-    done = run("merge", tmp_path / "a", "--out", tmp_path / "out", "--index", tmp_path / "moved")
+    done = run("results", "merge", tmp_path / "a", "--out", tmp_path / "out", "--index", tmp_path / "moved")
     assert "9 rows of 1 part, 1 model" in done.stdout
-    assert run("merge", "--out", tmp_path / "out", code=2)
+    assert run("results", "merge", "--out", tmp_path / "out", code=2)

@@ -181,7 +181,9 @@ def test_changed_new_and_vanished_images(study: Study, gen: Path, tmp_path: Path
     write(gen / "alpha" / "01.png", draw(77))
     write(gen / "beta" / "09.png", draw(78))
     (gen / "gamma" / "02.png").unlink()
-    study({"m1": gen})
+    with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*--replace \(replace=True\)"):
+        study({"m1": gen})
+    study({"m1": gen}, replace=True)
     assert study.forwards == passes + 2 * 17
     fresh = Study(study.index, tmp_path / "fresh")
     fresh({"m1": gen})
@@ -207,7 +209,8 @@ def test_what_cannot_be_scored_is_reported_not_fatal(study: Study, gen: Path, tm
     (gen / "gamma").rename(tmp_path / "away")
     (gen / "gamma").mkdir()
     notices = "\n".join(study({"m1": gen}).notices)
-    assert "no references for 'unheard_of'; 1 image not scored" in notices and "gamma: no images" in notices
+    assert "no references for, not scored: m1 1; first 'unheard_of'" in notices
+    assert f"folders without an image: m1 1; first {gen / 'gamma'}" in notices
     with pytest.raises(InputError, match="no such folder"):
         study({"m1": tmp_path / "none"})
     with pytest.raises(InputError, match="--gen-root"):

@@ -58,7 +58,7 @@ def test_commands_take_results_by_their_url(storage: Storage, refs: Path, gen: P
     index, out = storage.fresh(), storage.fresh()
     build_index(refs, place(index), toy_encoders())
     run("score", "--index", index, "--gen", f"m={gen}", "--out", out, "--scope", "all")
-    assert run("verify", out).stdout == f"{out}: whole\n"
+    assert run("results", "verify", out).stdout == f"{out}: whole\n"
     assert "m " in run("summary", out, "--draws", 100, "--out", tmp_path / "t.json").stdout
     assert json.loads((tmp_path / "t.json").read_text())["results"] == out
     run("report", out, "--out", tmp_path / "report")

@@ -66,10 +66,10 @@ def test_a_csv_elsewhere_is_tested_too(study: Study, gen: Path, tmp_path: Path) 
 
 def test_from_the_command_line(study: Study, tmp_path: Path) -> None:
     study({"m1": make_gen(tmp_path / "g")})
-    assert "whole" in run("verify", study.out).stdout
+    assert "whole" in run("results", "verify", study.out).stdout
     assert "whole" in run("cache", "verify", "--cache", study.root / "cache").stdout
     (study.out / "results_cra_dynamic.csv").write_text("x")
-    assert "1 problem" in run("verify", study.out, code=1).stderr
+    assert "1 problem" in run("results", "verify", study.out, code=1).stderr
     assert "whole" in run("index", "verify", "--deep", "--index", study.index).stdout
     (study.index / "manifest.json").write_text("{")
     assert "index repair" in run("index", "verify", "--index", study.index, code=1).stderr

@@ -1,0 +1,34 @@
+"""References that a build would remove: their files are not among those listed, under any name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from iconicity.indexer.builder import Candidate
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.images import REQUESTS, hashed
+from iconicity.indexer.places import Place
+from iconicity.indexer.store import Reference
+
+
+def lost_references(held: Mapping[str, Reference], wanted: Sequence[Candidate]) -> list[str]:
+    """Those of ``held`` that are not ``wanted``. A file with the same bytes under a new name is the same reference."""
+    lacking = sorted(held.keys() - {c.ref_id for c in wanted})
+    if not lacking:
+        return []
+    new = [c.path for c in wanted if c.read and c.ref_id not in held]
+    with ThreadPoolExecutor(REQUESTS, "hash") as threads:
+        renamed = set(threads.map(hashed, new))
+    return [ref_id for ref_id in lacking if held[ref_id].sha256 not in renamed]
+
+
+def require_kept(index: Place, held: Mapping[str, Reference], lost: Sequence[str]) -> None:
+    """Raises :class:`InputError` naming how many references would go, and how to go on."""
+    if not lost:
+        return
+    raise InputError(
+        f"{index}: {len(lost)} of its {len(held)} references would go, first {lost[0]}, because the images given now do not "
+        "include these files; nothing was changed. Remove them with --prune (prune=True), or keep them: 'iconicity index "
+        "add' adds without removing, and another --index starts anew"
+    )

@@ -1,0 +1,123 @@
+"""What a change of an index would do: nothing is written, not even a lock, and no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from iconicity.indexer.builder import Candidate, Skipped
+from iconicity.indexer.errors import IndexFormatError, InputError
+from iconicity.indexer.given import Given, list_given, new_candidates
+from iconicity.indexer.images import concept_name, hashed
+from iconicity.indexer.left_out import left_out_lines
+from iconicity.indexer.manifest import read_manifest
+from iconicity.indexer.places import Place
+from iconicity.indexer.pruning import lost_references, require_kept
+from iconicity.indexer.shards import Shard
+from iconicity.indexer.store import Reference, ReferenceStore
+
+
+@dataclass
+class Rehearsal:
+    """Reference images that a command would embed, take over, replace and remove, before near-duplicates are looked for."""
+
+    embed: int = 0
+    copy: int = 0  # known by content
+    replace: int = 0  # embedded again, as their bytes are others now
+    unchanged: int = 0
+    remove: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    refused: str | None = None  # why the command would end before it changes anything
+
+    def line(self) -> str:
+        """The counts."""
+        first = f", first {self.remove[0]}" if self.remove else ""
+        return (
+            f"would embed {self.embed}, copy {self.copy}, embed again {self.replace}, leave {self.unchanged} unchanged, "
+            f"remove {len(self.remove)}{first}, skip {len(self.skipped)}; nothing was written"
+        )
+
+
+def rehearse_build(
+    refs: Place,
+    index: Place,
+    *,
+    concepts: Iterable[str] | None = None,
+    shard: Shard | None = None,
+    follow_links: bool = False,
+    prune: bool = False,
+) -> Rehearsal:
+    """What :func:`build_index` would do, where the options are those that the index was made with."""
+    given = list_given(refs, concepts, follow_links, shard)
+    store = ReferenceStore.open(index)
+    held = {} if store is None else store.references()
+    mine = {ref_id: r for ref_id, r in held.items() if shard is None or r.concept in shard}
+    out = _looked_at(given, given.candidates, held)
+    lost = lost_references(mine, given.candidates)
+    out.remove = sorted(mine.keys() - {c.ref_id for c in given.candidates})
+    if not prune:
+        out.refused = _refusal(index, held, lost)
+    return out
+
+
+def rehearse_add(
+    refs: Place, index: Place, *, concepts: Iterable[str] | None = None, follow_links: bool = False
+) -> Rehearsal:
+    """What :func:`add_references` would do. Raises :class:`InputError` as that does."""
+    given = list_given(refs, concepts, follow_links)
+    held = _references(index)
+    new = new_candidates(given.candidates, held)
+    out = _looked_at(given, new, held)
+    out.unchanged = len(held)
+    return out
+
+
+def rehearse_remove(index: Place, *, concepts: Sequence[str] = (), ref_ids: Sequence[str] = ()) -> Rehearsal:
+    """What :func:`remove_references` would do: what goes, and near-duplicates of it that would take its place."""
+    held = _references(index)
+    named = {concept_name(c) for c in concepts}
+    skipped = {
+        (s["concept"], f"{s['concept']}/{s['path'].rpartition('/')[2]}") for s in read_manifest(index)["skipped"]
+    }
+    unknown = sorted(named - {r.concept for r in held.values()} - {c for c, _ in skipped})
+    unknown += sorted(set(ref_ids) - held.keys() - {r for _, r in skipped})
+    if unknown:
+        raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
+    gone = {r.ref_id for r in held.values() if r.concept in named or r.ref_id in ref_ids}
+    revived = {r.dup_of for r in held.values() if r.ref_id not in gone and r.dup_of in gone}
+    return Rehearsal(embed=len(revived), unchanged=len(held) - len(gone) - len(revived), remove=sorted(gone))
+
+
+def _references(index: Place) -> dict[str, Reference]:
+    read_manifest(index)  # says what is wrong
+    store = ReferenceStore.open(index)
+    if store is None:
+        raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
+    return store.references()
+
+
+def _looked_at(given: Given, candidates: Sequence[Candidate], held: dict[str, Reference]) -> Rehearsal:
+    out = Rehearsal(skipped=list(given.unusable), notices=left_out_lines({"": given.left_out}))
+    by_content = {r.sha256 for r in held.values()}
+    for c in candidates:
+        sha = hashed(c.path)
+        if not isinstance(sha, str):
+            out.skipped.append(Skipped(c.path, c.concept, sha.reason))
+        elif c.ref_id in held and held[c.ref_id].sha256 == sha:
+            out.unchanged += 1
+        elif sha in by_content:
+            out.copy += 1
+        elif c.ref_id in held:
+            out.replace += 1
+        else:
+            out.embed += 1
+    return out
+
+
+def _refusal(index: Place, held: dict[str, Reference], lost: Sequence[str]) -> str | None:
+    try:
+        require_kept(index, held, lost)
+    except InputError as e:
+        return str(e)
+    return None

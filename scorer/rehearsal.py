@@ -1,0 +1,72 @@
+"""What scoring would do: nothing is written, not even a lock or a cache, and no model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iconicity.indexer.builder import Skipped
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.index import Index
+from iconicity.indexer.left_out import left_out_lines
+from iconicity.indexer.places import Place
+from iconicity.indexer.shards import Shard
+from iconicity.scorer.cache import VectorCache
+from iconicity.scorer.generated import missing_vectors
+from iconicity.scorer.inputs import select
+from iconicity.scorer.replacing import Lost, require_kept
+from iconicity.scorer.results import open_results, require_same_settings
+from iconicity.scorer.scoring import Run, Scoring, settings_of
+
+
+@dataclass
+class Rehearsal:
+    """Images that a run would look at and embed, and rows that it would take away or give to other files."""
+
+    images: int = 0
+    embed: int = 0
+    lost: Mapping[str, Lost] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    refused: str | None = None  # why the run would end before it changes anything
+
+    def line(self) -> str:
+        """The counts."""
+        gone = ", ".join(f"{len(each.rows)} of {each.of} rows of {m}" for m, each in self.lost.items() if each.rows)
+        return (
+            f"would score {self.images} images, embed {self.embed}, remove or replace {gone or 'no rows'}, "
+            f"skip {len(self.skipped)}; nothing was written"
+        )
+
+
+def rehearse_score(
+    idx: Index,
+    generated: Mapping[str, Place],
+    out: Path,
+    how: Scoring,
+    *,
+    concepts: Iterable[str] | None = None,
+    shard: Shard | None = None,
+    follow_links: bool = False,
+    image_key: str | None = None,
+    update: bool = False,
+    replace: bool = False,
+    cache: Path | None = None,
+) -> Rehearsal:
+    """What :func:`score` would do with these images. ``cache``: a folder of vectors. Raises what that would raise of them."""
+    given = select(idx, generated, concepts, shard, how.scope == "all", how.k_gen, follow_links, image_key)
+    held = open_results(out, how.mode)
+    if held is not None:
+        require_same_settings(held, settings_of(idx, how), update)
+    known = None if cache is None else VectorCache.for_reading(cache)
+    run = Run(idx, how, {"cra": None, "vr": None}, held, given, shard, cache=known)
+    found = Rehearsal(given.total, lost=run.lost(), skipped=[s for c in given.work.values() for s in c.skipped])
+    found.embed = missing_vectors(idx, known, run.requests())
+    found.notices = left_out_lines({m: run.left_out(m) for m in run.models if m in run.changed})
+    if not replace:
+        try:
+            require_kept(out, found.lost)
+        except InputError as e:
+            found.refused = str(e)
+    return found
