@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from iconicity.indexer.errors import ModelUnavailableError
+from iconicity.indexer.say import counted
 
 TIMEOUT_S = 10.0
 _LISTED = 20  # tensors named in an error
@@ -64,7 +65,7 @@ def require_fit(
 ) -> None:
     """Raises :class:`ModelUnavailableError` that lists tensors a checkpoint lacks, has beside the model's, or misshapes."""
     parts = [
-        f"{len(names)} tensors {what}: {', '.join(names[:_LISTED])}" + (" ..." if len(names) > _LISTED else "")
+        f"{counted(len(names), 'tensor')} {what}: {', '.join(names[:_LISTED])}" + (" ..." if len(names) > _LISTED else "")
         for what, names in (
             ("missing", sorted(missing)), ("unknown", sorted(extra)), ("of another shape", sorted(misshapen)),
         )

@@ -88,7 +88,7 @@ def test_clip_with_missing_tensors_is_refused(tmp_path: Path, clip_dir: Path) ->
     name = next(k for k in sorted(state) if "vision" in k)
     del state[name]
     save_file(state, lacking / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelUnavailableError, match="1 tensors missing: vision_model"):
+    with pytest.raises(ModelUnavailableError, match="1 tensor missing: vision_model"):
         encoder_clip.load(str(lacking))
 
 

@@ -99,7 +99,7 @@ def test_tensors_that_are_missing_unknown_or_of_another_shape_are_listed(tmp_pat
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
         ModelUnavailableError,
-        match=r"missing: logit_scale; 1 tensors unknown: strange; 1 tensors of another shape: visual_projection\.weight;",
+        match=r"missing: logit_scale; 1 tensor unknown: strange; 1 tensor of another shape: visual_projection\.weight;",
     ):
         encoder_clip.load(str(folder))
     vit = load_file(tiny_vit(tmp_path / "w.safetensors"))
