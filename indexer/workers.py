@@ -7,7 +7,6 @@ one torch, OpenMP and BLAS thread.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import threading
 from collections.abc import Iterator
@@ -73,7 +72,7 @@ class Worker:
                 self.threads = self._connection.recv()
             self._connection.send(job)
             if self._connection.poll(WALL_SECONDS):
-                answer = _receive(self._connection)
+                answer = self._connection.recv()
         except (EOFError, OSError):
             self.process.join(_END_SECONDS)
             ended = self.process.exitcode
@@ -165,37 +164,7 @@ def _serve(connection: Connection, recipe: Recipe) -> None:
             answer: Loaded | Exception = load(recipe, job, partial(open_image, recipe, job, _within_limits))
         except Exception as e:
             answer = e
-        _send(connection, answer)
-
-
-def _send(connection: Connection, answer: Loaded | Exception) -> None:
-    """An answer by value, its arrays as they lie in memory: torch's own way leads through /dev/shm, which is small in
-    containers.
-    """
-    arrays: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(answer, 5, buffer_callback=arrays.append)
-    parts = [array.raw() for array in arrays]
-    connection.send((head, [part.nbytes for part in parts]))
-    for part in parts:
-        while part.nbytes:
-            part = part[os.write(connection.fileno(), part) :]
-
-
-def _receive(connection: Connection) -> Loaded | Exception:
-    """What :func:`_send` sent. Raises EOFError where it stopped in between."""
-    import numpy as np
-
-    head, sizes = connection.recv()
-    arrays = [np.empty(size, np.uint8) for size in sizes]
-    for array in arrays:
-        rest = array.data
-        while rest.nbytes:
-            read = os.readv(connection.fileno(), [rest])
-            if not read:
-                raise EOFError
-            rest = rest[read:]
-    answer: Loaded | Exception = pickle.loads(head, buffers=arrays)
-    return answer
+        connection.send(answer)
 
 
 def _within_limits(data: bytes, path: Path | str, pixels: str, max_pixels: int) -> Decoded:
