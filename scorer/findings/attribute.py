@@ -10,7 +10,7 @@ import pandas as pd
 from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.index import Index
 from iconicity.indexer.say import counted
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import EXACT, Finding, exact_words, interval_columns
 from iconicity.scorer.findings.same_work import same_works
 from iconicity.scorer.findings.specific import FEW_DRAWS, ImageNull, image_null
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, benjamini_hochberg, interval
@@ -67,7 +67,13 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
     )  # fmt: skip
     concepts = _concepts(frame)
     models = _models(concepts, {"draws": draws, "seed": seed, "level": level})
-    scalars = {f"{r['model']}/{k}": v for r in models.to_dict("records") for k, v in r.items() if k != "model"}
+    notes += exact_words(models)
+    scalars = {
+        f"{r['model']}/{k}": v
+        for r in models.to_dict("records")
+        for k, v in r.items()
+        if k != "model" and not str(k).endswith(EXACT)
+    }
     facts = study.facts() | {"draws": draws, "seed": seed, "level": level}
     return Finding(
         {"models": models, "concepts": concepts, "confusion": confusion, "images": images}, notes, facts, scalars
@@ -124,6 +130,6 @@ def _models(concepts: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
             signed = name == "margin"
             bounds = (-2.0, 2.0) if signed else (0.0, 1.0)
             found = interval(mine[[name]].to_numpy(np.float64), bounds=bounds, symmetric=signed, **options)
-            row |= {name: found.value[0], f"{name}_low": found.low[0], f"{name}_high": found.high[0]}
+            row |= {column: each[0] for column, each in interval_columns(name, found).items()}
         rows.append(row)
     return pd.DataFrame(rows)

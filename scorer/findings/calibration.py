@@ -17,7 +17,7 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.files import write_atomically
 from iconicity.indexer.say import counted
 from iconicity.indexer.untrusted import CalibrationShape, other_format, read_json, require_shape
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
 from iconicity.scorer.metrics import Float64
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Calibration:
     def notes_for(self, study: Study) -> list[str]:
         """Caveats of using these thresholds on a study. Raises :class:`SettingsError` when they do not fit."""
         self.require_for(study.settings, str(study.sources[0].path))
-        out = [f"calibrated tau: {self.alpha:g} of unrelated pairs pass; {n}" for n in self.notes]
+        out = [f"calibrated thresholds: {self.alpha:g} of unrelated pairs pass; {n}" for n in self.notes]
         if study.settings["index_id"] != self.index_id:
             out.append("calibrated on another version of the index; its pool of concepts is as recorded")
         used = [int(j) for j in np.unique(study.references[study.references > 0])]
@@ -177,6 +177,10 @@ def thresholds_finding(calibration: Calibration) -> Finding:
     frame[numbers] = frame[numbers].astype(np.float64)
     counts = [c for c in columns if c.startswith(("pairs", "concepts", "other"))]
     frame[counts] = frame[counts].astype("Int64")
+    for name in ("rate_check", "rate_given"):  # no pair or every pair passes: see pair_rate
+        at = frame.columns.get_loc(f"{name}_high")
+        assert isinstance(at, int)
+        frame.insert(at + 1, f"{name}{EXACT}", frame[name].isin([0.0, 1.0]))
     notes = [
         *calibration.notes,
         f"alpha {calibration.alpha:g}; fitted on half A, checked on half B; seed {calibration.seed}",
@@ -191,6 +195,7 @@ def thresholds_finding(calibration: Calibration) -> Finding:
             )
     if not frame.null.isin(["related"]).any():
         notes.append("no null of related concepts: --related names a table that says artist, series or genre")
+    notes += exact_words(frame)
     facts = {**calibration.facts(), "index_id": calibration.index_id, "pool": len(calibration.pool)}
     scalars = {
         f"{t['null']}/{t['metric']}/{t['references']}/{name}": t[name]

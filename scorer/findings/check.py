@@ -14,7 +14,7 @@ import pandas as pd
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.say import counted
 from iconicity.scorer.findings.calibration import Calibration
-from iconicity.scorer.findings.finding import NAMES, Finding
+from iconicity.scorer.findings.finding import AT, NAMES, Finding
 from iconicity.scorer.findings.measures import image_measures
 from iconicity.scorer.findings.specific import FEW_DRAWS
 from iconicity.scorer.findings.statistics import DRAWS
@@ -201,7 +201,7 @@ def _group_values(
     """Values of concepts or models as ``summarise`` gives them, those at calibrated thresholds as further columns."""
     found = summarise(study, calibration=calibration, draws=draws, seed=seed, concepts=ends and of == "concept")
     frame, keys = found.table(f"{of}s"), _KEYS[of]
-    kinds = dict(list(frame.groupby("tau", sort=False))) if "tau" in frame else {"given": frame}
+    kinds = dict(list(frame.groupby(AT, sort=False))) if AT in frame else {"given": frame}
     given = kinds["given"].reset_index(drop=True)
     values = given[keys].assign(n=given["concepts" if of == "model" else "images"], used=given.images > 0)
     for kind, part in kinds.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,15 +173,16 @@ def summary_command(
 
 @click.command("sweep")
 @results_argument
-@click.option("--step", type=float, default=0.05, show_default=True, help="Between two thresholds.")
+@click.option("--step", type=float, default=0.05, show_default=True, help="Step between two thresholds.")
 @vi_scope_option
+@calibration_option
 @tau_options
 @draw_options
 @output_options("curves", "grid", "flips")
 @layout_options
 def sweep_command(
-    results: Sequence[Path], step: float, vi_scope: str, ic_tau: float | None, patch_tau: float | None, draws: int,
-    seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
+    results: Sequence[Path], step: float, vi_scope: str, calibration: Path | None, ic_tau: float | None,
+    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
 ) -> int:  # fmt: skip
     """CRA, VR and CRT at every threshold, and where two models change places.
 
@@ -190,7 +192,8 @@ def sweep_command(
     """
     from iconicity.scorer.findings.sweep import sweep
 
-    found = sweep(study_of(results, ic_tau, patch_tau), step=step, vi_scope=vi_scope, draws=draws, seed=seed)
+    study, held = study_of(results, ic_tau, patch_tau), calibration_of(calibration)
+    found = sweep(study, step=step, vi_scope=vi_scope, calibration=held, draws=draws, seed=seed)
     return say(found, table, out, as_json, (), columns, digits)
 
 
@@ -244,6 +247,7 @@ def calibrate_command(
     from iconicity.scorer.cache import VectorCache, default_directory
     from iconicity.scorer.findings.calibrate import calibrate
     from iconicity.scorer.findings.calibration import read_calibration, thresholds_finding
+    from iconicity.scorer.findings.judgement import judgements
     from iconicity.scorer.findings.same_work import read_column
 
     if apply is not None:
@@ -266,7 +270,9 @@ def calibrate_command(
         path = to or study.sources[0].path / "calibration.json"
         found.write(path)
         echo_line(str(path), err=True)
-    return say(thresholds_finding(found), table, out, as_json)
+    finding = thresholds_finding(found)
+    said = [j.sentence for j in judgements(study, found, "this calibration")]
+    return say(replace(finding, notes=[*finding.notes, *said]), table, out, as_json)
 
 
 @click.command("specific")
@@ -332,13 +338,14 @@ def attribute_command(
 @click.argument("names", nargs=-1, required=True, metavar="A B ...")
 @results_option
 @vi_scope_option
+@calibration_option
 @tau_options
 @draw_options
 @output_options("pairs", "concepts")
 @layout_options
 def compare_command(
-    names: Sequence[str], results: Sequence[Path], vi_scope: str, ic_tau: float | None, patch_tau: float | None,
-    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
+    names: Sequence[str], results: Sequence[Path], vi_scope: str, calibration: Path | None, ic_tau: float | None,
+    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, columns: str | None, digits: int,
 ) -> int:  # fmt: skip
     """Compare models, or prompt variants (NAME@VARIANT) of one, over the concepts both have.
 
@@ -351,8 +358,10 @@ def compare_command(
     """
     from iconicity.scorer.findings.compare import compare
 
-    study = study_of(results, ic_tau, patch_tau)
-    found = compare(study, names, vi_scope=vi_scope, draws=draws, seed=seed, concepts=table == "concepts")
+    study, held = study_of(results, ic_tau, patch_tau), calibration_of(calibration)
+    found = compare(
+        study, names, vi_scope=vi_scope, calibration=held, draws=draws, seed=seed, concepts=table == "concepts"
+    )
     return say(found, table, out, as_json, (), columns, digits)
 
 
@@ -418,14 +427,15 @@ def export_command(
     help="Log scale for this attribute's plots. May be repeated. Correlations are of ranks: they stay the same.",
 )
 @vi_scope_option
+@calibration_option
 @tau_options
 @draw_options
 @output_options("pairs", "values")
 def correlate_command(
     results: Sequence[Path], attributes: Path | None, concept_col: str, columns: str | None, control: Sequence[str],
     captions: Path | None, caption_col: str | None, title_col: str | None, plots: Path | None, log: Sequence[str],
-    vi_scope: str, ic_tau: float | None, patch_tau: float | None, draws: int, seed: int, table: str,
-    out: Sequence[Path], as_json: bool,
+    vi_scope: str, calibration: Path | None, ic_tau: float | None, patch_tau: float | None, draws: int, seed: int,
+    table: str, out: Sequence[Path], as_json: bool,
 ) -> int:  # fmt: skip
     """Rank correlations of CRA, VR and CRT with attributes of the concepts, such as frequency or date.
 
@@ -452,7 +462,15 @@ def correlate_command(
         study.concepts, attributes, concept_col=concept_col, columns=None if columns is None else columns.split(","),
         controls=control, captions=captions, caption_col=caption_col, title_col=title_col,
     )  # fmt: skip
-    found = correlate(study, held, controls=control, vi_scope=vi_scope, draws=draws, seed=seed)
+    found = correlate(
+        study,
+        held,
+        controls=control,
+        vi_scope=vi_scope,
+        calibration=calibration_of(calibration),
+        draws=draws,
+        seed=seed,
+    )
     drawn = [] if plots is None else write_scatters(found, plots, log, say_note)
     done = say(found, table, out, as_json, SHORT)
     for path in drawn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +12,9 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.say import counted
-from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.finding import Finding, exact_words, interval_columns
+from iconicity.scorer.findings.measures import Measure, concept_measures
 from iconicity.scorer.findings.statistics import (
     DRAWS,
     LEVEL,
@@ -23,10 +25,8 @@ from iconicity.scorer.findings.statistics import (
     label_permutation_p,
     sign_flip_p,
 )
-from iconicity.scorer.findings.study import Cells, Study, cells, image_values
-from iconicity.scorer.metrics import Bools, Float64, Ints
-
-MEASURES = ("cra", "vr_all", "crt")
+from iconicity.scorer.findings.study import Study
+from iconicity.scorer.metrics import Bools, Ints
 
 
 def compare(
@@ -34,6 +34,7 @@ def compare(
     names: Sequence[str],
     *,
     vi_scope: str = "recognised",
+    calibration: Calibration | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     level: float = LEVEL,
@@ -44,6 +45,7 @@ def compare(
     ``pairs``: mean difference over the concepts both have, with its interval over concepts, p by exchanging the two
     within concepts (sign flips), Holm's p over all pairs and measures, and Cohen's d_z. ``concepts``: the same of each
     concept, p by exchanging images between the two, q over the whole table; left out when ``concepts`` is False.
+    A ``calibration`` adds the measures at its thresholds (:func:`concept_measures`), which then count in Holm's p and q too.
     Raises :class:`InputError` for a name the results do not hold, or a pair without a common concept.
     """
     if len(set(names)) < 2:
@@ -51,24 +53,27 @@ def compare(
         hint = f"; its variants are {', '.join(variants)}" if variants else ""
         raise InputError(f"name two different models or more; the results hold {', '.join(study.models)}{hint}")
     places = [_place(study, name) for name in dict.fromkeys(names)]
-    found = cells(study, study.tau["cra"], study.tau["vr"], vi_scope)
-    notes = list(study.notes)
+    study = study.with_calibration(calibration)
+    measures, said = concept_measures(study, vi_scope, calibration)
+    images = study.images_of()
+    notes = [*study.notes, *said]
     rows: list[dict[str, Any]] = []
     parts: list[pd.DataFrame] = []
     for a, b in combinations(places, 2):
-        shared = (found.images[a] > 0) & (found.images[b] > 0)
+        shared = (images[a] > 0) & (images[b] > 0)
         label = f"{study.models[a]} - {study.models[b]}"
         if not shared.any():
             raise InputError(f"{label}: the two have no concept in common, so that nothing can be paired")
-        alone = int(((found.images[a] > 0) ^ (found.images[b] > 0)).sum())
+        alone = int(((images[a] > 0) ^ (images[b] > 0)).sum())
         if alone:
             notes.append(
                 f"{label}: {counted(alone, 'concept')} that only one of the two has {'is' if alone == 1 else 'are'} left out"
             )
-        for name in MEASURES:
-            rows.append(_pair(study, found, a, b, shared, name, draws, seed, level))
+        names_ = {"a": study.models[a], "b": study.models[b]}
+        for name, measure in measures.items():
+            rows.append(names_ | {"measure": name} | _pair(measure, a, b, shared, draws, seed, level))
         if concepts:
-            parts += _by_concept(study, found, a, b, np.flatnonzero(shared), vi_scope, draws, seed)
+            parts += _by_concept(study, measures, a, b, np.flatnonzero(shared), draws, seed)
     pairs = pd.DataFrame(rows)
     pairs.insert(list(pairs).index("p") + 1, "p_holm", holm(pairs.p.to_numpy()))
     tables = {"pairs": pairs}
@@ -80,6 +85,7 @@ def compare(
     ]
     notes += exact_words(pairs)
     facts = study.facts() | {"vi_scope": vi_scope, "draws": draws, "seed": seed, "level": level}
+    facts |= {} if calibration is None else calibration.facts()
     scalars = {
         f"{r['a']} vs {r['b']}/{r['measure']}/{k}": r[k]
         for r in pairs.to_dict("records")
@@ -98,41 +104,31 @@ def _place(study: Study, name: str) -> int:
     )
 
 
-def _pair(
-    study: Study, found: Cells, a: int, b: int, shared: Bools, name: str, draws: int, seed: int, level: float
-) -> dict[str, Any]:
-    x, y = found.values[name][a, shared], found.values[name][b, shared]
+def _pair(measure: Measure, a: int, b: int, shared: Bools, draws: int, seed: int, level: float) -> dict[str, Any]:
+    x, y = measure.cells[a, shared], measure.cells[b, shared]
     both = ~(np.isnan(x) | np.isnan(y))
     difference = np.where(both, x - y, np.nan)
-    ends = interval(
-        difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level
-    ).shown()
+    ends = interval(difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level)
     mean = [float(v[both].mean()) if both.any() else float("nan") for v in (x, y)]
     return {
-        "a": study.models[a], "b": study.models[b], "measure": name, "concepts": int(both.sum()),
+        "concepts": int(both.sum()),
         "value_a": mean[0], "value_b": mean[1],
-        "difference": ends.value[0], "difference_low": ends.low[0], "difference_high": ends.high[0],
-        f"difference{EXACT}": bool(ends.exact[0]),
+        **{column: each[0] for column, each in interval_columns("difference", ends).items()},
         "p": sign_flip_p(difference, draws, seed), "effect_size": effect_size(difference),
     }  # fmt: skip
 
 
 def _by_concept(
-    study: Study, found: Cells, a: int, b: int, shared: Ints, vi_scope: str, draws: int, seed: int
+    study: Study, measures: Mapping[str, Measure], a: int, b: int, shared: Ints, draws: int, seed: int
 ) -> list[pd.DataFrame]:
-    recognised, _, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
-    hit, vi = recognised.astype(np.float64), 1.0 - vr
-    # what an image adds to each measure; under vi_scope all CRT is a product of two means
-    images: dict[str, tuple[Float64, Float64 | None]] = {
-        "cra": (hit, None), "vr_all": (vr, None), "crt": (hit * vi, None) if vi_scope == "recognised" else (hit, vi),
-    }  # fmt: skip
     rows = {
         (m, c): np.flatnonzero(study.ok & (study.model == m) & (study.concept == c)) for m in (a, b) for c in shared
     }
+    sizes_a, sizes_b = ([len(rows[m, c]) for c in shared] for m in (a, b))
     out: list[pd.DataFrame] = []
-    for name in MEASURES:
-        values, factor = images[name]
-        x, y = found.values[name][a, shared], found.values[name][b, shared]
+    for name, measure in measures.items():
+        values, factor = measure.images, measure.factor
+        x, y = measure.cells[a, shared], measure.cells[b, shared]
         p = np.full(len(shared), np.nan)
         sizes = {i: (len(rows[a, c]), len(rows[b, c])) for i, c in enumerate(shared)}
         for size in sorted(set(sizes.values())):  # concepts with as many images on each side are taken at once
@@ -147,8 +143,8 @@ def _by_concept(
             pd.DataFrame(
                 {
                     "a": study.models[a], "b": study.models[b], "measure": name,
-                    "concept": np.array(study.concepts, object)[shared], "images_a": found.images[a, shared],
-                    "images_b": found.images[b, shared], "value_a": x, "value_b": y, "difference": x - y, "p": p,
+                    "concept": np.array(study.concepts, object)[shared], "images_a": sizes_a,
+                    "images_b": sizes_b, "value_a": x, "value_b": y, "difference": x - y, "p": p,
                 }
             )
         )  # fmt: skip

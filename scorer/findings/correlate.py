@@ -12,16 +12,18 @@ import pandas as pd
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.say import counted
 from iconicity.scorer.findings.attributes import Attributes
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.finding import NAMES, Finding
+from iconicity.scorer.findings.measures import concept_measures
 from iconicity.scorer.findings.rank_correlation import FEWEST, UNDEFINED, Estimate, Ranked
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, benjamini_hochberg
-from iconicity.scorer.findings.study import Study, cells
+from iconicity.scorer.findings.study import Study
 
 MEASURES = {"cra": "CRA", "vr_all": "VR", "crt": "CRT"}
 KINDS = ("spearman", "kendall", "partial")
 # columns of the pairs that a terminal does without
 SHORT = ("kendall_p", "kendall_q", "partial_n", "spearman_p", "partial_p", "given")
-_TAKEN = {"model", "concept", "references", *MEASURES}
+_TAKEN = {"model", "concept", "references"}
 _RARE = 0.95  # share of draws in which a coefficient should exist
 _SHOWN = 3  # names in a note
 
@@ -32,6 +34,7 @@ def correlate(
     *,
     controls: Sequence[str] = (),
     vi_scope: str = "recognised",
+    calibration: Calibration | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     level: float = LEVEL,
@@ -44,14 +47,17 @@ def correlate(
     measure or the attribute, or for the partial of a control. ``missing`` counts concepts that have the measure and
     not the attribute. q: Benjamini-Hochberg over all rows, for each kind of p apart.
 
+    A ``calibration`` adds the measures at its thresholds (:func:`concept_measures`).
     Intervals are percentile ones, concepts resampled; a model's use its own concepts alone.
     Raises :class:`InputError` for names that are taken or not there.
     """
     controls = list(dict.fromkeys(controls))
-    _require(attributes, controls)
+    study = study.with_calibration(calibration)
+    measures, said = concept_measures(study, vi_scope, calibration)
+    images = study.images_of()
+    _require(attributes, controls, {*_TAKEN, *measures})
     frame, names = attributes.values, attributes.columns
-    held = cells(study, study.tau["cra"], study.tau["vr"], vi_scope)
-    scored = [m for m in MEASURES if not np.isnan(held.values[m]).all()]
+    scored = [m for m, each in measures.items() if not np.isnan(each.cells).all()]
     if not scored:
         raise InputError(
             f"{study.sources[0].path}: CRA and VR are undefined for all concepts; score images into it first"
@@ -60,16 +66,22 @@ def correlate(
     rows: list[dict[str, Any]] = []
     values: list[pd.DataFrame] = []
     for m, label in enumerate(study.models):
-        mine = np.flatnonzero((held.images[m] > 0) & (study.references > 0))
+        mine = np.flatnonzero((images[m] > 0) & (study.references > 0))
         table = pd.DataFrame(
             {"model": label, "concept": np.array(study.concepts)[mine], "references": study.references[mine],
-             **{name: held.values[name][m, mine] for name in scored}}
+             **{name: measures[name].cells[m, mine] for name in scored}}
         )  # fmt: skip
         table = pd.concat([table, by_place.iloc[mine].reset_index(drop=True)], axis=1)
         rows += _model(label, table, scored, names, controls, draws, seed, level)
         values.append(table)
     pairs = pd.DataFrame(rows)
-    notes = [*study.notes, *attributes.notes, *_concept_words(study, frame), *_words(pairs, values, scored, controls)]
+    notes = [
+        *study.notes,
+        *said,
+        *attributes.notes,
+        *_concept_words(study, frame),
+        *_words(pairs, values, list(measures), scored, controls),
+    ]
     for kind in KINDS if rows else ():
         at = pairs.columns.get_loc(f"{kind}_p")
         assert isinstance(at, int)
@@ -77,6 +89,7 @@ def correlate(
     facts = study.facts() | dict(attributes.facts) | {
         "given": ",".join(["references", *controls]), "vi_scope": vi_scope, "draws": draws, "seed": seed, "level": level,
     }  # fmt: skip
+    facts |= {} if calibration is None else calibration.facts()
     scalars = {
         f"{r['model']}/{r['measure']}/{r['attribute']}/{name}": value
         for r in pairs.to_dict("records")
@@ -87,11 +100,17 @@ def correlate(
     return Finding({"pairs": pairs, "values": pd.concat(values, ignore_index=True)}, notes, facts, scalars)
 
 
-def _require(attributes: Attributes, controls: Sequence[str]) -> None:
+def measure_label(measure: str) -> str:
+    """A measure's name for people: ``VR``, ``VR (calibrated)``, ``VR strict``."""
+    name = measure.removesuffix("_cal")
+    return MEASURES.get(name, NAMES.get(name, name)) + (" (calibrated)" if name != measure else "")
+
+
+def _require(attributes: Attributes, controls: Sequence[str], names: set[str]) -> None:
     frame, where = attributes.values, attributes.facts.get("attributes") or "attributes"
     if not attributes.columns:
         raise InputError(f"{where}: no column of numbers or dates; name some with --columns, or give --captions")
-    if taken := [c for c in frame.columns if c in _TAKEN]:
+    if taken := [c for c in frame.columns if c in names]:
         raise InputError(f"{where}: column '{taken[0]}' has the name of a column of the result; rename it")
     numbers = list(frame.select_dtypes("number").columns)
     for name in [*attributes.columns, *controls]:
@@ -160,15 +179,21 @@ def _concept_words(study: Study, frame: pd.DataFrame) -> list[str]:
 
 
 def _words(
-    pairs: pd.DataFrame, values: Sequence[pd.DataFrame], scored: Sequence[str], controls: Sequence[str]
+    pairs: pd.DataFrame,
+    values: Sequence[pd.DataFrame],
+    measures: Sequence[str],
+    scored: Sequence[str],
+    controls: Sequence[str],
 ) -> list[str]:
     """What a reader must know of the pairs."""
     out = [f"partial: Spearman with J (number of references){''.join(f', {c}' for c in controls)} held constant"]
-    if absent := [MEASURES[m] for m in MEASURES if m not in scored]:
-        out.append(f"not scored, so left out: {', '.join(absent)}")
+    if absent := [m for m in measures if m not in scored]:
+        given, calibrated = ([measure_label(m) for m in absent if (m in MEASURES) is kind] for kind in (True, False))
+        out += [f"not scored, so left out: {', '.join(given)}"] if given else []
+        out += [f"not scored, or no calibrated threshold, so left out: {', '.join(calibrated)}"] if calibrated else []
     lacking = {m: sum(int(v[m].isna().sum()) for v in values) for m in scored}
     if any(lacking.values()):
-        counts = ", ".join(f"{MEASURES[m]} {n}" for m, n in lacking.items() if n)
+        counts = ", ".join(f"{measure_label(m)} {n}" for m, n in lacking.items() if n)
         out.append(f"model-concept pairs whose measure is undefined, left out: {counts}")
     if constant := [v.model.iloc[0] for v in values if len(v) and v.references.nunique() == 1]:
         out.append(

@@ -17,11 +17,12 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing, write_atomically
 from iconicity.indexer.manifest import versions
 from iconicity.indexer.say import json_text, one_line
-from iconicity.scorer.findings.statistics import LEAST_EXACT
+from iconicity.scorer.findings.statistics import LEAST_EXACT, Interval
 from iconicity.scorer.text import number, table
 
 DAGGER = "†"
 _BESIDE = 2  # columns whose intervals still fit into the line
+AT = "thresholds"  # column of a table that says at which thresholds a row is: given or calibrated
 EXACT = "_exact"  # of a column: whether its interval rests on the range of values, since the units agree
 SUFFIXES = (".csv", ".parquet", ".tex", ".json")
 NAMES = {
@@ -88,7 +89,7 @@ def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = (),
     rows: list[list[str]] = []
     for record in frame.to_dict("records"):
         ends = [_interval(record, c, layout.digits) if c in with_interval else "" for c in shown]
-        values = ["" if (record.get("tau"), c) in blank else _cell(record[c], layout.digits) for c in shown]
+        values = ["" if (record.get(AT), c) in blank else _cell(record[c], layout.digits) for c in shown]
         rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
         if below and any(ends):
             rows.append(ends)
@@ -191,9 +192,9 @@ def _shown_columns(frame: pd.DataFrame) -> list[str]:
 
 def _never(frame: pd.DataFrame) -> set[tuple[Any, str]]:
     """(kind of thresholds, column) of measures that exist at the other kind of thresholds alone."""
-    if "tau" not in frame or frame.tau.nunique() < 2:
+    if AT not in frame or frame[AT].nunique() < 2:
         return set()
-    empty = {(kind, c) for kind, part in frame.groupby("tau") for c in frame if part[c].isna().all()}
+    empty = {(kind, c) for kind, part in frame.groupby(AT) for c in frame if part[c].isna().all()}
     return {(kind, str(c)) for kind, c in empty if not frame[c].isna().all()}
 
 
@@ -203,18 +204,27 @@ def _interval(record: Mapping[Any, Any], column: str, digits: int) -> str:
     return "" if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]{mark}"
 
 
-def exact_words(frame: pd.DataFrame) -> list[str]:
-    """What the dagger means, and which intervals are left out, of a table with ``x_exact`` columns."""
+def interval_columns(name: str, found: Interval) -> dict[str, Any]:
+    """Columns of a measure in a table: its values, the ends of their intervals as tables show them, and ``x_exact``."""
+    shown = found.shown()
+    return {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high, f"{name}{EXACT}": shown.exact}
+
+
+def exact_words(frame: pd.DataFrame, units: str = "concepts") -> list[str]:
+    """What the dagger means, and which intervals are left out, of a table with ``x_exact`` columns.
+
+    ``units``: what was resampled.
+    """
     columns = [str(c).removesuffix(EXACT) for c in frame if str(c).endswith(EXACT)]
     exact = {c: frame[f"{c}{EXACT}"].fillna(False).astype(bool) for c in columns}
     out = []
     if any((exact[c] & frame[f"{c}_low"].notna()).any() for c in columns):
         out.append(
-            f"{DAGGER} exact interval: the concepts agree, or nearly, so that it says how many unseen ones may differ"
+            f"{DAGGER} exact interval: the {units} agree, or nearly, so that it says how many unseen ones may differ"
         )
     lacking = [NAMES.get(c, c) for c in columns if (exact[c] & frame[f"{c}_low"].isna()).any()]
     if lacking:
-        out.append(f"no interval where fewer than {LEAST_EXACT} concepts agree: {', '.join(lacking)}")
+        out.append(f"no interval where fewer than {LEAST_EXACT} {units} agree: {', '.join(lacking)}")
     return out
 
 

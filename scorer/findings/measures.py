@@ -9,7 +9,7 @@ import numpy as np
 
 from iconicity.scorer.findings.calibration import Calibration
 from iconicity.scorer.findings.specific import ImageNull, image_null
-from iconicity.scorer.findings.study import Study, Tau, arranged, image_values
+from iconicity.scorer.findings.study import Study, Tau, arranged, cells, image_values
 from iconicity.scorer.metrics import Float64, patch_statistics
 
 
@@ -54,6 +54,41 @@ def at_thresholds(
 def _with_arranged(study: Study, kind: str, tau_cra: Tau, tau_vr: Tau, further: Mapping[str, Float64]) -> AtThresholds:
     kept = arranged(study, tau_vr)
     return AtThresholds(kind, tau_cra, tau_vr, ({} if kept is None else {"vr_arranged": kept}) | dict(further))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure: its value in each cell of model and concept (M, C), and what each image (n,) adds to it.
+
+    ``factor``: of CRT over all images, a product of two means, the other side of each image.
+    """
+
+    cells: Float64
+    images: Float64
+    factor: Float64 | None = None
+
+
+def concept_measures(
+    study: Study, vi_scope: str = "recognised", calibration: Calibration | None = None
+) -> tuple[dict[str, Measure], list[str]]:
+    """``cra``, ``vr_all`` and ``crt`` at the given thresholds, with notes on what was left out.
+
+    A ``calibration`` adds ``cra_cal``, ``vr_all_cal`` and ``crt_cal`` at its own, and ``vr_csls``, ``vr_strict`` and the
+    whitened ones where the null beside the results is its own: the values that ``summary`` shows.
+    """
+    sets, notes = at_thresholds(study, None if calibration is None else image_null(study), calibration)
+    out: dict[str, Measure] = {}
+    for each in sets:
+        calibrated = each.kind == "calibrated"
+        further = {k: v for k, v in each.further.items() if k != "vr_arranged"} if calibrated else {}
+        found = cells(study, each.tau_cra, each.tau_vr, vi_scope, further).values
+        recognised, _, vr, _ = image_values(study, each.tau_cra, each.tau_vr)
+        hit, vi, suffix = recognised.astype(np.float64), 1.0 - vr, "_cal" if calibrated else ""
+        out[f"cra{suffix}"] = Measure(found["cra"], hit)
+        out[f"vr_all{suffix}"] = Measure(found["vr_all"], vr)
+        out[f"crt{suffix}"] = Measure(found["crt"], *((hit * vi,) if vi_scope == "recognised" else (hit, vi)))
+        out |= {name: Measure(found[name], values) for name, values in further.items()}
+    return out, notes
 
 
 def image_measures(study: Study, calibration: Calibration | None = None) -> dict[str, Float64]:

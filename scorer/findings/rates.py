@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-from iconicity.scorer.findings.statistics import DRAWS, LEVEL, bootstrap_weights
+from iconicity.scorer.findings.statistics import DRAWS, LEAST_EXACT, LEVEL, bootstrap_weights
 from iconicity.scorer.metrics import Bools, Float32, Float64, Ints
 
 STEP = 1e-4  # of a threshold: four decimals
@@ -82,8 +82,8 @@ def pair_rate(
     shares, allowed (C, R): of each pair of a ``generated`` and an ``others`` concept the share that reaches a
     threshold. A concept that stands on both sides is drawn for both. The standard error is that of the pigeonhole
     bootstrap (Owen 2007), the interval Student's on the logit scale, with as many units as the smaller side has
-    concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them;
-    nan with fewer than two, or where the draws show no spread.
+    concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them,
+    which fewer than :data:`LEAST_EXACT` do not have; nan with fewer than two, or where the draws show no spread.
     """
     use = allowed.astype(np.float64)
     hits = np.where(allowed, shares, 0.0)
@@ -96,6 +96,8 @@ def pair_rate(
     if smaller < 2:
         return rate, float("nan"), float("nan")
     if rate in (0.0, 1.0):
+        if smaller < LEAST_EXACT:
+            return rate, float("nan"), float("nan")
         reach = 1.0 - tail ** (1.0 / smaller)
         return rate, max(0.0, rate - rate * reach), min(1.0, rate + (1.0 - rate) * reach)
     weights = bootstrap_weights(len(units), draws, seed)

@@ -15,7 +15,7 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.files import replacing
 from iconicity.indexer.say import counted
 from iconicity.indexer.table_reader import Tell
-from iconicity.scorer.findings.correlate import MEASURES
+from iconicity.scorer.findings.correlate import measure_label
 from iconicity.scorer.findings.finding import Finding
 from iconicity.scorer.findings.fonts import choose_fonts
 from iconicity.scorer.text import number
@@ -126,7 +126,7 @@ def _scatter(
     else:
         axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_xlabel(_plain(pair["attribute"]) + (" (log scale)" if log else ""))
-    axes.set_ylabel(MEASURES[pair["measure"]] + (f" of {_plain(pair['model'])}" if of_model else ""))
+    axes.set_ylabel(measure_label(pair["measure"]) + (f" of {_plain(pair['model'])}" if of_model else ""))
     axes.set_title(_title(pair), fontsize="medium" if of_model else "x-small")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.say import counted
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import AT, EXACT, Finding, exact_words
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import GENERIC_SHARE, Float32, Float64, Ints, excess, passes, specific_reuse
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
@@ -224,8 +224,9 @@ def specific(study: Study, summary: Finding) -> Finding:
     null = require_null(study)
     tau = study.tau["vr"]
     if tau is None:
-        raise InputError(f"{study.sources[0].path}: has no tau_vr; name one with --patch-tau")
-    notes = list(summary.notes)
+        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with --patch-tau")
+    of_summary = {*exact_words(summary.table("models")), *exact_words(summary.table("concepts"), "images")}
+    notes = [note for note in summary.notes if note not in of_summary]  # of columns that are not shown here
     scored = study.ok & ~np.isnan(study.p).any(axis=1)
     without, few = scored & (null.draws == 0), scored & (null.draws > 0) & (null.draws < FEW_DRAWS)
     if without.any():
@@ -243,10 +244,13 @@ def specific(study: Study, summary: Finding) -> Finding:
         ("concepts", ["model", "concept", "references", "images"]),
     ):
         frame = summary.table(name)
-        if "tau" in frame:
-            frame = frame[frame.tau == "given"]
-        measures = [f"{m}{end}" for m in ("vr_all", "vr_specific", "excess") for end in ("", "_low", "_high", "_n")]
+        if AT in frame:
+            frame = frame[frame[AT] == "given"]
+        measures = [
+            f"{m}{end}" for m in ("vr_all", "vr_specific", "excess") for end in ("", "_low", "_high", EXACT, "_n")
+        ]
         tables[name] = frame[[c for c in (*keys, *measures) if c in frame]]
+    notes += exact_words(tables["models"]) + exact_words(tables["concepts"], "images")
     tables["patches"] = patches = reused_patches(study, null, tau)
     counts = ", ".join(f"{n} {v}" for v, n in patches.verdict.value_counts().items())
     notes.append(

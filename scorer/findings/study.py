@@ -128,6 +128,10 @@ class Study:
                 "name that one with --index, or score again with --update"
             )
 
+    def images_of(self) -> Ints:
+        """Usable images of each model and concept: (M, C)."""
+        return _sum(self, self.ok)
+
     def concepts_of(self) -> list[int]:
         """Number of concepts with a usable image, a model."""
         pairs = np.unique(np.stack([self.model[self.ok], self.concept[self.ok]]), axis=1)[0]

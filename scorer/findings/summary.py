@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import pandas as pd
 
 from iconicity.indexer.say import counted
 from iconicity.scorer.findings.calibration import Calibration
-from iconicity.scorer.findings.finding import EXACT, Finding, exact_words
+from iconicity.scorer.findings.finding import AT, EXACT, Finding, exact_words, interval_columns
 from iconicity.scorer.findings.measures import at_thresholds
 from iconicity.scorer.findings.specific import image_null
-from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
+from iconicity.scorer.findings.statistics import DRAWS, LEVEL, Interval, interval
 from iconicity.scorer.findings.study import Cells, Study, Tau, brief, cells, image_values
-from iconicity.scorer.metrics import Bools, Float64
+from iconicity.scorer.metrics import Bools
 from iconicity.scorer.text import number
 
 AGGREGATES = ("macro", "micro")
@@ -64,14 +65,16 @@ def summarise(
             judged = ~np.isnan(found.values["cra"]) | ~np.isnan(found.values["vr_all"])
             lost = int(found.images[~judged].sum())
             if lost:
-                no = "has no calibrated tau and is" if lost == 1 else "have no calibrated tau and are"
+                no = "has no calibrated threshold and is" if lost == 1 else "have no calibrated threshold and are"
                 of = counted(int(found.images.sum()), "image")
                 notes.insert(0, f"calibrated: {lost} of {of} {no} left out")
         for m, label in enumerate(study.models):
-            row = {"model": label, "tau": kind} | _model(found, m, judged[m], aggregate, options)
+            row = {"model": label, AT: kind} | _model(found, m, judged[m], aggregate, options)
             models.append(row)
         by_concept.append(_concepts(study, found, kind, tau_cra, tau_vr, vi_scope, options if concepts else None))
     notes += _words(models, study) + exact_words(pd.DataFrame(models))
+    if concepts:
+        notes += exact_words(pd.concat(by_concept, ignore_index=True), "images")
     there = found.images > 0
     missing = pd.DataFrame(
         [{"model": study.models[m], "concept": study.concepts[c]} for m, c in np.argwhere(~there)],
@@ -83,7 +86,7 @@ def summarise(
         )
     frame = pd.DataFrame(models)
     if calibration is None:
-        frame = frame.drop(columns="tau")
+        frame = frame.drop(columns=AT)
     facts = study.facts() | {
         "vi_scope": vi_scope, "aggregate": aggregate, "draws": draws, "seed": seed, "level": level,
         **({} if calibration is None else calibration.facts()),
@@ -109,12 +112,9 @@ def _model(found: Cells, m: int, judged: Bools, aggregate: str, options: Mapping
         found_ = interval(
             value[:, column] * weight[:, column], weight[:, column], bounds=SIGNED.get(name, (0.0, 1.0)),
             symmetric=name in SIGNED, **options,
-        ).shown()  # fmt: skip
-        row[name], row[f"{name}_low"], row[f"{name}_high"] = (
-            float(x[0]) for x in (found_.value, found_.low, found_.high)
-        )
+        )  # fmt: skip
+        row |= {c: each[0].item() for c, each in interval_columns(name, found_).items()}
         row[f"{name}_n"] = int(found_.n[0])
-        row[f"{name}{EXACT}"] = bool(found_.exact[0])
     best = found.best_similarity[m, mine]
     row["best_cra_sim"] = float(np.nanmax(best)) if not np.isnan(best).all() else float("nan")
     row["undefined"] = ",".join(_undefined(row))
@@ -135,15 +135,15 @@ def _undefined(row: Mapping[str, Any]) -> list[str]:
 def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
     """What a reader must know of the models' rows, those alike in one line."""
     out: list[str] = []
-    for kind in dict.fromkeys(r["tau"] for r in rows):
-        mine = [r for r in rows if r["tau"] == kind]
+    for kind in dict.fromkeys(r[AT] for r in rows):
+        mine = [r for r in rows if r[AT] == kind]
         given = kind == "given"
-        tau = f"tau_cra {study.tau['cra']}" if given else "the calibrated tau"
+        tau = f"the CRA threshold {study.tau['cra']}" if given else "the calibrated threshold"
         at = "" if given else "calibrated: "
         lacking = "was not scored, or the index has no references for the concepts"
         no_tau = given and study.tau["vr"] is None
         if not given:
-            lacking = "has no calibrated tau for the concepts' numbers of references, or was not scored"
+            lacking = "has no calibrated threshold for the concepts' numbers of references, or was not scored"
 
         def named(reason: str, mine: Sequence[Mapping[str, Any]] = mine) -> list[Mapping[str, Any]]:
             return [r for r in mine if reason in r["undefined"].split(",")]
@@ -182,7 +182,7 @@ def _concepts(
     m, c = np.nonzero(found.images + found.skipped)
     frame = pd.DataFrame(
         {
-            "model": np.array(study.models)[m], "concept": np.array(study.concepts)[c], "tau": kind,
+            "model": np.array(study.models)[m], "concept": np.array(study.concepts)[c], AT: kind,
             "references": study.references[c], "images": found.images[m, c], "skipped": found.skipped[m, c],
             "recognised": found.recognised[m, c],
         }
@@ -191,18 +191,21 @@ def _concepts(
         frame[name] = value[m, c]
     if options is not None:
         ends = _image_intervals(study, m, c, tau_cra, tau_vr, vi_scope, options)
-        for name, (low, high) in ends.items():
+        for name, found_ in ends.items():
             at = frame.columns.get_loc(name)
             assert isinstance(at, int)
-            frame.insert(at + 1, f"{name}_low", np.where(frame[name].isna(), np.nan, low))
-            frame.insert(at + 2, f"{name}_high", np.where(frame[name].isna(), np.nan, high))
+            defined = frame[name].notna().to_numpy()
+            columns = interval_columns(name, found_)
+            frame.insert(at + 1, f"{name}_low", np.where(defined, columns[f"{name}_low"], np.nan))
+            frame.insert(at + 2, f"{name}_high", np.where(defined, columns[f"{name}_high"], np.nan))
+            frame.insert(at + 3, f"{name}{EXACT}", defined & columns[f"{name}{EXACT}"])
     return frame
 
 
 def _image_intervals(
     study: Study, m: Any, c: Any, tau_cra: Tau, tau_vr: Tau, vi_scope: str, options: Mapping[str, Any]
-) -> dict[str, tuple[Float64, Float64]]:
-    """Ends of the intervals of each (model, concept), its usable images resampled."""
+) -> dict[str, Interval]:
+    """Intervals of each (model, concept), its usable images resampled."""
     recognised, _, vr, _ = image_values(study, tau_cra, tau_vr)
     code = study.model * len(study.concepts) + study.concept
     wanted = m * len(study.concepts) + c
@@ -210,9 +213,7 @@ def _image_intervals(
     rows = rows[np.argsort(code[rows], kind="stable")]
     start = np.searchsorted(code[rows], wanted)
     size = np.searchsorted(code[rows], wanted, side="right") - start
-    ends = {
-        name: (np.full(len(m), np.nan), np.full(len(m), np.nan)) for name in ("cra", "vr_recognised", "vr_all", "crt")
-    }
+    ends: dict[str, Interval] = {}
     for n in np.unique(size[size > 0]):  # those with as many images are taken at once
         at = np.flatnonzero(size == n)
         images = rows[start[at][None, :] + np.arange(n)[:, None]]  # (n, groups)
@@ -226,11 +227,19 @@ def _image_intervals(
             else interval(r, 1.0 - v, kind="product", **options),
         }
         for name, part in parts.items():
-            ends[name][0][at], ends[name][1][at] = part.low, part.high
+            held = ends.setdefault(name, _undefined_interval(len(m)))
+            for field in fields(Interval):
+                getattr(held, field.name)[at] = getattr(part, field.name)
     for name in ("vr_recognised", "vr_all"):
-        low, high = ends[name]
-        ends[name.replace("vr", "vi")] = 1.0 - high, 1.0 - low
+        if name in ends:
+            vr_ = ends[name]
+            ends[name.replace("vr", "vi")] = Interval(1.0 - vr_.value, 1.0 - vr_.high, 1.0 - vr_.low, vr_.n, vr_.exact)
     return ends
+
+
+def _undefined_interval(m: int) -> Interval:
+    value, low, high = np.full((3, m), np.nan)
+    return Interval(value, low, high, np.zeros(m, np.int64), np.zeros(m, np.bool_))
 
 
 def _scalars(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -238,6 +247,6 @@ def _scalars(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for row in models:
         for name, value in row.items():
-            if name not in ("model", "tau") and not name.endswith(EXACT):
-                out[f"{row['model']}/{name}{'' if row['tau'] == 'given' else '_cal'}"] = value
+            if name not in ("model", AT) and not name.endswith(EXACT):
+                out[f"{row['model']}/{name}{'' if row[AT] == 'given' else '_cal'}"] = value
     return out

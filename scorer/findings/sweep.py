@@ -13,7 +13,9 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.say import counted
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.calibration import Calibration
+from iconicity.scorer.findings.finding import Finding, exact_words, interval_columns
+from iconicity.scorer.findings.measures import concept_measures
 from iconicity.scorer.findings.statistics import DRAWS, LEVEL, interval
 from iconicity.scorer.findings.study import Study
 from iconicity.scorer.metrics import Float64, passes
@@ -88,6 +90,7 @@ def sweep(
     *,
     step: float = STEP,
     vi_scope: str = "recognised",
+    calibration: Calibration | None = None,
     draws: int = DRAWS,
     seed: int = 0,
     level: float = LEVEL,
@@ -96,9 +99,12 @@ def sweep(
 
     ``curves``: each measure along one threshold, the other as the results have it, with bands. ``grid``: CRA, VR and
     CRT at each pair of thresholds. ``flips``: where the order of two models changes as a threshold rises.
+    A ``calibration`` adds rows to ``curves`` at its thresholds, ``along`` "calibrated", as ``summary`` shows them; their
+    ``tau`` is empty, since a concept's threshold depends on its number of references.
     """
+    study = study.with_calibration(calibration)
     if study.tau["cra"] is None or study.tau["vr"] is None:
-        raise InputError(f"{study.sources[0].path}: has no tau_vr; name one with --patch-tau")
+        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with --patch-tau")
     if not LEAST_STEP <= step <= 1.0:
         raise InputError(f"--step {step}: a step of a threshold is at least {LEAST_STEP} and at most 1")
     if not study.ok.any():
@@ -121,7 +127,7 @@ def sweep(
             curves.append(
                 pd.DataFrame(
                     {"model": label, "measure": measure, "along": f"tau_{along}", "tau": axis[along],
-                     "value": band.value, "value_low": band.low, "value_high": band.high, "value_n": band.n}
+                     **interval_columns("value", band), "value_n": band.n}
                 )
             )  # fmt: skip
         grids.append(_grid_table(label, g, axis["cra"], axis["vr"]))
@@ -129,10 +135,32 @@ def sweep(
     flipped = flips(curve, study.models)
     facts = study.facts() | {"vi_scope": vi_scope, "step": step, "draws": draws, "seed": seed, "level": level}
     scalars = {f"flips/{m}": int((flipped.measure == m).sum()) for m in MEASURES}
-    notes = [*study.notes, *_flip_words(flipped)]
+    facts |= {} if calibration is None else calibration.facts()
+    said: list[str] = []
+    if calibration is not None:
+        rows, said = _calibrated(study, calibration, vi_scope, options)
+        curve = pd.concat([curve, rows], ignore_index=True).astype({"tau": "Float64"})
+    notes = [*study.notes, *said, *_flip_words(flipped), *exact_words(curve)]
     return Finding(
         {"curves": curve, "grid": pd.concat(grids, ignore_index=True), "flips": flipped}, notes, facts, scalars
     )
+
+
+def _calibrated(
+    study: Study, calibration: Calibration, vi_scope: str, options: dict[str, Any]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Each model's measures at the thresholds of a calibration, as rows of ``curves``, and notes on what was left out."""
+    measures, notes = concept_measures(study, vi_scope, calibration)
+    images = study.images_of()
+    rows = []
+    for m, label in enumerate(study.models):
+        for name, measure in measures.items():
+            if name in MEASURES or not images[m].any():
+                continue
+            found = interval(measure.cells[m, images[m] > 0][:, None], **options)
+            ends = {column: each[0] for column, each in interval_columns("value", found).items()}
+            rows.append({"model": label, "measure": name, "along": "calibrated", **ends, "value_n": found.n[0]})
+    return pd.DataFrame(rows), notes
 
 
 def _grid_table(label: str, g: ModelGrid, taus_cra: Float64, taus_vr: Float64) -> pd.DataFrame:

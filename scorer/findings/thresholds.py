@@ -83,7 +83,7 @@ class Thresholds:
         }  # fmt: skip
         for name, shares in (("rate_check", [s[2] for s in b]), ("rate_given", [s[3] for s in self.best_shares])):
             given = np.nan if name == "rate_given" and self.tau_given is None else 1.0
-            found = interval(np.array(shares, np.float64)[:, None] * given, draws=self.draws, seed=self.seed)
+            found = interval(np.array(shares, np.float64)[:, None] * given, draws=self.draws, seed=self.seed).shown()
             row |= _rate(name, found.value[0], found.low[0], found.high[0])
         return self._judged(row, len(a), min(len(a), len(b)))
 

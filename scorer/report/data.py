@@ -14,7 +14,7 @@ from iconicity.indexer.fit import Facts, seen
 from iconicity.indexer.index import Index
 from iconicity.indexer.store import Reference
 from iconicity.scorer.findings.calibration import Calibration, own_and_null, thresholds_finding
-from iconicity.scorer.findings.finding import Finding
+from iconicity.scorer.findings.finding import AT, Finding
 from iconicity.scorer.findings.specific import image_null
 from iconicity.scorer.findings.study import Study, image_values
 from iconicity.scorer.findings.sweep import ModelGrid, grid, model_grids
@@ -76,8 +76,8 @@ def overview(
 ) -> dict[str, Any]:
     """Models with intervals, a point for each concept and model, curves, examples, and what the numbers rest on."""
     points = summary.table("concepts")
-    if "tau" in points:
-        points = points[points.tau == "given"]
+    if AT in points:
+        points = points[points[AT] == "given"]
     return {
         "id": identity(study),
         "models": _models(summary, "given"), "calibrated": [] if calibration is None else _models(summary, "calibrated"),
@@ -108,7 +108,7 @@ def identity(study: Study) -> str:
 
 def _models(summary: Finding, kind: str) -> list[dict[str, Any]]:
     frame = summary.table("models")
-    rows = frame[frame.tau == kind] if "tau" in frame else frame
+    rows = frame[frame[AT] == kind] if AT in frame else frame
     measures = [*_MEASURES, *(m for m in _MORE if m in frame)]
     return [
         {"name": r["model"], "images": r["images"], "concepts": r["concepts"], "recognised": r["recognised"],

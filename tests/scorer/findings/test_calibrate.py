@@ -255,7 +255,7 @@ def test_vr_whitened_is_a_share_at_its_own_thresholds(place: Path) -> None:
     )
     own, both = null.p_whitened >= vr[:, None], null.p_whitened_csls >= csls[:, None]
     table = summarise(study, calibration=calibration).table("concepts")
-    for r in table[table.tau == "calibrated"].to_dict("records"):
+    for r in table[table.thresholds == "calibrated"].to_dict("records"):
         mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
         known = not np.isnan(vr[mine]).any()
         assert np.isnan(r["vr_whitened"]) if not known else r["vr_whitened"] == pytest.approx(own[mine].mean())
@@ -277,8 +277,8 @@ def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
     null, taus = image_null(study), calibration.taus("vr_csls")
     assert null is not None and len(set(taus.values())) > 1
     table = summarise(study, calibration=calibration).table("concepts")
-    assert table[table.tau == "given"][["vr_csls", "vr_strict"]].isna().all(axis=None)
-    for r in table[table.tau == "calibrated"].to_dict("records"):
+    assert table[table.thresholds == "given"][["vr_csls", "vr_strict"]].isna().all(axis=None)
+    for r in table[table.thresholds == "calibrated"].to_dict("records"):
         mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
         tau = taus.get(r["references"])
         if tau is None:
@@ -343,7 +343,7 @@ def test_own_and_null_as_histograms(place: Path) -> None:
 def test_a_calibrated_row_counts_what_was_judged(place: Path) -> None:
     calibration = found(place)
     table = summarise(open_study(place / "out"), calibration=calibration).table()
-    row = table[(table.tau == "calibrated") & (table.model == "m0")].iloc[0]
+    row = table[(table.thresholds == "calibrated") & (table.model == "m0")].iloc[0]
     study = open_study(place / "out")
     judged = [
         c
@@ -385,7 +385,7 @@ def test_what_the_data_cannot_carry_is_not_calibrated(place: Path) -> None:
     assert calibration.taus("cra") == {} and "indicative" in " ".join(calibration.notes)
     study = open_study(place / "out")
     table = summarise(study, calibration=calibration).table()
-    assert table[table.tau == "calibrated"].cra.isna().all()
+    assert table[table.thresholds == "calibrated"].cra.isna().all()
     assert any("J not calibrated for cra: 10 concepts" in n for n in calibration.notes_for(study))
 
 
@@ -409,7 +409,7 @@ def test_calibrated_decisions_equal_a_loop(place: Path, tmp_path: Path) -> None:
     study = open_study(place / "out")
     table = summarise(study, calibration=again).table("concepts")
     known = again.taus("cra")
-    for r in table[table.tau == "calibrated"].to_dict("records"):
+    for r in table[table.thresholds == "calibrated"].to_dict("records"):
         mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
         if r["references"] in known:
             assert r["cra"] == pytest.approx((study.similarity[mine] >= np.float32(known[r["references"]])).mean())

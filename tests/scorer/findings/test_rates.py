@@ -66,9 +66,12 @@ def test_pair_rate_equals_a_loop() -> None:
 
 def test_pair_rate_where_the_data_say_little() -> None:
     shares, allowed = np.zeros((3, 4)), np.ones((3, 4), bool)
-    rate, low, high = pair_rate(shares, allowed, list("abc"), list("wxyz"))
-    assert (rate, low) == (0, 0) and high == pytest.approx(1 - 0.025 ** (1 / 3))
-    assert list(pair_rate(shares + 1, allowed, list("abc"), list("wxyz"))[1:]) == pytest.approx([0.025 ** (1 / 3), 1.0])
+    few = pair_rate(shares, allowed, list("abc"), list("wxyz"))
+    assert few[0] == 0 and np.isnan(few[1:]).all()  # an exact interval of so few would say little but the range
+    more, all_ = np.zeros((5, 6)), np.ones((5, 6), bool)
+    rate, low, high = pair_rate(more, all_, list("abcde"), list("uvwxyz"))
+    assert (rate, low) == (0, 0) and high == pytest.approx(1 - 0.025 ** (1 / 5))
+    assert list(pair_rate(more + 1, all_, list("abcde"), list("uvwxyz"))[1:]) == pytest.approx([0.025 ** (1 / 5), 1.0])
     one = np.array([[0.0, 0.3], [0.4, 0.0]])  # two concepts, each the other's only partner
     assert np.isnan(pair_rate(one, one > 0, ["a", "b"], ["a", "b"])[1:]).all()
     assert np.isnan(pair_rate(shares[:1], allowed[:1], ["a"], list("wxyz"))[1:]).all()

@@ -66,7 +66,7 @@ def test_undefined_values_are_named(tmp_path: Path) -> None:
     m = found.table().iloc[0]
     assert m.undefined == "none_recognised" and m.crt == 0 and math.isnan(m.vi_recognised)
     assert json.loads(as_json(found))["m/vi_recognised"] is None
-    assert "no image reaches tau_cra 0.75 (highest cra_sim: m 0.200)" in as_text(found)
+    assert "no image reaches the CRA threshold 0.75 (highest cra_sim: m 0.200)" in as_text(found)
     m = table(tmp_path / "2", row("a", 0.9, None)).iloc[0]
     assert m.undefined == "vr_undefined" and math.isnan(m.crt) and m.cra == 1
     m = table(tmp_path / "3", row("a", None, 2)).iloc[0]

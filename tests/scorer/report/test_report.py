@@ -106,7 +106,7 @@ def test_overview_has_the_numbers_of_the_summary(place: Path) -> None:
     overview, crt = data(place, "overview"), data(place, "crt")
     there = summarise(study, calibration=read_calibration(place / "calibration.json")).table()
     for kind, name in (("models", "given"), ("calibrated", "calibrated")):
-        for m, r in zip(overview[kind], there[there.tau == name].to_dict("records"), strict=True):
+        for m, r in zip(overview[kind], there[there.thresholds == name].to_dict("records"), strict=True):
             assert m["name"] == r["model"]
             for measure in ("cra", "vr_all", "crt", "vr_arranged", "vr_csls", "vr_strict"):
                 ends = [r[k] for k in (measure, f"{measure}_low", f"{measure}_high", f"{measure}_n")]
