@@ -156,8 +156,9 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
             if undefined := named(reason):
                 why = "has no threshold: name one with --patch-tau" if name == "VR" and no_tau else lacking
                 out.append(f"{at}{name} of {brief([r['model'] for r in undefined])} {why}")
+        nothing = "not scored, or no references" if given else "no calibrated threshold, or not scored"
         behind = (
-            ("CRA", "cra_n", "concepts", "not scored, or no references"), ("VR", "vr_all_n", "concepts", "not scored, or no references"),
+            ("CRA", "cra_n", "concepts", nothing), ("VR", "vr_all_n", "concepts", nothing),
             ("VI rec.", "vi_recognised_n", "cra_n", "no recognised image"),
             ("VR CSLS and strict", "vr_strict_n", "vr_all_n", "no threshold, or scored since 'iconicity calibrate'"),
             ("VR specific and excess", "vr_specific_n", "vr_all_n", "too few draws, or scored since 'iconicity calibrate'"),
