@@ -84,7 +84,7 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
     assert "cra_pass_cal" in (tmp_path / "s" / "results_cra_dynamic.csv").read_text().splitlines()[0]
     assert "no calibration" in run("summary", place / "o", "--calibration", place / "vit.safetensors", code=1).stderr
     empty = [*base[:4], "--cache", tmp_path / "empty"]
-    assert "score them again with this cache" in run(*empty, code=1).stderr
+    assert "score again with this cache" in run(*empty, code=1).stderr
 
 
 def test_attribute(place: Path) -> None:
