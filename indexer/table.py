@@ -10,8 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-import lancedb
-
 from iconicity.indexer.disks import cure_of_text
 from iconicity.indexer.errors import IconicityError, LockedError
 from iconicity.indexer.files import sweep
@@ -26,6 +24,8 @@ PlaceT = TypeVar("PlaceT", Path, Remote, Place)
 
 def connect(directory: Place) -> Any:
     """LanceDB's connection; credentials for object storage are the environment's."""
+    import lancedb  # costs more than all else that a command on results alone imports
+
     return lancedb.connect(directory if isinstance(directory, Path) else directory.url)
 
 
