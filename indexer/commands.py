@@ -258,7 +258,7 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
 
     \b
     Example:
-      iconicity index merge parts/1 parts/2 --index paintings.index
+      iconicity index merge parts/1 parts/2 --index merged.index
     """
     from iconicity.indexer.merge import merge_indexes
     from iconicity.indexer.suffixes import passed_over

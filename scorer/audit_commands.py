@@ -104,7 +104,7 @@ def reproduce_command(
     \b
     Example:
       iconicity reproduce results/
-      iconicity reproduce results/ --gen sd14=/new/disk/sd14
+      iconicity reproduce results/ --gen sd14=moved/sd14
     """
     from iconicity.indexer.index import open_index
     from iconicity.scorer.reproduce import reproduce_results

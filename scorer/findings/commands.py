@@ -354,7 +354,7 @@ def compare_command(
     \b
     Example:
       iconicity compare sd14 esd --results results/
-      iconicity compare sd14@original sd14@synonym --table concepts
+      iconicity compare sd14@original sd14@synonym --results prompts/ --table concepts
     """
     from iconicity.scorer.findings.compare import compare
 
@@ -443,7 +443,7 @@ def correlate_command(
 
     \b
     Example:
-      iconicity correlate results/ --attributes attrs.csv --control year --plots plots/ --log frequency
+      iconicity correlate results/ --attributes attributes.csv --control year --plots plots/ --log frequency
     """
     if attributes is None and captions is None:
         raise click.UsageError("name the attributes: --attributes FILE, --captions FILE, or both")

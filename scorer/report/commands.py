@@ -158,7 +158,7 @@ def plot_command(
     Example:
       iconicity plot bars results/ --out bars.pdf
       iconicity plot nulls results/ --out nulls.pdf
-      iconicity plot correlates results/ --attributes attrs.csv --out correlates.pdf
+      iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf
       iconicity plot evidence results/ --image sd14/the_scream/01.png --index paintings.index --out plate.pdf
     """
     from iconicity.scorer.findings.fonts import choose_fonts
