@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS known_files (
   path TEXT PRIMARY KEY, stat TEXT NOT NULL, sha256 TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID;
 """
 _CHUNK = 500
+FACTS = "facts|"  # begins the key of what is known of an image beside its vectors
+_IS_VECTOR = f"key NOT LIKE '{FACTS}%'"
 
 
 def default_directory() -> Path:
@@ -139,7 +141,7 @@ class VectorCache:
         """How many vectors and files are kept, bytes on disk, and the oldest vector's age in days."""
         try:
             n, size, oldest = self._db.execute(
-                "SELECT count(*), sum(length(data)), min(created) FROM vectors"
+                f"SELECT count(*), sum(length(data)), min(created) FROM vectors WHERE {_IS_VECTOR}"
             ).fetchone()
             files = self._db.execute("SELECT count(*) FROM known_files").fetchone()[0]
         except sqlite3.Error as e:
@@ -153,7 +155,8 @@ class VectorCache:
         limit = time.time() - older_than_days * 86400
         try:
             with self._db:
-                gone = self._db.execute("DELETE FROM vectors WHERE created <= ?", (limit,)).rowcount
+                gone = self._db.execute(f"DELETE FROM vectors WHERE created <= ? AND {_IS_VECTOR}", (limit,)).rowcount
+                self._db.execute("DELETE FROM vectors WHERE created <= ?", (limit,))
                 self._db.execute("DELETE FROM known_files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
             self._db.execute("VACUUM")
         except sqlite3.Error as e:

@@ -21,7 +21,7 @@ from iconicity.indexer.pipeline import Job
 from iconicity.indexer.pixels import Note, named_notes, note_names
 from iconicity.indexer.places import is_url
 from iconicity.indexer.progress import Progress
-from iconicity.scorer.cache import VectorCache, stat_text
+from iconicity.scorer.cache import FACTS, VectorCache, stat_text
 
 _CHUNK = 64  # images looked up in the cache at once
 _SAVE_IMAGES, _SAVE_SECONDS = 64, 5.0  # at most this much work is lost when the process is killed
@@ -153,7 +153,7 @@ class GeneratedEmbedder:
         self._cells = index.grid[0] * index.grid[1]
         self._clip_dim, self._dino_dim = clip.dim, dino.dim
         self._clip_key, self._patch_key = cache_keys(index)
-        self._facts_key = f"facts|{_pixels_key(index)}"
+        self._facts_key = f"{FACTS}{_pixels_key(index)}"
         plan = Plan(
             clip, dino, index.grid, index.settings["pixels"], max_pixels=max_pixels, batch_size=batch_size, workers=workers
         )  # fmt: skip

@@ -204,7 +204,7 @@ def test_an_earlier_version_that_does_not_open_is_dropped(index: Path, refs: Pat
 def half_merged(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A merge that a power cut stopped before its end: an empty version, and two of 6 and 12 rows."""
 
-    def power_cut(*_: object) -> None:
+    def power_cut(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
