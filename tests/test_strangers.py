@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from rows import make_results, row
 from run import run
-from toys import Study, make_gen, make_refs, toy_encoders
+from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, InputError
@@ -80,7 +80,7 @@ def change(index: Path, how: Callable[[dict[str, Any]], object]) -> None:
 def test_manifests_of_another_shape_are_refused(index: Path, how: Callable[[dict[str, Any]], object]) -> None:
     change(index, how)
     for use in (open_index, lambda p: add_references(p.parent / "none", p)):
-        (index.parent / "none").mkdir(exist_ok=True)
+        write(index.parent / "none" / "new" / "0.png", draw(1))
         with pytest.raises(IndexFormatError, match="not what iconicity writes"):
             use(index)
 

@@ -46,8 +46,9 @@ report RESULTS --index INDEX --single-file --out FILE
 plot bars RESULTS --out PICTURE
 plot nulls RESULTS --out PICTURE --calibration CALIBRATION
 search IMAGE --index INDEX | --html FILE
-merge RESULTS --out NEW | --index INDEX
-verify RESULTS
+results merge RESULTS --out NEW | --index INDEX
+results verify RESULTS
+results remove RESULTS --model m1 --index INDEX
 cache info --cache FOLDER
 cache verify --cache FOLDER
 cache clear --cache FOLDER

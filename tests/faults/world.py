@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lancedb  # noqa: F401 (imported late: here once, and by forks that have no rights not at all)
 import scipy.fftpack  # noqa: F401 (imagehash imports it late: here once, not in each fork)
 from faults.forks import call
 from toys import draw, make_gen, make_refs, toy_encoders, write
@@ -36,6 +37,7 @@ from iconicity.indexer.index import open_index
 from iconicity.indexer.manifest import MANIFEST
 from iconicity.indexer.table import HINT
 from iconicity.indexer.verify import verify_index
+from iconicity.scorer.cache import FACTS
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ def cache_state(cache: Path) -> dict[str, Any]:
     """Vectors by content and key."""
     with sqlite3.connect(cache / "vectors.sqlite3") as db:
         held = db.execute("SELECT sha256, key, data FROM vectors ORDER BY sha256, key").fetchall()
-    return {"vectors": hashlib.sha256(repr(held).encode()).hexdigest(), "n": len(held)}
+    n = sum(not key.startswith(FACTS) for _, key, _ in held)
+    return {"vectors": hashlib.sha256(repr(held).encode()).hexdigest(), "n": n}
 
 
 def tree_state(folder: Path) -> dict[str, str]:
