@@ -25,12 +25,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	mkdir -p .typing && ln -sfn .. .typing/iconicity
 	$(BIN)/mypy -p iconicity
+	$(BIN)/lint-imports --no-cache > .typing/imports.txt || { cat .typing/imports.txt; exit 1; }
 	$(BIN)/shellcheck deploy/slurm-array.sh
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint deploy/Dockerfile.cpu deploy/Dockerfile.cuda; fi
 
 # Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
 sim: setup
-	$(BIN)/iconicity bench simulate --out simulation
+	PYTHONPATH=tests $(BIN)/python -m bench simulate --out simulation
 
 # Crashes, power cuts, full disks, flipped bytes, processes at once: at most an hour; docs/faults.md shows its tables.
 faults: setup
@@ -57,15 +58,15 @@ ladder: setup
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup
-	$(BIN)/iconicity bench search --synthetic --patches 16000000 --repeat 1
+	PYTHONPATH=tests $(BIN)/python -m bench search --synthetic --patches 16000000 --repeat 1
 
 # Reports of up to 200 000 synthetic images: made, measured and opened in a browser, about 10 minutes.
 bench-report: setup
-	PYTHONPATH=tests $(BIN)/python tests/scorer/report/scale.py bench-report
+	PYTHONPATH=tests $(BIN)/python tests/scorer/say/report/scale.py bench-report
 
 # The README's picture, taken of the demo's report by Chromium.
 screenshot: demo
-	$(BIN)/python tests/scorer/report/screenshot.py iconicity-demo/report docs/report.png
+	$(BIN)/python tests/scorer/say/report/screenshot.py iconicity-demo/report docs/report.png
 
 # 24 000 spoiled image files of every accepted format, at most 20 minutes; docs/security.md shows its table.
 fuzz: setup

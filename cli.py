@@ -11,18 +11,17 @@ from typing import NoReturn
 import click
 
 from iconicity.indexer.commands import index
-from iconicity.indexer.disks import cure
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import DIRECTORY, progress_bar, with_storage
-from iconicity.indexer.say import echo, echo_line, one_line
-from iconicity.scorer.audit_commands import check_command, reproduce_command
-from iconicity.scorer.bench.commands import bench
-from iconicity.scorer.commands import cache, score_command, search_command
-from iconicity.scorer.findings.commands import COMMANDS as FINDINGS
-from iconicity.scorer.report.commands import plot_command, report_command
-from iconicity.scorer.results_commands import results
+from iconicity.indexer.store.disks import cure
+from iconicity.indexer.text import echo, echo_line, one_line
+from iconicity.scorer.commands.audit import check_command, reproduce_command
+from iconicity.scorer.commands.findings import COMMANDS as FINDINGS
+from iconicity.scorer.commands.pictures import plot_command, report_command
+from iconicity.scorer.commands.results import results
+from iconicity.scorer.commands.scoring import cache, score_command, search_command
+from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back
-from iconicity.scorer.validate.commands import validate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,7 +55,7 @@ def demo_command(out: Path) -> int:
 
 for command in (
     index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
-    results, cache, validate, bench,
+    results, cache, validate,
 ):  # fmt: skip
     cli.add_command(command)
 with_storage(cli)

@@ -12,20 +12,20 @@ from PIL import Image, ImageFilter, ImageOps
 from iconicity.data.painting import bay_at_dusk, town_in_snow
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import BuildReport
-from iconicity.indexer.cells import csv_line
-from iconicity.indexer.encoders import EncoderChoice, load_encoders
+from iconicity.indexer.csv_cells import csv_line
+from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.files import write_atomically
-from iconicity.indexer.index import open_index
 from iconicity.indexer.progress import Progress
-from iconicity.indexer.say import counted
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.finding import as_text
-from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.findings.summary import SHORT, summarise
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, visual_reuse
-from iconicity.scorer.report.build import report
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.files import write_atomically
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.finding import as_text
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, visual_reuse
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import SHORT, summarise
 from iconicity.scorer.results import Results, require_results
+from iconicity.scorer.say.report.build import report
 from iconicity.scorer.scoring import score
 from iconicity.scorer.text import number, table
 from iconicity.scorer.validate.manipulate import paste_cells

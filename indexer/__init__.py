@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iconicity.indexer.build import add_references, build_index, remove_references
-    from iconicity.indexer.encoders import EncoderChoice, load_encoders
-    from iconicity.indexer.index import open_index
+    from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
     from iconicity.indexer.repair import repair_index
-    from iconicity.indexer.verify import verify_index
+    from iconicity.indexer.store.index import open_index
+    from iconicity.indexer.store.verify import verify_index
 
 __all__ = [
     "EncoderChoice",
@@ -22,14 +22,14 @@ __all__ = [
 ]
 
 _HOME = {
-    "EncoderChoice": "encoders",
+    "EncoderChoice": "encode.encoder",
     "add_references": "build",
     "build_index": "build",
-    "load_encoders": "encoders",
-    "open_index": "index",
+    "load_encoders": "encode.encoder",
+    "open_index": "store.index",
     "remove_references": "build",
     "repair_index": "repair",
-    "verify_index": "verify",
+    "verify_index": "store.verify",
 }
 
 

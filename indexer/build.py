@@ -15,14 +15,13 @@ from iconicity.indexer.builder import (
     seal,
     skipped_files,
 )
-from iconicity.indexer.disks import require_hard_links
-from iconicity.indexer.encoders import EncoderChoice, Encoders, EncoderSpec, reproduce
-from iconicity.indexer.engine import Engine, LoadEncoders, Local
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.engine import Engine, LoadEncoders, Local
+from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.encode.pixels import PIXELS
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import LOCK, LOCKS, lock
 from iconicity.indexer.given import list_given, new_candidates
-from iconicity.indexer.images import concept_name
-from iconicity.indexer.index import require_no_links, require_same_settings, require_whole_files
+from iconicity.indexer.grid import REFERENCE_CELLS, cell_count, overlaps
 from iconicity.indexer.left_out import (
     EMPTY,
     NO_FOLDER,
@@ -32,21 +31,23 @@ from iconicity.indexer.left_out import (
     left_out_lines,
     renewed,
 )
-from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.manifest import (
+from iconicity.indexer.places import PROBE, Place, Remote, place
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.pruning import lost_references, require_kept
+from iconicity.indexer.shards import Shard
+from iconicity.indexer.sources.folders import concept_name
+from iconicity.indexer.spec import EncoderSpec
+from iconicity.indexer.store.disks import require_hard_links
+from iconicity.indexer.store.files import LOCK, LOCKS, lock
+from iconicity.indexer.store.index import require_no_links, require_same_settings, require_whole_files
+from iconicity.indexer.store.manifest import (
     MANIFEST,
     read_manifest,
     settings_difference,
 )
-from iconicity.indexer.patches import REFERENCE_CELLS, cell_count, overlaps
-from iconicity.indexer.pixels import PIXELS
-from iconicity.indexer.places import PROBE, Place, Remote, place
-from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.pruning import lost_references, require_kept
-from iconicity.indexer.say import counted
-from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import Reference, ReferenceStore
-from iconicity.indexer.table import TABLE, is_table, sweep_table
+from iconicity.indexer.store.rows import Reference, ReferenceStore
+from iconicity.indexer.store.table import TABLE, is_table, sweep_table
+from iconicity.indexer.text import counted
 
 VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
@@ -76,7 +77,7 @@ def build_index(
 
     ``concepts`` restricts it to some; ``reference_cells`` overlapping adds the cells at half steps between those of the
     grid, so that a box that was moved has a cell near it; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
-    (None: keep all); ``pixels`` is shown or published, see :func:`iconicity.indexer.decode.decode`; ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
+    (None: keep all); ``pixels`` is shown or published, see :func:`iconicity.indexer.encode.decode.decode`; ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
     counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
     function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
     ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.

@@ -12,12 +12,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.engine import Engine, Outcome, Plan, Task
+from iconicity.indexer.encode.engine import Engine, Outcome, Plan, Task
+from iconicity.indexer.encode.pixels import Noted
+from iconicity.indexer.encode.prepare import Job
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
-from iconicity.indexer.files import file_sha256, no_readers
-from iconicity.indexer.images import REQUESTS, hashed
-from iconicity.indexer.left_out import LeftOut, held_left_out
-from iconicity.indexer.manifest import (
+from iconicity.indexer.grid import overlaps
+from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
+from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.progress import Progress
+from iconicity.indexer.sources.folders import REQUESTS, hashed
+from iconicity.indexer.sources.suffixes import passed_over
+from iconicity.indexer.store.files import file_sha256, no_readers
+from iconicity.indexer.store.manifest import (
     MANIFEST,
     counts_digest,
     encoder_specs,
@@ -27,33 +33,14 @@ from iconicity.indexer.manifest import (
     versions,
     write_manifest,
 )
-from iconicity.indexer.patches import overlaps
-from iconicity.indexer.pipeline import Job
-from iconicity.indexer.pixels import Noted
-from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.progress import Progress
-from iconicity.indexer.store import Reference, ReferenceStore, Row
-from iconicity.indexer.suffixes import passed_over
-from iconicity.indexer.table import another_wrote
+from iconicity.indexer.store.rows import Reference, ReferenceStore, Row
+from iconicity.indexer.store.table import another_wrote
 
 # When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
 COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
 COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
 _HASHED = 256  # files hashed at once, by some threads: storage answers slowly, and hashing holds no lock
 KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that could not be used, and why."""
-
-    path: str
-    concept: str
-    reason: str
-
-    @property
-    def ref_id(self) -> str:
-        return f"{self.concept}/{Path(self.path).name}"
 
 
 @dataclass

@@ -31,7 +31,7 @@ from iconicity.indexer.options import (
     speed,
     speed_options,
 )
-from iconicity.indexer.say import counted, echo, echo_line, json_text
+from iconicity.indexer.text import counted, echo, echo_line, json_text
 
 if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
@@ -138,7 +138,7 @@ def index_build(
     from dataclasses import replace
 
     from iconicity.indexer.build import build_index
-    from iconicity.indexer.encoders import EncoderChoice, load_encoders
+    from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
 
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_build
@@ -202,7 +202,7 @@ def index_add(
       iconicity index add --refs more_refs/ --index paintings.index
     """
     from iconicity.indexer.build import add_references
-    from iconicity.indexer.encoders import EncoderChoice
+    from iconicity.indexer.encode.encoder import EncoderChoice
 
     concepts = read_prompt_csv(prompt_csv, slug_col)
     if dry_run:
@@ -261,7 +261,7 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
       iconicity index merge parts/1 parts/2 --index merged.index
     """
     from iconicity.indexer.merge import merge_indexes
-    from iconicity.indexer.suffixes import passed_over
+    from iconicity.indexer.sources.suffixes import passed_over
 
     report = merge_indexes(parts, index, progress_bar())
     code = say_skipped(report.skipped, [*left_out_lines({"": report.left_out}), *passed_over(report.skipped)])
@@ -302,7 +302,7 @@ def index_log(index: Place, as_json: bool) -> int:
       iconicity index log --index paintings.index
     """
     from iconicity.indexer.info import log_text
-    from iconicity.indexer.manifest import read_manifest
+    from iconicity.indexer.store.manifest import read_manifest
 
     log = read_manifest(index)["log"]
     echo(json_text(log) if as_json else log_text(log))
@@ -325,7 +325,7 @@ def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
     """
     if refs is not None and not deep:
         raise click.UsageError("--refs says where --deep finds the source images; add --deep")
-    from iconicity.indexer.verify import verify_index
+    from iconicity.indexer.store.verify import verify_index
 
     problems = verify_index(index, progress_bar(), deep=deep, refs=refs)
     moved = "" if refs is not None or not any("No such file" in p for p in problems) else MOVED

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from iconicity.indexer.builder import Candidate, Skipped
+from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import LEADS_OUT, Discovery, discover, has_images, hashed, shown
-from iconicity.indexer.left_out import EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES, LeftOut, rows_left_out
+from iconicity.indexer.left_out import EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES, LeftOut, Skipped, rows_left_out
 from iconicity.indexer.places import Place
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import Reference
-from iconicity.indexer.suffixes import not_images, passed_over
+from iconicity.indexer.sources.folders import LEADS_OUT, Discovery, discover, has_images, hashed, shown
+from iconicity.indexer.sources.suffixes import not_images, passed_over
+from iconicity.indexer.store.rows import Reference
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from iconicity.indexer.encoders import EncoderSpec
-from iconicity.indexer.files import LOCKS
+from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import left_out_lines, read_left_out
-from iconicity.indexer.manifest import read_manifest
-from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.say import counted, one_line
+from iconicity.indexer.spec import EncoderSpec
+from iconicity.indexer.store.files import LOCKS
+from iconicity.indexer.store.manifest import read_manifest
+from iconicity.indexer.text import counted, one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
 
@@ -36,7 +36,7 @@ def _bytes(path: Place) -> int:
 
 
 def _concepts(path: Place) -> dict[str, dict[str, list[Any]]]:
-    from iconicity.indexer.index import open_index
+    from iconicity.indexer.store.index import open_index
 
     concepts: dict[str, dict[str, list[Any]]] = {}
     for r in open_index(path).references().values():

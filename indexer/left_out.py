@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 _NAMED = 3  # examples in a line
@@ -13,6 +15,19 @@ NAMED_TWICE = "rows of --prompt-csv that name a concept once more"
 NO_FOLDER = "concepts of --prompt-csv that have no folder of references"
 NOT_NAMED_REFERENCES = "folders of references that --prompt-csv does not name"
 EMPTY = "folders without an image"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that could not be used, and why."""
+
+    path: str
+    concept: str
+    reason: str
+
+    @property
+    def ref_id(self) -> str:
+        return f"{self.concept}/{Path(self.path).name}"
 
 
 class LeftOut(NamedTuple):

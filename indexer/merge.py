@@ -11,16 +11,16 @@ from itertools import islice
 from typing import Any
 
 from iconicity.indexer.build import open_or_create, require_room, require_whole_rows
-from iconicity.indexer.builder import Skipped, seal, skipped_files
+from iconicity.indexer.builder import seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
-from iconicity.indexer.files import lock
-from iconicity.indexer.index import Index, open_index
-from iconicity.indexer.left_out import LeftOut, held_left_out
-from iconicity.indexer.manifest import settings_difference
+from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
-from iconicity.indexer.store import Reference, ReferenceStore, Row, row_checksum
+from iconicity.indexer.store.files import lock
+from iconicity.indexer.store.index import Index, open_index
+from iconicity.indexer.store.manifest import settings_difference
+from iconicity.indexer.store.rows import Reference, ReferenceStore, Row, row_checksum
+from iconicity.indexer.text import counted
 
 _COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
 _CONCEPTS = 500  # whose references are compared at once

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import IconicityError, InputError
-from iconicity.indexer.limits import MAX_PIXELS
 from iconicity.indexer.places import Place, is_url, place
-from iconicity.indexer.say import counted, echo_line, one_line
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.suffixes import PASSED_OVER
+from iconicity.indexer.sources.suffixes import PASSED_OVER
+from iconicity.indexer.text import counted, echo_line, one_line
 
 if TYPE_CHECKING:
-    from iconicity.indexer.builder import Skipped
-    from iconicity.indexer.encoders import EncoderChoice
-    from iconicity.indexer.engine import Engine, LoadEncoders
+    from iconicity.indexer.encode.encoder import EncoderChoice
+    from iconicity.indexer.encode.engine import Engine, LoadEncoders
+    from iconicity.indexer.left_out import Skipped
     from iconicity.indexer.progress import Progress
 
 EXIT_SKIPPED = 3
@@ -205,7 +205,7 @@ def engine_options(command: F) -> F:
 
 def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
     """The engine that --engine, --devices and the options of actors ask for; None: this process."""
-    from iconicity.indexer.engine import Restart
+    from iconicity.indexer.encode.engine import Restart
 
     of_ray = {k: v for k, v in asked.items() if k not in ("engine", "devices") and v is not None}
     if asked["engine"] != "ray":
@@ -215,12 +215,12 @@ def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
             return None
         if choice.device != "auto":
             raise click.UsageError("--device and --devices exclude each other")
-        from iconicity.indexer.devices import Devices, device_names
+        from iconicity.indexer.encode.devices import Devices, device_names
 
         return Devices(device_names(asked["devices"]), Restart(choice))
     if asked["devices"] is not None:
         raise click.UsageError("--devices belongs to --engine local; a Ray actor has the device Ray gives it")
-    from iconicity.indexer.cluster import ActorPool, Cluster
+    from iconicity.indexer.encode.ray import ActorPool, Cluster
 
     pool = ActorPool(*_actors(asked["actors"]), asked["actor_cpus"] or 1.0, asked["actor_gpus"])
     return Cluster(Restart(choice), pool, asked["ray_address"])
@@ -238,21 +238,21 @@ def _actors(text: str | None) -> tuple[int, int | None]:
 
 
 def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
-    from iconicity.indexer.images import read_concepts
+    from iconicity.indexer.sources.folders import read_concepts
 
     return None if prompt_csv is None else read_concepts(prompt_csv, slug_col, say_note)
 
 
 def speed(options: dict[str, int | None]) -> dict[str, Any]:
     """--batch-size, --workers and --max-pixels as the functions take them; auto workers depend on the number of images."""
-    from iconicity.indexer.pipeline import default_workers
+    from iconicity.indexer.encode.prepare import default_workers
 
     workers = options["workers"]
     return {**options, "workers": default_workers if workers is None else workers}
 
 
 def loader(models: dict[str, Any]) -> LoadEncoders:
-    from iconicity.indexer.encoders import EncoderChoice, reproduce
+    from iconicity.indexer.encode.encoder import EncoderChoice, reproduce
 
     choice: EncoderChoice = EncoderChoice(**models)
     return lambda clip, dino: reproduce(clip, dino, choice)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import REQUESTS, hashed
 from iconicity.indexer.places import Place
-from iconicity.indexer.store import Reference
+from iconicity.indexer.sources.folders import REQUESTS, hashed
+from iconicity.indexer.store.rows import Reference
 
 
 def lost_references(held: Mapping[str, Reference], wanted: Sequence[Candidate]) -> list[str]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from iconicity.indexer.builder import Candidate, Skipped
+from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import IndexFormatError, InputError
 from iconicity.indexer.given import Given, list_given, new_candidates
-from iconicity.indexer.images import concept_name, hashed
-from iconicity.indexer.left_out import left_out_lines
-from iconicity.indexer.manifest import read_manifest
+from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.places import Place
 from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import Reference, ReferenceStore
+from iconicity.indexer.sources.folders import concept_name, hashed
+from iconicity.indexer.store.manifest import read_manifest
+from iconicity.indexer.store.rows import Reference, ReferenceStore
 
 
 @dataclass

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.builder import Builder, Candidate, manifest_or_none, seal, skipped_files
-from iconicity.indexer.engine import LoadEncoders, Local
+from iconicity.indexer.encode.engine import LoadEncoders, Local
+from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
-from iconicity.indexer.files import lock, replacing
-from iconicity.indexer.images import read_bytes, sha256_hex
-from iconicity.indexer.index import damaged_files
-from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.manifest import MANIFEST, encoder_specs, index_id
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
-from iconicity.indexer.store import Reference, ReferenceStore, Row
-from iconicity.indexer.table import SET_ASIDE, ends_well, is_table, sweep_table, versions_folder, versions_of
-from iconicity.indexer.verify import file_problems
+from iconicity.indexer.sources.folders import read_bytes, sha256_hex
+from iconicity.indexer.store.files import lock, replacing
+from iconicity.indexer.store.index import damaged_files
+from iconicity.indexer.store.manifest import MANIFEST, encoder_specs, index_id
+from iconicity.indexer.store.rows import Reference, ReferenceStore, Row
+from iconicity.indexer.store.table import SET_ASIDE, ends_well, is_table, sweep_table, versions_folder, versions_of
+from iconicity.indexer.store.verify import file_problems
+from iconicity.indexer.text import counted
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
 Manifest = Mapping[str, Any]

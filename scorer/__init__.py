@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from iconicity.scorer.cache import VectorCache
-    from iconicity.scorer.findings.study import open_study
-    from iconicity.scorer.findings.summary import summarise
+    from iconicity.indexer.store.cache import VectorCache
+    from iconicity.scorer.measure.study import open_study
+    from iconicity.scorer.measure.summary import summarise
     from iconicity.scorer.results import open_results
     from iconicity.scorer.scoring import score
     from iconicity.scorer.search import search_image
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["VectorCache", "open_results", "open_study", "score", "search_image", "summarise"]
 
 _HOME = {
-    "VectorCache": "cache",
-    "open_results": "results",
-    "open_study": "findings.study",
-    "score": "scoring",
-    "search_image": "search",
-    "summarise": "findings.summary",
+    "VectorCache": "iconicity.indexer.store.cache",
+    "open_results": "iconicity.scorer.results",
+    "open_study": "iconicity.scorer.measure.study",
+    "score": "iconicity.scorer.scoring",
+    "search_image": "iconicity.scorer.search",
+    "summarise": "iconicity.scorer.measure.summary",
 }
 
 
@@ -27,7 +27,7 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first used."""
     if name not in _HOME:
         raise AttributeError(f"module 'iconicity.scorer' has no attribute {name!r}")
-    value: object = getattr(import_module(f"iconicity.scorer.{_HOME[name]}"), name)
+    value: object = getattr(import_module(_HOME[name]), name)
     return value
 
 

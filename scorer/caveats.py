@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from iconicity.indexer.pixels import Noted, named_notes
-from iconicity.indexer.say import counted
+from iconicity.indexer.encode.pixels import Noted, named_notes
+from iconicity.indexer.text import counted
 from iconicity.scorer.results import Results
 
 COLUMNS = ("model", "gen_relpath", "pixel_notes", "cra_area_seen", "area_seen")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
-from iconicity.indexer.index import Index
 from iconicity.indexer.left_out import LeftOut, held_left_out, left_out_lines
 from iconicity.indexer.shards import Shard
+from iconicity.indexer.store.index import Index
 from iconicity.scorer.results import Results
 
 INDEX = ""  # as an owner, beside the models

@@ -10,15 +10,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.files import lock, sweep
-from iconicity.indexer.index import Index, open_index
-from iconicity.indexer.left_out import LeftOut, left_out_lines, renewed
+from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
-from iconicity.scorer.derived import METRICS, earlier_notices, write_derived
+from iconicity.indexer.store.files import lock, sweep
+from iconicity.indexer.store.index import Index, open_index
+from iconicity.indexer.text import counted
 from iconicity.scorer.left_out import INDEX, merged_left_out, of_index
 from iconicity.scorer.replacing import Lost, require_kept
 from iconicity.scorer.results import (
@@ -30,7 +28,8 @@ from iconicity.scorer.results import (
     require_results,
     writing_scores,
 )
-from iconicity.scorer.tables import skipped_rows
+from iconicity.scorer.say.csv import skipped_rows
+from iconicity.scorer.say.derived import METRICS, earlier_notices, write_derived
 
 
 @dataclass

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.index import Index
-from iconicity.indexer.moved import moved_references
 from iconicity.indexer.places import Place
-from iconicity.indexer.store import Reference
-from iconicity.scorer.inputs import list_images, variant_of
+from iconicity.indexer.sources.moved import moved_references
+from iconicity.indexer.store.index import Index
+from iconicity.indexer.store.rows import Reference
+from iconicity.scorer.choose import list_images, variant_of
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from iconicity.indexer.limits import memory_limit
-from iconicity.indexer.untrusted import is_sha256, parse_json
+from iconicity.indexer.encode.limits import memory_limit
+from iconicity.indexer.store.schema import is_sha256, parse_json
 
 GROUP_ROWS = 1024
 META = b"iconicity"

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iconicity.indexer.builder import Skipped
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.index import Index
-from iconicity.indexer.left_out import left_out_lines
+from iconicity.indexer.fill import missing_vectors
+from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.places import Place
 from iconicity.indexer.shards import Shard
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.generated import missing_vectors
-from iconicity.scorer.inputs import select
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import Index
+from iconicity.scorer.choose import select
 from iconicity.scorer.replacing import Lost, require_kept
 from iconicity.scorer.results import open_results, require_same_settings
 from iconicity.scorer.scoring import Run, Scoring, settings_of

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.files import lock, sweep
-from iconicity.indexer.index import open_index
 from iconicity.indexer.places import Place
-from iconicity.scorer.derived import METRICS, earlier_notices, write_derived
+from iconicity.indexer.store.files import lock, sweep
+from iconicity.indexer.store.index import open_index
 from iconicity.scorer.results import Results, index_of, require_results, writing_scores
+from iconicity.scorer.say.derived import METRICS, earlier_notices, write_derived
 
 
 @dataclass

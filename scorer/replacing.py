@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import hashed, hashed_ahead
 from iconicity.indexer.places import is_url
-from iconicity.scorer.cache import VectorCache, stat_text
-from iconicity.scorer.inputs import Chosen
-from iconicity.scorer.listing import Listed
+from iconicity.indexer.sources.folders import hashed, hashed_ahead
+from iconicity.indexer.sources.listing import Listed
+from iconicity.indexer.store.cache import VectorCache, stat_text
+from iconicity.scorer.choose import Chosen
 from iconicity.scorer.results import Results
 
 _COLUMNS = ["concept", "gen_relpath", "gen_path", "gen_sha256", "status"]

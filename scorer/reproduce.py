@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.encoders import Encoders
+from iconicity.indexer.encode.encoder import Encoders
+from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import SettingsError
-from iconicity.indexer.images import EMPTY
-from iconicity.indexer.index import Index
-from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.manifest import versions
 from iconicity.indexer.places import named
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.scorer.derived import METRICS
-from iconicity.scorer.findings.finding import Finding
-from iconicity.scorer.inputs import Chosen
+from iconicity.indexer.sources.folders import EMPTY
+from iconicity.indexer.sources.listing import ConceptImages, Listed
+from iconicity.indexer.store.index import Index
+from iconicity.indexer.store.manifest import versions
+from iconicity.scorer.choose import Chosen
 from iconicity.scorer.left_out import left_out_of
-from iconicity.scorer.listing import ConceptImages, Listed
-from iconicity.scorer.metrics import passes
+from iconicity.scorer.measure.finding import Finding
+from iconicity.scorer.measure.metrics import passes
 from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.results import Record, Results, meta_of, require_results
+from iconicity.scorer.say.csv import is_scored
+from iconicity.scorer.say.derived import METRICS
 from iconicity.scorer.scoring import score
-from iconicity.scorer.tables import is_scored
 
 VERDICTS = ("same", "within", "differ", "changed", "gone")
 TOLERANCE = 1e-6  # README: no result moves by more between machines and library versions

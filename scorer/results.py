@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
+from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import LeftOut, read_left_out, stored_left_out
-from iconicity.indexer.manifest import versions
-from iconicity.indexer.patches import cell_count, overlaps
 from iconicity.indexer.places import Place, is_url, place
-from iconicity.indexer.untrusted import ResultsShape, other_format, read_json, require_shape
+from iconicity.indexer.store.manifest import versions
+from iconicity.indexer.store.schema import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import is_whole, writing_signed
 
@@ -44,7 +44,10 @@ SCHEMA = pa.schema(
         ("p_ref_cell", pa.list_(pa.int16())),
         ("width", pa.int32()),  # of the image as it was looked at, in pixels
         ("height", pa.int32()),
-        ("cra_area_seen", pa.float32()),  # share of its area that the global encoder looks at, see indexer/fit.py
+        (
+            "cra_area_seen",
+            pa.float32(),
+        ),  # share of its area that the global encoder looks at, see indexer/encode/fit.py
         ("area_seen", pa.float32()),  # and the patch encoder
         ("pixel_notes", pa.string()),  # names of pixels.Note, null: none
         ("n_ref_before", pa.int32()),

@@ -12,30 +12,29 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.builder import Skipped
-from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.engine import Engine
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.engine import Engine
+from iconicity.indexer.encode.fit import areas_seen
+from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.files import lock, sweep
-from iconicity.indexer.fit import areas_seen
-from iconicity.indexer.index import Index, open_index
-from iconicity.indexer.left_out import LeftOut, left_out_lines, renewed
-from iconicity.indexer.limits import MAX_PIXELS
+from iconicity.indexer.fill import Embedded, GeneratedEmbedder, GeneratedImage, Need, Wanted
+from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
 from iconicity.indexer.places import Place, local
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
 from iconicity.indexer.shards import Shard
-from iconicity.scorer.cache import VectorCache
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.files import lock, sweep
+from iconicity.indexer.store.index import Index, open_index
+from iconicity.indexer.text import counted
 from iconicity.scorer.caveats import caveats
-from iconicity.scorer.derived import METRICS, write_derived
-from iconicity.scorer.elsewhere import Elsewhere
-from iconicity.scorer.findings.calibration import Calibration
-from iconicity.scorer.findings.judgement import departures, of_settings
-from iconicity.scorer.generated import Embedded, GeneratedEmbedder, GeneratedImage, Need, Wanted
-from iconicity.scorer.inputs import Chosen, Selected, select
+from iconicity.scorer.choose import Chosen, Selected, select
 from iconicity.scorer.left_out import INDEX, NO_REFERENCES, NOT_NAMED, missing, of_index
-from iconicity.scorer.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
-from iconicity.scorer.own import OwnConcept
+from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.everywhere import Elsewhere
+from iconicity.scorer.measure.judgement import departures, of_settings
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
+from iconicity.scorer.measure.own import OwnConcept
+from iconicity.scorer.measure.shards import open_shards
 from iconicity.scorer.replacing import Lost, lost_rows, require_kept
 from iconicity.scorer.results import (
     SCHEMA,
@@ -47,8 +46,8 @@ from iconicity.scorer.results import (
     require_same_settings,
     writing_scores,
 )
-from iconicity.scorer.shards import open_shards
-from iconicity.scorer.tables import is_scored
+from iconicity.scorer.say.csv import is_scored
+from iconicity.scorer.say.derived import METRICS, write_derived
 
 SCOPES = ("concept", "all")
 SEARCHES = ("exact", "approximate")

@@ -9,15 +9,15 @@ from typing import Any
 import faiss
 import numpy as np
 
-from iconicity.indexer.decoder import shared
-from iconicity.indexer.embed import Embedder
-from iconicity.indexer.encoders import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.images import read_bytes
-from iconicity.indexer.index import Index, open_index
-from iconicity.indexer.limits import MAX_PIXELS
-from iconicity.indexer.pipeline import Recipe
+from iconicity.indexer.encode.batch import Embedder
+from iconicity.indexer.encode.decoder import shared
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.encode.prepare import Recipe
 from iconicity.indexer.places import Place, Remote, local, place
-from iconicity.indexer.vectors import open_vectors
+from iconicity.indexer.sources.folders import read_bytes
+from iconicity.indexer.store.index import Index, open_index
+from iconicity.indexer.store.vectors import open_vectors
 
 
 def search_image(

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iconicity.indexer.files import replacing
+from iconicity.indexer.store.files import replacing
 from iconicity.scorer.parquet import META
 
 _KEY = b"iconicity.sha256"

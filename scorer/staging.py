@@ -18,9 +18,9 @@ from typing import Any
 import click
 
 from iconicity.indexer.errors import IconicityError, LockedError
-from iconicity.indexer.files import hold, write_atomically
 from iconicity.indexer.options import TakesUrls
 from iconicity.indexer.places import Item, Remote, place, stands_for
+from iconicity.indexer.store.files import hold, write_atomically
 
 _OURS = re.compile(r"(scores|results)_[a-z_]+\.(parquet|csv|meta\.json)|calibration\.json")
 _ORDER = (".meta.json", ".parquet")  # then the rest
@@ -108,7 +108,7 @@ class _Results(TakesUrls):
         given = place(value)
         if isinstance(given, Path):
             return given
-        from iconicity.scorer.cache import default_directory
+        from iconicity.indexer.store.cache import default_directory
 
         if given.url not in _staged:
             _staged[given.url] = Staged.claim(given, default_directory())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from iconicity.indexer.say import one_line
+from iconicity.indexer.text import one_line
 
 
 def number(value: float, digits: int = 3) -> str:

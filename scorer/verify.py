@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.files import file_sha256
-from iconicity.indexer.manifest import digest
+from iconicity.indexer.store.files import file_sha256
+from iconicity.indexer.store.manifest import digest
 from iconicity.scorer.results import require_results
 
 

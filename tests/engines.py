@@ -12,10 +12,10 @@ import numpy as np
 from toys import draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
-from iconicity.indexer.engine import Engine, Local, Outcome, Plan, Task
-from iconicity.indexer.index import open_index
-from iconicity.indexer.pipeline import Job
-from iconicity.scorer.cache import VectorCache
+from iconicity.indexer.encode.engine import Engine, Local, Outcome, Plan, Task
+from iconicity.indexer.encode.prepare import Job
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import open_index
 from iconicity.scorer.results import require_results
 from iconicity.scorer.scoring import score
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from toys import slow_toys_on, toy_encoders
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import build_index
-from iconicity.indexer.cluster import ActorPool, Cluster
+from iconicity.indexer.encode.ray import ActorPool, Cluster
 builder.COMMIT_IMAGES = int(sys.argv[3])
 report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), engine=Cluster(slow_toys_on, ActorPool(2, 2)))
 print(report.embedded, report.index_id)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from toys import draw, pack, write
 
-from iconicity.indexer.store import ConceptCount
+from iconicity.indexer.store.rows import ConceptCount
 
 COUNTS = {"alpha": ConceptCount(1, 1), "beta": ConceptCount(1, 1)}
 

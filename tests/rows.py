@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iconicity.indexer.images import sha256_hex
+from iconicity.indexer.sources.folders import sha256_hex
 from iconicity.scorer.results import SCHEMA, writing_scores
 
 SETTINGS: dict[str, Any] = {

@@ -33,7 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("command", [(), ("index",), ("cache",), ("validate",), ("bench",)], ids=" ".join)
+@pytest.mark.parametrize("command", [(), ("index",), ("cache",), ("validate",)], ids=" ".join)
 def test_a_command_that_is_not_whole_prints_its_help(command: tuple[str, ...]) -> None:
     said = run(*command, code=2)
     assert said.stderr.strip() == run(*command, "--help").stdout.strip()
@@ -44,7 +44,7 @@ def test_a_command_that_is_not_whole_prints_its_help(command: tuple[str, ...]) -
     ("module", "heavy"),
     [
         ("iconicity.cli", ["torch", "lancedb", "transformers", "faiss", "numpy", "pandas"]),
-        ("iconicity.scorer.findings.summary", ["torch", "lancedb", "transformers", "faiss"]),
+        ("iconicity.scorer.measure.summary", ["torch", "lancedb", "transformers", "faiss"]),
     ],
 )
 def test_help_and_tables_import_nothing_heavy(module: str, heavy: list[str]) -> None:

@@ -12,8 +12,8 @@ import torch
 from toys import ROOT, SHARED, TINY_VIT, draw, tiny_clip, tiny_vit, write
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.decode import decode
-from iconicity.indexer.encoders import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.encode.decode import decode
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
 from iconicity.scorer.scoring import score
 
 TOLERANCE = 1e-5

@@ -15,14 +15,14 @@ from run import run
 from toys import draw, make_gen, make_refs, pack, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
-from iconicity.indexer.cells import neutral, plain
+from iconicity.indexer.csv_cells import neutral, plain
 from iconicity.indexer.errors import IconicityError, IndexFormatError, InputError
-from iconicity.indexer.images import concept_name, discover, read_bytes, read_concept_rows
-from iconicity.indexer.index import open_index
-from iconicity.indexer.say import json_text, one_line
-from iconicity.indexer.suffixes import NESTED
-from iconicity.scorer.report.build import report
+from iconicity.indexer.sources.folders import concept_name, discover, read_bytes, read_concept_rows
+from iconicity.indexer.sources.suffixes import NESTED
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.text import json_text, one_line
 from iconicity.scorer.results import require_results
+from iconicity.scorer.say.report.build import report
 from iconicity.scorer.scoring import score
 
 HOSTILE = [
@@ -41,7 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write(tmp_path / "gen" / concept / "00.png", draw(i))
         write(tmp_path / "gen" / concept / "=1 \x1b[7m.png", draw(1000 + i))
     encoders = toy_encoders()
-    monkeypatch.setattr("iconicity.indexer.encoders.reproduce", lambda *_: encoders)
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.reproduce", lambda *_: encoders)
     build_index(tmp_path / "refs", tmp_path / "i", encoders)
     return tmp_path
 

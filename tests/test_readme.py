@@ -32,15 +32,8 @@ NOT_RUN = {
     "iconicity demo --out demo/": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity index build --refs refs/ --index paintings.index": HUB,
     "iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv": HUB,
-    "iconicity bench cluster --images 2000 --actors 1,2": MINUTES,
-    "iconicity bench encode --encoders offline": MINUTES,
-    "iconicity bench encode --encoders offline --n 64": MINUTES,
-    "iconicity bench scale --decades 2,3": MINUTES,
-    "iconicity bench score --encoders offline --references 1,20": MINUTES,
-    "iconicity bench search --encoders offline --patches 12000": MINUTES,
-    "iconicity bench simulate --studies 200": MINUTES,
     "iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf":
-        "needs more concepts than are here; tests/scorer/report draw it",
+        "needs more concepts than are here; tests/scorer/say draw it",
     "iconicity validate ladder --refs refs/ --out ladder/ --encoders offline": MINUTES,
     "iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24": MINUTES,
 }  # fmt: skip

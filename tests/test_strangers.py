@@ -23,18 +23,18 @@ from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, InputError
-from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import FORMAT as INDEX_FORMAT
-from iconicity.indexer.manifest import digest
-from iconicity.indexer.store import ReferenceStore
-from iconicity.indexer.table import TABLE
-from iconicity.indexer.untrusted import parse_json, read_json
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import FORMAT, read_calibration
-from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.findings.summary import summarise
-from iconicity.scorer.report.thumbnails import Picture, make_thumbnails
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.manifest import FORMAT as INDEX_FORMAT
+from iconicity.indexer.store.manifest import digest
+from iconicity.indexer.store.rows import ReferenceStore
+from iconicity.indexer.store.schema import parse_json, read_json
+from iconicity.indexer.store.table import TABLE
+from iconicity.scorer.measure.calibrate.calibration import FORMAT, read_calibration
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.results import SCHEMA, index_of, require_results
+from iconicity.scorer.say.report.thumbnails import Picture, make_thumbnails
 from iconicity.scorer.signed import UNSIGNED, sign
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -309,7 +309,7 @@ def test_a_calibration_of_a_later_version_says_so(tmp_path: Path) -> None:
 
 
 def test_cached_vectors_of_another_length_are_computed_again(made: Path, tmp_path: Path) -> None:
-    from iconicity.scorer.cache import _checksum
+    from iconicity.indexer.store.cache import _checksum
 
     study = Study(made / "i", tmp_path)
     study({"m": made / "gen"})
@@ -341,12 +341,12 @@ import toys
 from pathlib import Path
 from iconicity.indexer import encoders as e
 encoders = toys.toy_encoders()
-from iconicity.indexer.index import open_index
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import read_calibration
-from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.findings.summary import summarise
-from iconicity.scorer.report.build import report
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.scorer.measure.calibrate.calibration import read_calibration
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.say.report.build import report
 from iconicity.scorer.scoring import score
 from iconicity.scorer.search import search_image
 

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from iconicity.indexer.encoders import Encoders, EncoderSpec, unit_rows
-from iconicity.indexer.engine import Plan, Runner
+from iconicity.indexer.encode.encoder import Encoders, unit_rows
+from iconicity.indexer.encode.engine import Plan, Runner
 from iconicity.indexer.places import Place
-from iconicity.scorer.cache import VectorCache
+from iconicity.indexer.spec import EncoderSpec
+from iconicity.indexer.store.cache import VectorCache
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.scorer.findings.rank_correlation import Ranked
-from iconicity.scorer.findings.rates import pair_rate
-from iconicity.scorer.findings.specific import FEW_DRAWS
-from iconicity.scorer.findings.statistics import DRAWS, interval
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float32, Float64, Ints, passes
+from iconicity.scorer.measure.calibrate.rates import pair_rate
+from iconicity.scorer.measure.intervals import DRAWS, interval
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float32, Float64, Ints, passes
+from iconicity.scorer.measure.rank_correlation import Ranked
+from iconicity.scorer.measure.specific import FEW_DRAWS
 from iconicity.scorer.validate.ladder import Ladder
-from iconicity.scorer.validate.measure import Layer
+from iconicity.scorer.validate.layers import Layer
 from iconicity.scorer.validate.methods import EMBEDDED, OURS, View
 from iconicity.scorer.validate.rungs import CELLS
 from iconicity.scorer.validate.scores import (

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.scorer.findings.statistics import DRAWS
-from iconicity.scorer.metrics import Float64
+from iconicity.scorer.measure.intervals import DRAWS
+from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.validate.evaluate import BASE, GROUPS, CellSums, Half, Rule, cell_sums, paired, ratio
 
 

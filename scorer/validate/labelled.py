@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import concept_name
-from iconicity.indexer.say import counted
-from iconicity.indexer.table_reader import Tell, read_table
-from iconicity.scorer.findings.naming import ImageNames
-from iconicity.scorer.findings.study import Study, brief
+from iconicity.indexer.sources.folders import concept_name
+from iconicity.indexer.sources.tables import Tell, read_table
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.naming import ImageNames
+from iconicity.scorer.measure.study import Study, brief
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.say import counted
-from iconicity.scorer.findings.finding import Finding
-from iconicity.scorer.findings.specific import image_null
-from iconicity.scorer.findings.statistics import DRAWS, interval
-from iconicity.scorer.findings.study import Study, image_values
-from iconicity.scorer.metrics import Bools, Float64, Ints
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.finding import Finding
+from iconicity.scorer.measure.intervals import DRAWS, interval
+from iconicity.scorer.measure.metrics import Bools, Float64, Ints
+from iconicity.scorer.measure.specific import image_null
+from iconicity.scorer.measure.study import Study, image_values
 from iconicity.scorer.validate.labelled import Label, match, word
 from iconicity.scorer.validate.scores import auroc, cohens_kappa, within_concepts
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED

@@ -16,20 +16,20 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iconicity.indexer.builder import Skipped
-from iconicity.indexer.cells import csv_text
-from iconicity.indexer.decoder import shared
-from iconicity.indexer.dedup import hamming, phash
+from iconicity.indexer.csv_cells import csv_text
+from iconicity.indexer.encode.decoder import shared
+from iconicity.indexer.encode.dedup import hamming, phash
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.files import write_atomically
-from iconicity.indexer.images import concept_name, discover, read_bytes
+from iconicity.indexer.left_out import Skipped
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
-from iconicity.indexer.table_reader import Tell, read_table
-from iconicity.scorer.findings.design import half_of
-from iconicity.scorer.findings.null import choose, rank
-from iconicity.scorer.findings.same_work import NEAR, work_of
-from iconicity.scorer.metrics import Float64
+from iconicity.indexer.sources.folders import concept_name, discover, read_bytes
+from iconicity.indexer.sources.tables import Tell, read_table
+from iconicity.indexer.store.files import write_atomically
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.calibrate.design import half_of
+from iconicity.scorer.measure.calibrate.null import choose, rank
+from iconicity.scorer.measure.metrics import Float64
+from iconicity.scorer.measure.same_work import NEAR, work_of
 from iconicity.scorer.validate.rungs import CELLS, DONORS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from iconicity.indexer.patches import Box, cell_boxes
-from iconicity.scorer.metrics import Float64
+from iconicity.indexer.grid import Box, cell_boxes
+from iconicity.scorer.measure.metrics import Float64
 
 Grid = tuple[int, int]
 Rng = np.random.Generator

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from iconicity.indexer.dedup import HASH_BITS, hamming, phash
-from iconicity.indexer.encoders import FloatArray
+from iconicity.indexer.encode.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.errors import ModelUnavailableError
-from iconicity.indexer.files import file_sha256
-from iconicity.scorer.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
-from iconicity.scorer.validate.measure import Layer
+from iconicity.indexer.spec import FloatArray
+from iconicity.indexer.store.files import file_sha256
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
+from iconicity.scorer.validate.layers import Layer
 from iconicity.scorer.validate.rungs import GRID
 
 PairFunction = Callable[[Image.Image, Image.Image], float]

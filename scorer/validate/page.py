@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
-from iconicity.indexer.decoder import shared
-from iconicity.indexer.files import replacing, write_atomically
-from iconicity.indexer.images import read_bytes
-from iconicity.indexer.patches import cell_boxes
-from iconicity.scorer.findings.finding import NAMES
-from iconicity.scorer.metrics import Bools
-from iconicity.scorer.report.pages import STYLE, asset, template
+from iconicity.indexer.encode.decoder import shared
+from iconicity.indexer.grid import cell_boxes
+from iconicity.indexer.sources.folders import read_bytes
+from iconicity.indexer.store.files import replacing, write_atomically
+from iconicity.scorer.measure.finding import NAMES
+from iconicity.scorer.measure.metrics import Bools
+from iconicity.scorer.say.report.pages import STYLE, asset, template
 from iconicity.scorer.text import number
 from iconicity.scorer.validate.run import Validation
 from iconicity.scorer.validate.rungs import GRID, RUNGS

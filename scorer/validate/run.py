@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from iconicity.indexer.decoder import shared
-from iconicity.indexer.encoders import EncoderChoice, Encoders
-from iconicity.indexer.images import read_bytes
+from iconicity.indexer.encode.decoder import shared
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.say import counted
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import thresholds_finding
-from iconicity.scorer.findings.finding import Finding, write_finding
-from iconicity.scorer.findings.statistics import DRAWS
-from iconicity.scorer.findings.study import FEW
-from iconicity.scorer.metrics import Float64
+from iconicity.indexer.sources.folders import read_bytes
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.calibrate.calibration import thresholds_finding
+from iconicity.scorer.measure.finding import Finding, write_finding
+from iconicity.scorer.measure.intervals import DRAWS
+from iconicity.scorer.measure.metrics import Float64
+from iconicity.scorer.measure.study import FEW
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.validate.evaluate import (
     BASE,
@@ -42,7 +42,7 @@ from iconicity.scorer.validate.evaluate import (
 )
 from iconicity.scorer.validate.improve import improvement_table
 from iconicity.scorer.validate.ladder import Ladder, write_ladder
-from iconicity.scorer.validate.measure import LAYERS, Layer, Loaders, loaders, measure
+from iconicity.scorer.validate.layers import LAYERS, Layer, Loaders, loaders, measure
 from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
 from iconicity.scorer.validate.rungs import RUNGS
 from iconicity.scorer.validate.untrained import untrained

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from iconicity.indexer.patches import cell_boxes
-from iconicity.scorer.findings.null import rank
-from iconicity.scorer.metrics import Float64
+from iconicity.indexer.grid import cell_boxes
+from iconicity.scorer.measure.calibrate.null import rank
+from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.validate import manipulate as m
 
 GRID = (4, 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toys import draw
 
-from iconicity.indexer.patches import cell_boxes
+from iconicity.indexer.grid import cell_boxes
 
 pytest.importorskip("skimage")
 from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, picture, some_cells

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.store import ReferenceStore
+from iconicity.indexer.store.rows import ReferenceStore
 
 NATIVE = ("create", "upsert", "delete", "rewrite", "compact", "drop_old_versions")
 HARMS = ("whole", "empty", "cut", "blank", "hole")

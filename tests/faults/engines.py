@@ -26,12 +26,12 @@ from toys import make_refs, slow_toys_on, toy_encoders
 
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import build_index
-from iconicity.indexer.cluster import ActorPool, Cluster, local_cluster
-from iconicity.indexer.devices import Devices
-from iconicity.indexer.engine import Engine
-from iconicity.indexer.index import open_index
-from iconicity.indexer.store import ReferenceStore
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.encode.devices import Devices
+from iconicity.indexer.encode.engine import Engine
+from iconicity.indexer.encode.ray import ActorPool, Cluster, local_cluster
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.rows import ReferenceStore
+from iconicity.indexer.store.verify import verify_index
 
 COMMIT = 8
 

@@ -12,9 +12,9 @@ from typing import Any
 from faults.forks import call
 from faults.world import Said, World, command, results_state, rows
 
-from iconicity.indexer.files import LOCKS
-from iconicity.indexer.verify import verify_index
-from iconicity.scorer.cache import VectorCache
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.files import LOCKS
+from iconicity.indexer.store.verify import verify_index
 from iconicity.scorer.verify import verify_results
 
 KINDS = ("table data", "table metadata", "manifest and derived files", "cache and results")

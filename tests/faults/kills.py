@@ -17,13 +17,13 @@ from faults.forks import Child, call
 from faults.world import Scenario, World, command
 
 import iconicity.indexer.builder as builder
-import iconicity.indexer.files as files
-import iconicity.scorer.derived as derived
-import iconicity.scorer.report.build as report
-import iconicity.scorer.report.pages as pages
+import iconicity.indexer.store.files as files
+import iconicity.scorer.say.derived as derived
+import iconicity.scorer.say.report.build as report
+import iconicity.scorer.say.report.pages as pages
 import iconicity.scorer.signed as signed
-from iconicity.indexer.store import ReferenceStore
-from iconicity.scorer.cache import VectorCache
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.rows import ReferenceStore
 
 # window -> where it is entered: functions that change what is on disk, each as (owner, name)
 WINDOWS: dict[str, list[tuple[Any, str]]] = {

@@ -28,9 +28,9 @@ from toys import draw, make_gen, make_refs, toy_encoders, write
 
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import build_index
-from iconicity.indexer.index import open_index
 from iconicity.indexer.places import Place, place
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.verify import verify_index
 from iconicity.scorer.scoring import score
 from iconicity.scorer.staging import Staged
 

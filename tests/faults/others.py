@@ -19,9 +19,9 @@ from faults.kills import Tally, judge
 from faults.world import Said, Scenario, World, command, results_state, rows
 from toys import ROOT
 
-from iconicity.indexer.decoder import shared
+from iconicity.indexer.encode.decoder import shared
 from iconicity.indexer.errors import IconicityError, ImageError
-from iconicity.indexer.index import open_index
+from iconicity.indexer.store.index import open_index
 
 NOBODY = 65534
 
@@ -208,7 +208,7 @@ class Others:
 
 def _halfway(folder: Path, args: tuple[object, ...]) -> Said:
     """A build that waits in its middle."""
-    from iconicity.indexer.store import ReferenceStore
+    from iconicity.indexer.store.rows import ReferenceStore
 
     sync = ReferenceStore.sync
 

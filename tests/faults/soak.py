@@ -13,7 +13,7 @@ from typing import Any
 from faults.world import cache_state, command, index_state, results_state
 from toys import draw, make_gen, write
 
-from iconicity.indexer.files import LOCKS
+from iconicity.indexer.store.files import LOCKS
 
 
 def _resident() -> int:

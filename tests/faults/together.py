@@ -11,7 +11,7 @@ from faults.kills import Tally
 from faults.world import World, cache_state, command, results_state
 from toys import draw, write
 
-from iconicity.indexer.index import open_index
+from iconicity.indexer.store.index import open_index
 
 
 class Together:

@@ -22,22 +22,22 @@ from faults.forks import call
 from toys import draw, make_gen, make_refs, toy_encoders, write
 
 import iconicity.indexer.builder
-import iconicity.indexer.encoders
+import iconicity.indexer.encode.encoder
 import iconicity.indexer.merge
 import iconicity.indexer.repair
-import iconicity.indexer.verify
-import iconicity.scorer.nearest
-import iconicity.scorer.report.build
+import iconicity.indexer.store.verify
+import iconicity.scorer.measure.nearest
+import iconicity.scorer.measure.shards
+import iconicity.scorer.say.report.build
 import iconicity.scorer.scoring
-import iconicity.scorer.shards
 import iconicity.scorer.verify
 from iconicity.cli import main
-from iconicity.indexer.files import LOCK, LOCKS
-from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST
-from iconicity.indexer.table import HINT
-from iconicity.indexer.verify import verify_index
-from iconicity.scorer.cache import FACTS
+from iconicity.indexer.store.cache import FACTS
+from iconicity.indexer.store.files import LOCK, LOCKS
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.manifest import MANIFEST
+from iconicity.indexer.store.table import HINT
+from iconicity.indexer.store.verify import verify_index
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Said:
 
 def command(*args: object) -> Said:
     """The command line with the toy encoders, in this process. Any exception but an exit goes through."""
-    iconicity.indexer.encoders.load_encoders = lambda _choice: toy_encoders()  # type: ignore[assignment]
-    iconicity.indexer.encoders.reproduce = lambda _clip, _dino, _choice: toy_encoders()  # type: ignore[assignment]
+    iconicity.indexer.encode.encoder.load_encoders = lambda _choice: toy_encoders()  # type: ignore[assignment]
+    iconicity.indexer.encode.encoder.reproduce = lambda _clip, _dino, _choice: toy_encoders()  # type: ignore[assignment]
     iconicity.indexer.builder.COMMIT_IMAGES = 2
     iconicity.indexer.merge._COMMIT_ROWS = 2
     # so small a study has a FAISS index too
-    iconicity.scorer.shards.LEAST = 1  # type: ignore[attr-defined]
-    iconicity.scorer.nearest.FACTORY = "IVF2,Flat"
+    iconicity.scorer.measure.shards.LEAST = 1  # type: ignore[attr-defined]
+    iconicity.scorer.measure.nearest.FACTORY = "IVF2,Flat"
     out, err = io.StringIO(), io.StringIO()
     sys.argv = ["iconicity", *map(str, args)]
     code: Any = 0

@@ -20,8 +20,8 @@ import torch
 from fuzz.mutate import SUFFIXES, bombs, good, mutated
 from toys import toy_encoders
 
-from iconicity.indexer.decoder import Decoder
-from iconicity.indexer.pipeline import Job, Loaded, Recipe, load, open_image
+from iconicity.indexer.encode.decoder import Decoder
+from iconicity.indexer.encode.prepare import Job, Loaded, Recipe, load, open_image
 from iconicity.scorer.text import table
 
 GOOD_EACH = 20  # a good file after so many spoiled ones

@@ -16,13 +16,13 @@ from toys import draw, forwards, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import LOCKS, lock
-from iconicity.indexer.images import read_bytes
-from iconicity.indexer.index import open_index
+from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.info import log_text
-from iconicity.indexer.patches import cell_boxes
-from iconicity.indexer.store import ReferenceStore
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.sources.folders import read_bytes
+from iconicity.indexer.store.files import LOCKS, lock
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.rows import ReferenceStore
+from iconicity.indexer.store.verify import verify_index
 
 
 def rows(index: Path) -> list[tuple[Any, ...]]:
@@ -320,7 +320,7 @@ def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.Mon
         read.append(path)
         return read_bytes(path)
 
-    monkeypatch.setattr("iconicity.indexer.pipeline.read_bytes", counted)
+    monkeypatch.setattr("iconicity.indexer.encode.prepare.read_bytes", counted)
     build_index(refs, tmp_path / "i", toy_encoders())
     assert len(read) == len(set(read)) == 12
 
@@ -396,7 +396,7 @@ def test_a_remove_cut_off_before_its_end_can_be_run_again(
     build_index(refs, tmp_path / "i", toy_encoders())
     for cut in ("compact", "drop_old_versions"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"iconicity.indexer.store.ReferenceStore.{cut}", lambda self: 1 / 0)
+            patch.setattr(f"iconicity.indexer.store.rows.ReferenceStore.{cut}", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
         assert verify_index(tmp_path / "i") == [] or cut == "compact"

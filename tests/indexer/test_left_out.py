@@ -9,9 +9,9 @@ from toys import draw, toy_encoders, write
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.info import index_facts, info_text
 from iconicity.indexer.left_out import LeftOut, held_left_out, left_out_lines, renewed, rows_left_out
-from iconicity.indexer.manifest import read_manifest
 from iconicity.indexer.merge import merge_indexes
 from iconicity.indexer.shards import Shard
+from iconicity.indexer.store.manifest import read_manifest
 
 
 def test_one_line_a_kind() -> None:

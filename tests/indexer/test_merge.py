@@ -13,12 +13,12 @@ from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.files import LOCKS, lock
-from iconicity.indexer.index import open_index
 from iconicity.indexer.merge import merge_indexes
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.store import ReferenceStore
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.store.files import LOCKS, lock
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.rows import ReferenceStore
+from iconicity.indexer.store.verify import verify_index
 
 CONCEPTS = ("alpha", "beta", "gamma", "a-b", "a")
 

@@ -20,13 +20,13 @@ from toys import draw, forwards, make_gen, make_refs, toy_encoders, write
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, InputError, LockedError, StorageError
-from iconicity.indexer.images import discover
-from iconicity.indexer.index import open_index
 from iconicity.indexer.places import Place, Remote, named, place, stands_for
-from iconicity.indexer.store import ReferenceStore
-from iconicity.indexer.vectors import open_vectors
-from iconicity.indexer.verify import verify_index
-from iconicity.scorer.cache import default_directory
+from iconicity.indexer.sources.folders import discover
+from iconicity.indexer.store.cache import default_directory
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.rows import ReferenceStore
+from iconicity.indexer.store.vectors import open_vectors
+from iconicity.indexer.store.verify import verify_index
 
 _SPAWN = get_context("spawn")
 
@@ -263,7 +263,7 @@ def test_one_clear_error(
     how: Callable[[Storage, pytest.MonkeyPatch], None], bucket: str, says: str, storage: Storage, refs: Path, gen: Path,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("iconicity.indexer.encoders.load_encoders", lambda *_: toy_encoders())
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.load_encoders", lambda *_: toy_encoders())
     build_index(refs, tmp_path / "i", toy_encoders())
     how(storage, monkeypatch)
     url = f"s3://{bucket}/nothing here"
@@ -344,7 +344,7 @@ def test_other_clouds_have_the_same_errors(
 
 
 def test_options_name_the_server(storage: Storage, refs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iconicity.indexer.encoders.load_encoders", lambda *_: toy_encoders())
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.load_encoders", lambda *_: toy_encoders())
     for name in ("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"):
         monkeypatch.setenv(name, "")  # both are put back after the test
         monkeypatch.delenv(name)
@@ -397,8 +397,8 @@ def test_two_builders_at_once(storage: Storage, refs: Path, tmp_path: Path) -> N
 def test_credentials_are_stored_nowhere(
     storage: Storage, refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iconicity.indexer.encoders.load_encoders", lambda *_: toy_encoders())
-    monkeypatch.setattr("iconicity.indexer.encoders.reproduce", lambda *_: toy_encoders())
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.load_encoders", lambda *_: toy_encoders())
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.reproduce", lambda *_: toy_encoders())
     index, out = storage.fresh(), storage.fresh()
     gen = storage.copy(make_gen(tmp_path / "gen"), storage.fresh())
     run("index", "build", "--refs", storage.copy(refs, storage.fresh()), "--index", index)

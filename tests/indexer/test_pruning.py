@@ -11,8 +11,8 @@ from toys import draw, forwards, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.index import open_index
 from iconicity.indexer.rehearsal import rehearse_add, rehearse_build, rehearse_remove
+from iconicity.indexer.store.index import open_index
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

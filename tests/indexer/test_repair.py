@@ -15,16 +15,17 @@ from toys import draw, forwards, toy_encoders, write
 
 from iconicity.indexer import merge
 from iconicity.indexer.build import add_references, build_index, remove_references
-from iconicity.indexer.encoders import Encoders, EncoderSpec
+from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
-from iconicity.indexer.files import Reading, lock
-from iconicity.indexer.index import open_index
-from iconicity.indexer.manifest import MANIFEST, digest
 from iconicity.indexer.merge import merge_indexes
 from iconicity.indexer.repair import repair_index
-from iconicity.indexer.store import ReferenceStore, Row
-from iconicity.indexer.table import HINT, versions_of
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.spec import EncoderSpec
+from iconicity.indexer.store.files import Reading, lock
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.manifest import MANIFEST, digest
+from iconicity.indexer.store.rows import ReferenceStore, Row
+from iconicity.indexer.store.table import HINT, versions_of
+from iconicity.indexer.store.verify import verify_index
 
 
 def rows(index: Path) -> list[tuple[Any, ...]]:

@@ -13,10 +13,10 @@ from toys import draw, forwards, tiny_clip, tiny_vit, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.images import discover
-from iconicity.indexer.index import open_index
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.verify import verify_index
+from iconicity.indexer.sources.folders import discover
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.verify import verify_index
 
 
 @given(st.text(), st.integers(1, 40))

@@ -9,8 +9,8 @@ from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.shards import Shard
-from iconicity.scorer.findings.study import open_study
 from iconicity.scorer.left_out import left_out_of
+from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.merge import merge_results
 from iconicity.scorer.results import require_results
 

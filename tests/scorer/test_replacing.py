@@ -11,7 +11,7 @@ from toys import Study, draw, make_gen, toy_encoders, write
 
 from iconicity.indexer.build import remove_references
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.index import open_index
+from iconicity.indexer.store.index import open_index
 from iconicity.scorer.rehearsal import rehearse_score
 from iconicity.scorer.removing import remove_models
 from iconicity.scorer.results import require_results

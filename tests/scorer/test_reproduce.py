@@ -14,7 +14,7 @@ from toys import Study, draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.index import open_index
+from iconicity.indexer.store.index import open_index
 from iconicity.scorer.moved import Moved
 from iconicity.scorer.reproduce import compare, reproduce_results
 from iconicity.scorer.results import SCHEMA, require_results, writing_scores
@@ -121,7 +121,7 @@ def test_verdicts() -> None:
 
 def test_command(study: Study, gen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study({"m": gen})
-    monkeypatch.setattr("iconicity.indexer.encoders.reproduce", lambda *_: study.encoders)
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.reproduce", lambda *_: study.encoders)
     assert "m " in run("reproduce", study.out).stdout
     (gen / "beta" / "01.png").unlink()
     gen.rename(gen.with_name("moved"))

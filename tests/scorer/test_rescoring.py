@@ -9,9 +9,9 @@ from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import InputError, LockedError, SettingsError
-from iconicity.indexer.files import lock
-from iconicity.indexer.index import open_index
-from iconicity.scorer.findings.study import open_study
+from iconicity.indexer.store.files import lock
+from iconicity.indexer.store.index import open_index
+from iconicity.scorer.measure.study import open_study
 
 
 def test_other_settings_are_refused_by_name(study: Study, gen: Path, refs: Path, tmp_path: Path) -> None:

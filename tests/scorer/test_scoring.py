@@ -14,14 +14,14 @@ import pytest
 from toys import Study, draw, make_gen, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.decode import decode
-from iconicity.indexer.encoders import EncoderChoice, load_encoders
+from iconicity.indexer.encode.decode import decode
+from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
-from iconicity.indexer.index import open_index
-from iconicity.indexer.patches import cells
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.findings.summary import summarise
+from iconicity.indexer.grid import cells
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import open_index
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.results import open_results, require_results
 from iconicity.scorer.scoring import score
 
@@ -266,7 +266,7 @@ def test_workers_batches_and_restarts_do_not_matter(study: Study, gen: Path, tmp
 def test_a_stopped_run_goes_on_from_the_cache(
     study: Study, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iconicity.scorer.generated._SAVE_IMAGES", 1)
+    monkeypatch.setattr("iconicity.indexer.fill._SAVE_IMAGES", 1)
 
     def stop(what: str, done: int, total: int) -> None:
         if done == 4:

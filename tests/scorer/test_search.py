@@ -9,10 +9,10 @@ import pytest
 from toys import draw, toy_encoders, write
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.encoders import encode
+from iconicity.indexer.encode.encoder import encode
 from iconicity.indexer.errors import ImageError
-from iconicity.indexer.index import open_index
-from iconicity.indexer.patches import cells
+from iconicity.indexer.grid import cells
+from iconicity.indexer.store.index import open_index
 from iconicity.scorer.search import search_image
 from iconicity.scorer.text import search_text
 

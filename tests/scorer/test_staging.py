@@ -14,8 +14,8 @@ from toys import Study, draw, make_gen, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, LockedError, StorageError
 from iconicity.indexer.places import Remote, place
-from iconicity.scorer.cache import VectorCache, default_directory
-from iconicity.scorer.inputs import list_images
+from iconicity.indexer.store.cache import VectorCache, default_directory
+from iconicity.scorer.choose import list_images
 from iconicity.scorer.results import index_of, require_results
 from iconicity.scorer.scoring import score
 from iconicity.scorer.staging import Staged, let_go
@@ -24,7 +24,7 @@ from iconicity.scorer.verify import verify_results
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iconicity.indexer.encoders.reproduce", lambda *_: toy_encoders())
+    monkeypatch.setattr("iconicity.indexer.encode.encoder.reproduce", lambda *_: toy_encoders())
 
 
 def staged(url: str) -> Staged:

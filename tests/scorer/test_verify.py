@@ -12,8 +12,8 @@ from run import run
 from toys import Study, make_gen
 
 from iconicity.indexer.errors import IconicityError, InputError
-from iconicity.scorer.findings.calibration import Calibration, read_calibration
-from iconicity.scorer.findings.specific import write_null
+from iconicity.scorer.measure.calibrate.calibration import Calibration, read_calibration
+from iconicity.scorer.measure.specific import write_null
 from iconicity.scorer.results import open_results
 from iconicity.scorer.signed import is_whole
 from iconicity.scorer.verify import verify_results

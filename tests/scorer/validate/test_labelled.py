@@ -9,7 +9,7 @@ from rows import make_results, row
 from run import run_alone
 
 from iconicity.indexer.errors import InputError
-from iconicity.scorer.findings.study import Study, open_study
+from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.validate.labelled import Label, match, read_labels, word
 from iconicity.scorer.validate.labels import validate_labels
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED

@@ -14,7 +14,7 @@ from run import run
 from toys import SHARED
 
 from iconicity.indexer.errors import InputError
-from iconicity.scorer.findings.study import open_study
+from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.validate.labelled import Label, read_labels
 from iconicity.scorer.validate.labels import UNDECIDABLE, validate_labels
 

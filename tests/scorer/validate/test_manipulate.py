@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 from toys import draw, jpeg
 
-from iconicity.indexer.patches import cell_boxes
+from iconicity.indexer.grid import cell_boxes
 from iconicity.scorer.validate import manipulate as m
 
 GRID = (4, 4)

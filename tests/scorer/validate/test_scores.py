@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iconicity.scorer.findings.rank_correlation import Ranked
+from iconicity.scorer.measure.rank_correlation import Ranked
 from iconicity.scorer.validate.scores import (
     across_concepts,
     auroc,

@@ -1,0 +1,1 @@
+"""Bytes to unit vectors: decode, prepare, embed. Knows no table."""

@@ -1,0 +1,158 @@
+"""CLIP image vectors through transformers: a hub id or a local ``save_pretrained`` folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iconicity.indexer.encode import hub
+from iconicity.indexer.encode.encoder import PRECISIONS, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.errors import InputError, ModelUnavailableError
+from iconicity.indexer.spec import EncoderSpec, FloatArray, canonical_json
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+WAYS_ON = (
+    "download it once on a machine with access, or give a local folder with --clip-model FOLDER, "
+    "or use --encoders offline (no download, other numbers)"
+)
+
+
+@dataclass(frozen=True)
+class ClipPreprocess:
+    """The checkpoint's own image processor, one image at a time."""
+
+    processor: Any
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        pixels: torch.Tensor = self.processor(images=[image], return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+
+class ClipEncoder:
+    """``CLIPModel.get_image_features`` of an image, normalised."""
+
+    def __init__(
+        self, model: Any, processor: Any, source: dict[str, Any], device: str, precision: str = "fp32"
+    ) -> None:
+        import torch
+
+        vision = model.config.vision_config
+        # These shape the numbers but leave no trace in the state dict.
+        arch = {k: getattr(vision, k) for k in ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")}
+        self.spec = EncoderSpec(
+            family="clip",
+            name=f"transformers CLIPModel {canonical_json(arch)}",
+            weights_sha256=state_dict_sha256(model.state_dict()),
+            preprocess=_preprocess_facts(processor),
+            pool="projection",
+            dim=int(model.config.projection_dim),
+            precision=precision,
+            source=source,
+        )
+        self.device = device
+        self.preprocess = ClipPreprocess(processor)
+        self._side = int(vision.image_size)
+        self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+
+    def squash(self) -> None:
+        """From now on squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+        processor = self.preprocess.processor
+        own = {k: v for k, v in processor.to_dict().items() if k != "image_processor_type"}
+        size = {"height": self._side, "width": self._side}
+        squeezing = type(processor)(**{**own, "size": size, "do_resize": True, "do_center_crop": False})
+        self.preprocess = ClipPreprocess(squeezing)
+        facts = {k: v for k, v in _preprocess_facts(squeezing).items() if k != "crop_size"} | {"fit": "squash"}
+        self.spec = replace(self.spec, preprocess=facts)
+
+    def state(self) -> Mapping[str, torch.Tensor]:
+        """The weights by name."""
+        state: Mapping[str, torch.Tensor] = self._model.state_dict()
+        return state
+
+    def forward(self, batch: torch.Tensor) -> FloatArray:
+        """(n, 3, H, W) to (n, dim) unit rows."""
+        import torch
+
+        with torch.inference_mode():
+            out = self._model.get_image_features(pixel_values=to_device(batch, self.device, self.spec.precision))
+        return unit_rows(image_features(out))
+
+
+def image_features(out: Any) -> torch.Tensor:
+    """The projected vectors: a tensor up to transformers 4, the ``pooler_output`` of an object since 5."""
+    features: torch.Tensor = out if hasattr(out, "shape") else out.pooler_output
+    return features
+
+
+def _preprocess_facts(processor: Any) -> dict[str, Any]:
+    facts = processor.to_dict()
+    keys = ("size", "crop_size", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "rescale_factor")
+    return {
+        **{k: facts.get(k) for k in keys},
+        "interpolation": int(facts["resample"]),
+        "antialias": True,
+        "backend": "torchvision",
+        "mean": [float(v) for v in facts["image_mean"]],
+        "std": [float(v) for v in facts["image_std"]],
+    }
+
+
+def load(model: str, device: str = "cpu", precision: str = "fp32", revision: str | None = None) -> ClipEncoder:
+    """Load a CLIP from a folder or a hub id, there at a ``revision`` (None: the default branch).
+
+    Nothing that comes with the weights is run: safetensors are preferred, and a pickle is read as tensors alone.
+
+    A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
+    :class:`ModelUnavailableError` naming the model, the cause and the ways on.
+    """
+    from transformers import CLIPImageProcessor, CLIPModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    folder = Path(model).expanduser()
+    local = folder.is_dir()
+    source: dict[str, Any] = {"model": model}
+    if local:
+        if revision is not None:
+            raise InputError(f"--clip-revision {revision}: {model} is a folder; revisions are of hub ids")
+        folder = folder.resolve()
+        source = {"model": str(folder)}
+        if (folder / "0_CLIPModel" / "config.json").is_file():
+            folder = folder / "0_CLIPModel"
+        if not (folder / "config.json").is_file():
+            raise ModelUnavailableError(f"{folder}: no config.json; give a folder written by CLIPModel.save_pretrained")
+    elif model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise ModelUnavailableError(
+            f"{model}: no such folder, and not a hub id like openai/clip-vit-base-patch16; {WAYS_ON}"
+        )
+    elif hub.cached_commit(model, "config.json", revision) is None:
+        hub.require_reachable(model, "config.json", revision, WAYS_ON)
+    try:
+        where = str(folder) if local else model
+        safe: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
+        loaded, info = CLIPModel.from_pretrained(
+            where, output_loading_info=True, dtype="float32", weights_only=True, ignore_mismatched_sizes=True,
+            attn_implementation="sdpa", **safe,
+        )  # fmt: skip
+        processor = CLIPImageProcessor.from_pretrained(where, **safe)
+    except Exception as e:  # a folder or a hub may hold anything, and then the library raises anything
+        raise ModelUnavailableError(
+            f"{model}: cannot be loaded as a CLIP model ({hub.cause_of(e, 200)}); {WAYS_ON}"
+        ) from None
+    # position_ids: numbers 0, 1, 2 ... that older versions of the library stored
+    extra = [k for k in info["unexpected_keys"] if not k.endswith("position_ids")]
+    misshapen = [k if isinstance(k, str) else str(k[0]) for k in info["mismatched_keys"]]
+    hub.require_fit(model, set(info["missing_keys"]) - set(misshapen), extra, misshapen, WAYS_ON)
+    if not local:
+        source["revision"] = hub.cached_commit(model, "config.json", revision)
+    if "torchvision" not in type(processor).__mro__[1].__name__.lower():
+        raise ModelUnavailableError(
+            f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"
+        )
+    return ClipEncoder(loaded, processor, source, device, precision)

@@ -1,0 +1,240 @@
+"""Where images are read, decoded and embedded: here, on several devices, or on a cluster. The map is the same everywhere.
+
+Tasks go in, outcomes come out: no store, no metric. What an outcome holds depends on the image's bytes and on the
+references of its concept alone, so that an engine may take tasks in any order, and a lost one again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
+from typing import Generic, Protocol, TypeVar
+
+from iconicity.indexer.encode.batch import Embedder, Vectors
+from iconicity.indexer.encode.dedup import Deduplicator
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.encode.pixels import Note
+from iconicity.indexer.encode.prepare import Job, Loaded, Loader, Prepared, Recipe
+from iconicity.indexer.spec import EncoderSpec
+
+K = TypeVar("K")
+LoadEncoders = Callable[[EncoderSpec, EncoderSpec], Encoders]
+UNIT_IMAGES = 64  # that travel together; a concept's references always do
+_MOST_UNITS = 20_000  # a cluster's driver keeps books of each
+
+
+@dataclass(frozen=True)
+class Task(Generic[K]):
+    """An image of a concept. Where its ``phash`` is known it is read only if dedup keeps it; without a job never."""
+
+    key: K
+    job: Job | None
+    concept: str = ""
+    ref_id: str = ""
+    phash: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: why its image cannot be used, or what it is, what it duplicates, and its vectors."""
+
+    reason: str | None = None
+    sha256: str = ""
+    phash: str = ""
+    size: tuple[int, int] = (0, 0)
+    dup_of: str | None = None
+    dup_distance: int | None = None
+    vectors: Vectors | None = None
+    notes: Note = Note.NONE  # what is to be said of its pixels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What fixes the vectors of an image (both specs to ``pixels``), and how to get there. Can be pickled."""
+
+    clip: EncoderSpec
+    dino: EncoderSpec
+    grid: tuple[int, int]
+    pixels: str
+    dedup_distance: int | None = None
+    max_pixels: int = MAX_PIXELS
+    batch_size: int | None = None
+    workers: int = 0
+    overlapping: bool = False  # of references: cells at half steps too
+
+
+class Engine(Protocol):
+    """Runs tasks somewhere. Tasks of one concept come together, in file-name order."""
+
+    def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
+        """Each key with its outcome, in any order. Raises :class:`IconicityError` where it cannot go on."""
+        ...
+
+
+class Runner:
+    """A plan at work in one process: weights, decoders and the measured batch size stay from stream to stream."""
+
+    def __init__(self, plan: Plan, load: LoadEncoders) -> None:
+        """Weights are loaded when the first image needs them."""
+        self._plan = plan
+        self._load = load
+        self._loader = Loader(self._recipe, plan.workers)
+        self._encoders: Encoders | None = None
+        self._embedder: Embedder | None = None
+
+    @property
+    def images(self) -> int:
+        """Images that went through a forward pass."""
+        return self._embedder.images if self._embedder else 0
+
+    @property
+    def forwards(self) -> int:
+        """Network inputs that went through a forward pass."""
+        return self._embedder.forwards if self._embedder else 0
+
+    def stream(self, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
+        """Each key with its outcome, in the order of the tasks."""
+        return embed_images(tasks, self._loader, self._get_embedder, self._plan.dedup_distance)
+
+    def _get_encoders(self) -> Encoders:
+        if self._encoders is None:
+            self._encoders = self._load(self._plan.clip, self._plan.dino)
+        return self._encoders
+
+    def _get_embedder(self) -> Embedder:
+        if self._embedder is None:
+            self._embedder = Embedder(
+                self._get_encoders(), self._plan.grid, self._plan.batch_size, self._plan.overlapping
+            )
+        return self._embedder
+
+    def _recipe(self) -> Recipe:
+        plan = self._plan
+        return Recipe.of(self._get_encoders(), plan.grid, plan.pixels, plan.max_pixels, plan.overlapping)
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self._loader.close()
+
+
+class Local:
+    """This process, and the processes that decode for it: outcomes come in the order of the tasks."""
+
+    def __init__(self, load: LoadEncoders) -> None:
+        self._load = load
+
+    def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
+        with closing(Runner(plan, self._load)) as runner:
+            yield from runner.stream(tasks)
+
+
+def embed_images(
+    tasks: Iterable[Task[K]], loader: Loader, embedder: Callable[[], Embedder], dedup_distance: int | None
+) -> Iterator[tuple[K, Outcome]]:
+    """The map itself, from bytes to vectors: every engine runs this. In the order of the tasks."""
+    loaded = loader.map((task, task.job if task.phash is None else None) for task in tasks)
+    decided = _decide(loaded, loader, dedup_distance)
+    for first in decided:
+        if first[1] is None:
+            yield first[0]
+            continue
+        for (key, outcome), vectors in embedder().map(chain([first], decided)):
+            yield key, outcome if vectors is None else replace(outcome, vectors=vectors)
+
+
+def _decide(
+    loaded: Iterable[tuple[Task[K], Loaded | None]], loader: Loader, dedup_distance: int | None
+) -> Iterator[tuple[tuple[K, Outcome], Prepared | None]]:
+    """Dedup each concept in file-name order; what is kept goes on prepared."""
+    for _concept, group in groupby(loaded, key=lambda item: item[0].concept):
+        dedup = Deduplicator(dedup_distance)
+        for task, found in group:
+            if found is not None and found.prepared is None:
+                yield (task.key, Outcome(reason=found.reason or "")), None
+                continue
+            phash = task.phash if found is None else found.phash
+            dup_of, distance = dedup.offer(task.ref_id, phash or "") if phash else (None, None)
+            if found is None and task.job is not None and dup_of is None:
+                found = loader.load(task.job)
+                if found.prepared is None:
+                    yield (task.key, Outcome(reason=found.reason or "")), None
+                    continue
+            if found is None or found.prepared is None:
+                yield (task.key, Outcome(dup_of=dup_of, dup_distance=distance)), None
+            else:
+                outcome = Outcome(
+                    None, found.sha256, phash or "", found.prepared.size, dup_of, distance, notes=found.notes
+                )
+                wanted = dup_of is None and (found.prepared.clip is not None or found.prepared.patches is not None)
+                yield (task.key, outcome), found.prepared if wanted else None
+
+
+class Streams(Protocol):
+    """What runs a unit's tasks; a :class:`Runner`, where nothing is measured or tested."""
+
+    def stream(self, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]: ...
+
+
+Start = Callable[[Plan, str], Streams]  # in another process, for one of its devices; can be pickled
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Starts a runner in another process or on another machine, which loads the plan's encoders for itself."""
+
+    choice: EncoderChoice
+
+    def __call__(self, plan: Plan, device: str) -> Runner:
+        """Its streams raise :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
+        return Runner(plan, lambda clip, dino: reproduce(clip, dino, replace(self.choice, device=device)))
+
+
+def in_units(
+    plan: Plan, tasks: Iterable[Task[K]], run: Callable[[list[Unit]], Generator[tuple[int, Outcome], None, None]]
+) -> Iterator[tuple[K, Outcome]]:
+    """Tasks as ``run`` takes them: cut into units and numbered. Where nothing is to be read it is not asked at all."""
+    listed = list(tasks)
+    known = outcomes_known(plan, listed)
+    if known is not None:
+        yield from known
+        return
+    with closing(run(list(units(listed)))) as outcomes:  # who stops early ends what was started
+        for i, outcome in outcomes:
+            yield listed[i].key, outcome
+
+
+def outcomes_known(plan: Plan, tasks: Sequence[Task[K]]) -> Iterator[tuple[K, Outcome]] | None:
+    """Outcomes where nothing is to be read, so that an engine starts no process; else None."""
+    return None if any(task.job is not None for task in tasks) else Local(_no_encoders).run(plan, tasks)
+
+
+def _no_encoders(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
+    raise AssertionError("no task has a job")
+
+
+Unit = list[Task[int]]
+
+
+def units(tasks: Sequence[Task[K]]) -> Iterator[Unit]:
+    """Tasks in parts of about ``UNIT_IMAGES``, whole concepts each; a task's key becomes its place among the tasks.
+
+    Tasks without a concept of their own (generated images) are cut anywhere.
+    """
+    size = max(UNIT_IMAGES, -(-len(tasks) // _MOST_UNITS))
+    unit: Unit = []
+    numbered = [replace_key(task, i) for i, task in enumerate(tasks)]
+    for concept, group in groupby(numbered, key=lambda t: t.concept):
+        for task in group:
+            if len(unit) >= size and (not concept or unit[-1].concept != concept):
+                yield unit
+                unit = []
+            unit.append(task)
+    if unit:
+        yield unit
+
+
+def replace_key(task: Task[K], key: int) -> Task[int]:
+    return Task(key, task.job, task.concept, task.ref_id, task.phash)

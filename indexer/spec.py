@@ -1,0 +1,71 @@
+"""What fixes an encoder's numbers: a frozen spec and its fingerprint. It is recorded, compared, and needs no model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """What fixes an encoder's numbers (all but ``source``), and where its weights were found (``source``)."""
+
+    family: str  # clip | timm | offline
+    name: str  # architecture, in its library's words
+    weights_sha256: str
+    preprocess: Mapping[str, Any]
+    pool: str  # all | patch | cls | gem | token (token mode: the cells' mean tokens) | projection (CLIP)
+    dim: int
+    precision: str = "fp32"
+    source: Mapping[str, Any] = field(default_factory=dict)
+    layer: int | None = None  # after which block or stage, from 1; None: after all
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything but the source: paths and hub ids are hints, not identity."""
+        facts = {k: v for k, v in self.to_dict().items() if k != "source"}
+        return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, with the start of the weights' SHA-256; says of the offline encoder what it is not."""
+        short = "CLIP" if self.family == "clip" else self.name.removeprefix("timm ")
+        short += "" if self.layer is None else f", layer {self.layer}"
+        short += f", weights {self.weights_sha256[:8]}"
+        return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it; without ``layer`` where that is the last one."""
+        facts = {k: v for k, v in asdict(self).items() if not (k == "layer" and v is None)}
+        return cast(dict[str, Any], json.loads(canonical_json(facts)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EncoderSpec:
+        return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data or k != "layer"})
+
+    def differences(self, other: EncoderSpec) -> list[str]:
+        """``field: own value against other value`` for each fact that differs."""
+        mine, theirs = ({"layer": "last", **spec.to_dict()} for spec in (self, other))
+        return [
+            f"{k}: {_short(mine[k])} against {_short(theirs[k])}"
+            for k in mine
+            if k != "source" and mine[k] != theirs[k]
+        ]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text[:12] if len(text) == 64 else text
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

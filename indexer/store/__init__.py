@@ -1,0 +1,1 @@
+"""Rows and files: the index, the vector cache. Knows no model."""

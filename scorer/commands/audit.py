@@ -1,0 +1,123 @@
+"""``iconicity check`` and ``reproduce``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from iconicity.indexer.options import (
+    DIRECTORY,
+    EXIT_FOUND,
+    EXIT_SKIPPED,
+    loader,
+    model_options,
+    progress_bar,
+    speed,
+    speed_options,
+)
+from iconicity.indexer.places import Place
+from iconicity.scorer.commands.findings import (
+    draw_options,
+    moved_from,
+    moved_images_options,
+    output_options,
+    results_argument,
+    say,
+    scored_index_option,
+    study_of,
+    tau_options,
+)
+from iconicity.scorer.staging import RESULTS
+
+
+@click.command("check")
+@results_argument
+@click.option(
+    "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
+    help="Rule like 'vr_strict > 0.5', 'cra_low >= 50%': a measure, one of > >= < <=, a number. May be repeated.",
+)  # fmt: skip
+@click.option(
+    "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True,
+    help="Apply the rules to each image, concept or model.",
+)  # fmt: skip
+@click.option(
+    "--calibration", type=DIRECTORY,
+    help="Calibration whose thresholds give vr_strict, vr_cal ...  [default: calibration.json in the first RESULTS]",
+)  # fmt: skip
+@click.option(
+    "--least-n", type=click.IntRange(1), default=1, show_default=True,
+    help="Judge only concepts with so many images, or models with so many concepts.",
+)  # fmt: skip
+@tau_options
+@draw_options
+@output_options("failures", "undefined")
+def check_command(
+    results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int, ic_tau: float | None,
+    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+) -> int:  # fmt: skip
+    """List what breaks a rule. Exit code 4 if anything does, 3 if something could not be judged, else 0.
+
+    \b
+    Example:
+      iconicity check results/ --fail-if 'vr > 0.5'
+      iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10
+    """
+    from iconicity.scorer.measure.calibrate.calibration import read_calibration
+    from iconicity.scorer.measure.check import Rule, RuleError, check
+
+    if of == "image" and least_n > 1:
+        raise click.UsageError("--least-n counts images or concepts; add --of concept or --of model")
+    try:
+        for rule in rules:
+            Rule.parse(rule)
+        study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
+        beside = study.sources[0].path / "calibration.json"
+        path = calibration or (beside if beside.is_file() else None)
+        found = check(
+            study, rules, of, calibration=None if path is None else read_calibration(path), least_n=least_n, draws=draws, seed=seed
+        )  # fmt: skip
+    except RuleError as e:
+        raise click.UsageError(str(e)) from e
+    say(found, table, out, as_json)
+    return EXIT_FOUND if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
+
+
+@click.command("reproduce")
+@click.argument("results", type=RESULTS)
+@scored_index_option
+@moved_images_options
+@output_options("models", "differences")
+@model_options
+@speed_options
+def reproduce_command(
+    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, table: str, out: Sequence[Path], as_json: bool,
+    batch_size: int | None, workers: int | None, max_pixels: int, **models: Any,
+) -> int:  # fmt: skip
+    """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
+
+    Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3. Files that were moved
+    since are found with --gen or --gen-root.
+
+    \b
+    Example:
+      iconicity reproduce results/
+      iconicity reproduce results/ --gen sd14=moved/sd14
+    """
+    from iconicity.indexer.store.index import open_index
+    from iconicity.scorer.reproduce import reproduce_results
+    from iconicity.scorer.results import index_of, require_results
+
+    held = require_results(results)
+    opened = open_index(index or index_of(held))
+    load = loader(models)
+    found = reproduce_results(
+        held, opened, lambda: load(*opened.specs), device=models["device"], moved=moved_from(gen, gen_root),
+        progress=progress_bar(),
+        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
+    )  # fmt: skip
+    say(found, table, out, as_json)
+    counts = found.table("models")
+    return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() or counts.changed.any() else 0

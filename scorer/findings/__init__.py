@@ -1,1 +1,0 @@
-"""From rows to findings: statistics on stored maxima, with intervals. Nothing is embedded."""

@@ -1,0 +1,1 @@
+"""Thresholds from unrelated concepts, and the rates that they reach."""

@@ -1,0 +1,244 @@
+"""A finding: tables, what to know about them, and flat scalars; written as text, CSV, Parquet, LaTeX or JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iconicity.indexer.csv_cells import csv_text
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.store.files import replacing, write_atomically
+from iconicity.indexer.store.manifest import versions
+from iconicity.indexer.text import json_text, one_line
+from iconicity.scorer.measure.intervals import LEAST_EXACT, Interval
+from iconicity.scorer.text import number, table
+
+DAGGER = "†"
+_BESIDE = 2  # columns whose intervals still fit into the line
+AT = "thresholds"  # column of a table that says at which thresholds a row is: given or calibrated
+EXACT = "_exact"  # of a column: whether its interval rests on the range of values, since the units agree
+SUFFIXES = (".csv", ".parquet", ".tex", ".json")
+NAMES = {
+    "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
+    "crt": "CRT", "vr_specific": "VR specific", "vr_csls": "VR CSLS", "vr_strict": "VR strict", "vr_whitened": "VR whitened", "vr_whitened_strict": "VR whitened strict", "vr_arranged": "VR arranged", "vr": "VR", "vi": "VI", "references": "J",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Tables by name (the first is the main one), caveats, the facts the numbers rest on, and scalars by path.
+
+    Columns ``x_low`` and ``x_high`` of a table are the ends of the interval of its column ``x``, and ``x_exact`` says
+    whether that is an exact one.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    scalars: Mapping[str, Any] = field(default_factory=dict)
+
+    def table(self, name: str | None = None) -> pd.DataFrame:
+        """A table by name, the main one without. Raises :class:`InputError` for a name that is not there."""
+        name = name or next(iter(self.tables))
+        if name not in self.tables:
+            raise InputError(f"no table {name!r}; there are {', '.join(self.tables)}")
+        return self.tables[name]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is shown in a terminal and in LaTeX; other files hold all columns and digits.
+
+    ``hide``: columns that are left out; ``columns``: those that are shown, in this order (empty: all others).
+    """
+
+    hide: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    digits: int = 3
+
+    def of(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+        """The frame, and the columns of it to show. Raises :class:`InputError` for a column that it lacks."""
+        if not self.columns:
+            frame = frame.drop(columns=list(self.hide), errors="ignore")
+            return frame, _shown_columns(frame)
+        there = _shown_columns(frame)
+        by_label = {NAMES.get(c, c).lower(): c for c in there} | {c.lower(): c for c in there}
+        for c in self.columns:
+            if c.strip().lower() not in by_label:
+                raise InputError(f"--columns {c}: the table has no such column; it has {', '.join(there)}")
+        return frame, [by_label[c.strip().lower()] for c in self.columns]
+
+
+ALL = Layout()
+
+
+def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL) -> str:
+    """A table for a terminal, intervals beside their values, or below where there are many, and the notes."""
+    layout = replace(layout, hide=hide or layout.hide)
+    frame, shown = layout.of(finding.table(name))
+    blank = _never(frame)
+    with_interval = {c for c in shown if f"{c}_low" in frame}
+    below = len(with_interval) > _BESIDE
+    rows: list[list[str]] = []
+    for record in frame.to_dict("records"):
+        ends = [_interval(record, c, layout.digits) if c in with_interval else "" for c in shown]
+        values = ["" if (record.get(AT), c) in blank else _cell(record[c], layout.digits) for c in shown]
+        rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
+        if below and any(ends):
+            rows.append(ends)
+    lines = [table([NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
+    return "\n".join([*lines, *(one_line(f"note: {n}") for n in finding.notes)])
+
+
+def as_json(finding: Finding) -> str:
+    """Facts and scalars in one flat object; undefined numbers are null."""
+    flat = {**finding.facts, **finding.scalars}
+    return json_text({k: _plain(v) for k, v in flat.items()})
+
+
+def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL) -> str:
+    """A booktabs table, ``value [low, high]`` in one cell, ``--`` where there is no value, the notes in small print
+    below it."""
+    layout = replace(layout, hide=hide or layout.hide)
+    frame, shown = layout.of(finding.table(name))
+    lines = [[NAMES.get(c, c.replace("_", " ")) for c in shown]]
+    for r in frame.to_dict("records"):
+        lines.append(
+            [
+                " ".join(
+                    filter(
+                        None,
+                        [
+                            _cell(r[c], layout.digits, "--"),
+                            _interval(r, c, layout.digits) if f"{c}_low" in frame else "",
+                        ],
+                    )
+                )
+                for c in shown
+            ]
+        )
+    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in lines]
+    kinds = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in shown)
+    table_ = [
+        "% needs \\usepackage{booktabs}",
+        rf"\begin{{tabular}}{{{kinds}}}",
+        r"\toprule",
+        body[0],
+        r"\midrule",
+        *body[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    notes = (
+        [rf"\par\smallskip{{\footnotesize {' '.join(_escape(n) + '.' for n in finding.notes)}\par}}"]
+        if finding.notes
+        else []
+    )
+    return "\n".join([*table_, *notes]) + "\n"
+
+
+_TEX = {
+    DAGGER: r"\textdagger{}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def _escape(text: str) -> str:
+    """Text for a LaTeX table; a bracket or star at the start of a row would be taken for an option of its line break."""
+    out = "".join(_TEX.get(c, c) for c in text.replace("\n", " "))
+    return f"{{{out[0]}}}{out[1:]}" if out[:1] in ("[", "*") else out
+
+
+def write_finding(
+    finding: Finding, path: Path, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL
+) -> list[Path]:
+    """Write a table by the suffix of ``path``, with what it rests on in a ``.meta.json`` beside it.
+
+    LaTeX leaves out the columns that ``hide`` names, as the terminal does, and follows ``layout``. Raises :class:`InputError`.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: the ending names the format, one of {', '.join(SUFFIXES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = finding.table(name)
+    if path.suffix == ".parquet":
+        with replacing(path) as tmp:
+            frame.to_parquet(tmp, index=False)
+    elif path.suffix == ".csv":
+        write_atomically(path, csv_text(frame))
+    else:
+        write_atomically(
+            path, as_latex(finding, name, hide, layout) if path.suffix == ".tex" else as_json(finding) + "\n"
+        )
+    meta = {**finding.facts, "notes": list(finding.notes), "versions": versions()}
+    beside = path.with_name(f"{path.name}.meta.json")
+    write_atomically(beside, json.dumps({k: _plain(v) for k, v in meta.items()}, indent=1, ensure_ascii=False) + "\n")
+    return [path, beside]
+
+
+def _shown_columns(frame: pd.DataFrame) -> list[str]:
+    ends = {f"{c}{end}" for c in frame.columns for end in ("_low", "_high", EXACT) if f"{c}_low" in frame}
+    return [c for c in frame.columns if c not in ends]
+
+
+def _never(frame: pd.DataFrame) -> set[tuple[Any, str]]:
+    """(kind of thresholds, column) of measures that exist at the other kind of thresholds alone."""
+    if AT not in frame or frame[AT].nunique() < 2:
+        return set()
+    empty = {(kind, c) for kind, part in frame.groupby(AT) for c in frame if part[c].isna().all()}
+    return {(kind, str(c)) for kind, c in empty if not frame[c].isna().all()}
+
+
+def _interval(record: Mapping[Any, Any], column: str, digits: int) -> str:
+    low, high = record[f"{column}_low"], record[f"{column}_high"]
+    mark = DAGGER if record.get(f"{column}{EXACT}") is True else ""
+    return "" if pd.isna(low) else f"[{low:.{digits}f}, {high:.{digits}f}]{mark}"
+
+
+def interval_columns(name: str, found: Interval) -> dict[str, Any]:
+    """Columns of a measure in a table: its values, the ends of their intervals as tables show them, and ``x_exact``."""
+    shown = found.shown()
+    return {name: shown.value, f"{name}_low": shown.low, f"{name}_high": shown.high, f"{name}{EXACT}": shown.exact}
+
+
+def exact_words(frame: pd.DataFrame, units: str = "concepts") -> list[str]:
+    """What the dagger means, and which intervals are left out, of a table with ``x_exact`` columns.
+
+    ``units``: what was resampled.
+    """
+    columns = [str(c).removesuffix(EXACT) for c in frame if str(c).endswith(EXACT)]
+    exact = {c: frame[f"{c}{EXACT}"].fillna(False).astype(bool) for c in columns}
+    out = []
+    if any((exact[c] & frame[f"{c}_low"].notna()).any() for c in columns):
+        out.append(
+            f"{DAGGER} exact interval: the {units} agree, or nearly, so that it says how many unseen ones may differ"
+        )
+    lacking = [NAMES.get(c, c) for c in columns if (exact[c] & frame[f"{c}_low"].isna()).any()]
+    if lacking:
+        out.append(f"no interval where fewer than {LEAST_EXACT} {units} agree: {', '.join(lacking)}")
+    return out
+
+
+def _cell(value: Any, digits: int = 3, undefined: str = "nan") -> str:
+    if value is None or value is pd.NA:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (float, np.floating)):
+        return undefined if math.isnan(value) else number(float(value), digits)
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,270 @@
+"""What a decision at a threshold means for the encoders that ran.
+
+A published threshold belongs to the encoders and settings it was published for. Any threshold means nothing where
+unrelated concepts reach it often. Every table, page and figure says what is found here, and gives no verdict where
+the threshold means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from iconicity.indexer.encode.encoder import PAPER_CLIP, PAPER_DINO
+from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.spec import EncoderSpec
+from iconicity.indexer.text import counted
+from iconicity.scorer.measure.arrays import patch_matrix
+from iconicity.scorer.measure.calibrate.calibration import NULL_EDGES, Calibration, read_calibration
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR, passes
+from iconicity.scorer.text import percent
+
+if TYPE_CHECKING:
+    from iconicity.indexer.store.index import Index
+    from iconicity.scorer.measure.study import Study
+    from iconicity.scorer.results import Results
+
+CHANCE = 0.05  # share of unrelated concepts that may reach a threshold which still means something
+FEWEST = 5  # images; where fewer reach a threshold without exception, that is no sign that it separates nothing
+UNPROVEN, ANOTHER = "weights unproven", "another encoder"
+_PUBLISHED = {"cra": PAPER_CLIP, "vr": PAPER_DINO}
+_ENCODER = {"cra": "clip", "vr": "dino"}
+_CLIP_NAME = 'transformers CLIPModel {"hidden_act":"quick_gelu","image_size":224,"layer_norm_eps":1e-05,"num_attention_heads":12}'
+_CLIP_DIM, _DINO_SIZE, _GRID = 512, 256, (4, 4)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One threshold: where it comes from, whether a decision at it means something, and a sentence that says so.
+
+    ``origin``: published, given (by the user) or calibrated. ``chance``: share of comparisons with unrelated concepts
+    that reach it, None where nothing is known.
+    """
+
+    metric: str
+    tau: float
+    origin: str
+    holds: bool
+    chance: float | None
+    sentence: str
+
+    def facts(self) -> dict[str, Any]:
+        name = f"tau_{self.metric}"
+        return {f"{name}_origin": self.origin, f"{name}_holds": self.holds, f"{name}_chance": self.chance}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a threshold beside the encoders.
+
+    ``chance``: share of comparisons with an unrelated concept that reach it, as ``source`` says. ``elsewhere``: share
+    of the images (of VR: patches) that reach it with any other concept. ``reached`` of ``of`` images or patches reach it.
+    """
+
+    chance: float | None = None
+    source: str = ""
+    calibrated: bool = False  # the threshold is one of the calibration's own
+    elsewhere: float | None = None
+    saturated: str = ""  # "all 30 images", where all of enough do
+
+
+def departures(index: Index) -> dict[str, str]:
+    """How the encoders and settings of an index differ from those the thresholds were published for, for each metric.
+
+    Empty: they do not. :data:`UNPROVEN`: the architecture is the published one, the weights came from a file. The
+    hub's names are recorded in the index, and are what this rests on.
+    """
+    clip, dino = index.specs
+    how = [
+        "token mode" if index.settings["patch_mode"] != "crop" else "",
+        "" if dino.layer is None else f"layer {dino.layer}",
+        "" if dino.pool in ("all", "token") else f"pool {dino.pool}",
+        "overlapping reference cells" if index.overlapping else "",
+        "" if tuple(index.grid) == _GRID else f"a grid of {index.grid[0]} x {index.grid[1]}",
+        "" if _size(dino) == _DINO_SIZE else f"an image size of {_size(dino)}",
+    ]
+    squashed = "squashed images" if "squash" in (index.settings.get("fit"), clip.preprocess.get("fit")) else ""
+    cells = "squashed cells" if "squash" in (index.settings.get("fit"), dino.preprocess.get("fit")) else ""
+    if index.settings["patch_mode"] != "crop":
+        cells = ""  # part of the mode
+    patch = _dino(dino)
+    return {
+        "cra": _clip(clip) or squashed,
+        "vr": patch if patch == ANOTHER else ", ".join(filter(None, [*how, cells])) or patch,
+    }
+
+
+def _clip(spec: EncoderSpec) -> str:
+    source = str(spec.source.get("model"))
+    if spec.family != "clip" or spec.name != _CLIP_NAME or spec.dim != _CLIP_DIM:
+        return ANOTHER
+    if source == PAPER_CLIP:
+        return ""
+    return UNPROVEN if Path(source).is_absolute() else ANOTHER
+
+
+def _dino(spec: EncoderSpec) -> str:
+    base = PAPER_DINO.split(".")[0]
+    source = str(spec.source.get("model"))
+    if spec.family != "timm" or spec.name != f"timm {base}":
+        return ANOTHER
+    if spec.source.get("weights") is None:
+        return {PAPER_DINO: "", base: UNPROVEN}.get(source, ANOTHER)
+    return UNPROVEN
+
+
+def _size(spec: EncoderSpec) -> int | None:
+    size = spec.preprocess.get("input_size")
+    return int(size[-1]) if isinstance(size, Sequence) and size else None
+
+
+def judge(metric: str, tau: float, settings: Mapping[str, Any], evidence: Evidence) -> Judgement:
+    """Judge one threshold of results with these ``settings``."""
+    default = DEFAULT_TAU_CRA.get(settings["mode"]) if metric == "cra" else DEFAULT_TAU_VR
+    origin = "calibrated" if evidence.calibrated else "published" if tau == default else "given"
+    differs = str((settings.get("published") or {}).get(metric, UNPROVEN))
+    chance, often = evidence.chance, evidence.chance is not None and evidence.chance > CHANCE
+    rare = chance is not None and chance <= CHANCE
+    if origin == "published":  # for other encoders it means nothing, whatever reaches it
+        holds = not often if differs == "" else rare and differs == UNPROVEN
+    else:
+        elsewhere = evidence.elsewhere is not None and evidence.elsewhere > CHANCE
+        holds = rare or not (often or evidence.saturated or elsewhere)
+    label = settings["encoders"][_ENCODER[metric]]
+    words = [
+        f"{metric.upper()} threshold {tau:g} {_origin(metric, origin, differs, label)}",
+        *_reached(metric, evidence),
+    ]
+    if not holds:
+        way = "use the calibrated thresholds" if chance is not None else "run 'iconicity calibrate'"
+        words.append(f"a decision at it is no verdict: {way}")
+    elif origin == "given" and chance is None and evidence.elsewhere is None:
+        words.append("how often unrelated concepts reach it is not known: 'iconicity calibrate' measures it")
+    return Judgement(metric, tau, origin, holds, chance, "; ".join(words))
+
+
+def _origin(metric: str, origin: str, differs: str, label: str) -> str:
+    paper = _PUBLISHED[metric]
+    if origin == "given":
+        return f"was given by the user ({label} ran)"
+    if origin == "calibrated":
+        return f"is a calibrated one for {label}"
+    if differs == "":
+        return f"is the published one, and its encoder ran ({paper} by its name on the hub: {label})"
+    if differs == UNPROVEN:
+        return f"was published for {paper}; whether the weights that ran are the published ones is not known ({label}, not from the hub)"
+    if differs == ANOTHER:
+        return f"was published for {paper}, and {label} ran"
+    return f"was published for {paper} without {differs} ({label} ran)"
+
+
+def _reached(metric: str, evidence: Evidence) -> list[str]:
+    """What reaches a threshold, as far as it is known."""
+    out = []
+    if evidence.chance is not None:
+        out.append(f"{percent(evidence.chance)} of comparisons with unrelated concepts reach it ({evidence.source})")
+    if evidence.elsewhere is not None:
+        things = "images" if metric == "cra" else "patches"
+        out.append(f"{percent(evidence.elsewhere)} of the {things} reach it with some other concept")
+    if evidence.saturated:
+        out.append(f"{evidence.saturated} reach it")
+    return out
+
+
+def chance_at(calibration: Calibration, metric: str, tau: float, references: Sequence[int] = ()) -> float | None:
+    """Share of comparisons with unrelated concepts that reach ``tau``: a mean over concepts with these numbers of
+    references (empty: all that the calibration knows), None where it knows none of them.
+
+    Rates that were measured at this very threshold count first, else the stored null is read between its steps.
+    """
+    known: dict[int, float] = {}
+    for null in calibration.nulls:
+        if null["metric"] == metric:
+            known[int(null["references"])] = float(np.interp(tau, NULL_EDGES, np.asarray(null["reached"], np.float64)))
+    for row in calibration.thresholds:
+        rate = row.get("rate_given")
+        if row["null"] == "unrelated" and row["metric"] == metric and rate is not None and row.get("tau_given") == tau:
+            known[int(row["references"])] = float(rate)
+    rates = [known[j] for j in (references or known) if j in known]
+    return float(np.mean(rates)) if rates else None
+
+
+def beside(results: Sequence[Results]) -> tuple[Calibration | None, list[str]]:
+    """The calibration that ``iconicity calibrate`` left in the first results directory that has a fitting one, and
+    a note of each that could not be used."""
+    notes: list[str] = []
+    for source in results:
+        path = source.path / "calibration.json"
+        if not path.is_file():
+            continue
+        try:
+            found = read_calibration(path)
+            found.require_for(source.settings, str(source.path))
+            return found, notes
+        except (InputError, SettingsError) as e:
+            notes.append(f"not used to judge the thresholds: {e}")
+    return None, notes
+
+
+def judgements(study: Study, calibration: Calibration | None, source: str) -> tuple[Judgement, ...]:
+    """Judge the thresholds of a study for the metrics it was scored for. ``source`` names the ``calibration``."""
+    scored = {"cra": ~np.isnan(study.similarity[:, None]), "vr": ~np.isnan(study.p)}
+    values = {"cra": study.similarity[:, None], "vr": study.p}
+    references = [int(j) for j in study.references if j > 0]
+    out = []
+    for metric, tau in study.tau.items():
+        usable = study.ok & scored[metric].all(axis=1)
+        if tau is None or not usable.any():
+            continue
+        hit = passes(values[metric][usable], tau)
+        thing = "image" if metric == "cra" else "patch"
+        whole = bool(hit.all()) and len(hit) >= FEWEST
+        known = None if calibration is None else chance_at(calibration, metric, tau, references)
+        calibrated = calibration is not None and tau in calibration.taus(metric).values()
+        saturated = f"all {counted(hit.size, thing, 'patches' if metric == 'vr' else None)}" if whole else ""
+        evidence = Evidence(known, source, calibrated, _elsewhere(study, metric, tau), saturated)
+        out.append(judge(metric, tau, _settings(study), evidence))
+    return tuple(out)
+
+
+def of_settings(
+    settings: Mapping[str, Any],
+    tau: Mapping[str, float | None],
+    metrics: Sequence[str],
+    calibration: Calibration | None,
+) -> list[Judgement]:
+    """Judge thresholds before any row is read."""
+    return [
+        judge(
+            m, t, settings, Evidence() if calibration is None else Evidence(chance_at(calibration, m, t), "calibration")
+        )
+        for m in metrics
+        if (t := tau[m]) is not None
+    ]
+
+
+def _settings(study: Study) -> Mapping[str, Any]:
+    """The settings; equal weights are known where one of several results directories knows them."""
+    known = [s.settings.get("published") or {} for s in study.sources]
+    return {**study.settings, "published": {m: min((k.get(m, UNPROVEN) for k in known), key=bool) for m in _ENCODER}}
+
+
+def _elsewhere(study: Study, metric: str, tau: float) -> float | None:
+    """Share of usable images (patches) that reach ``tau`` with some other concept; None without scope all."""
+    reached = total = 0
+    for source in study.sources:
+        if source.settings["scope"] != "all":
+            continue
+        for batch in source.batches(columns=["other_sim" if metric == "cra" else "p_other"]):
+            if metric == "cra":
+                values = batch.column("other_sim").to_numpy().astype(np.float32)
+            else:
+                values = patch_matrix(batch, "p_other")[0].ravel()
+            values = values[~np.isnan(values)]
+            reached += int(passes(values, tau).sum())
+            total += len(values)
+    return reached / total if total else None

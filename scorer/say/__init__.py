@@ -1,0 +1,1 @@
+"""Tables, CSV files, figures, pages. Computes nothing."""

@@ -1,0 +1,123 @@
+"""Make a report: thumbnails, then the data of its pages, a part at a time."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.places import named, place
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.sources.folders import read_concept_rows, shown
+from iconicity.indexer.sources.tables import Tell
+from iconicity.indexer.store.files import lock
+from iconicity.indexer.store.index import Index
+from iconicity.indexer.store.rows import Reference
+from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.study import Study, open_study
+from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.moved import UNMOVED, Moved
+from iconicity.scorer.say.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
+from iconicity.scorer.say.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
+from iconicity.scorer.say.report.thumbnails import Picture, make_thumbnails, thumbnail_key
+
+_CREDITS = ("title", "artist", "year")
+
+
+@dataclass
+class Report:
+    """Where a report is, and what it could not show."""
+
+    page: Path
+    images: int = 0
+    concepts: int = 0
+    problems: dict[str, str] = field(default_factory=dict)  # path -> why there is no thumbnail of it
+
+
+def report(
+    results: Path,
+    index: Index,
+    out: Path,
+    *,
+    single_file: bool = False,
+    titles: Mapping[str, Mapping[str, str]] | None = None,
+    calibration: Calibration | None = None,
+    moved: Moved = UNMOVED,
+    vi_scope: str = "recognised",
+    draws: int = 10_000,
+    seed: int = 0,
+    workers: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = no_progress,
+) -> Report:
+    """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or with ``single_file`` a file.
+
+    ``titles``: concept -> title, artist, year. ``calibration`` adds its thresholds and what unrelated references
+    reach. ``moved``: where files lie now. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
+    :class:`SettingsError` for an index the results were not scored against, or a calibration of other settings.
+    """
+    study = open_study(results, COLUMNS).with_calibration(calibration)
+    study.require_index(index)
+    summary = summarise(study, vi_scope=vi_scope, calibration=calibration, draws=draws, seed=seed, concepts=False)
+    references = needed_references(study, index)
+    done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
+    pictures = _pictures(study, references, index, moved)
+    pixels, title = index.settings["pixels"], named(str(results)).rpartition("/")[2] or "results"
+
+    def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+        sweeps = Sweeps.of(study, vi_scope)
+        held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels)
+        yield "overview", overview(study, summary, index, sweeps, held, calibration)
+        yield "crt", sweeps.crt()
+        yield "images", held.listing()
+        for c, concept in enumerate(study.concepts):
+            progress("concepts", c + 1, len(study.concepts))
+            yield f"concept_{c}", held.concept(c, (titles or {}).get(concept, {}))
+            for block, patches in enumerate(held.evidence(c)):
+                yield f"evidence_{c}_{block}", patches
+
+    def thumbnails(folder: Path) -> dict[str, str]:
+        failed = make_thumbnails(pictures.values(), folder, pixels, workers, max_pixels, progress)
+        done.problems = {shown(place(pictures[sha].path)): reason for sha, reason in failed.items()}
+        return failed
+
+    if single_file:
+        with tempfile.TemporaryDirectory() as made:
+            write_single(out, title, parts(thumbnails(Path(made))), Path(made))
+        return done
+    require_room(out)
+    with lock(out, "writing this report"):
+        claim(out)
+        write_folder(out, title, parts(thumbnails(out)))
+        drop_other_thumbnails(out, {thumbnail_key(sha, pixels) for sha in pictures})
+    return done
+
+
+def _pictures(study: Study, references: Mapping[str, Reference], index: Index, moved: Moved) -> dict[str, Picture]:
+    """Everything that is shown, by SHA-256."""
+    columns = ("model", "gen_relpath", "gen_path", "gen_sha256")
+    rows = list(zip(*(study.table.column(c).to_pylist() for c in columns), strict=True))
+    found: dict[str, Picture] = {}
+    models = list(dict.fromkeys(model for model, *_ in rows))
+    moved.require_models(models)
+    for model in models:
+        mine = [(relpath, path, sha) for of, relpath, path, sha in rows if of == model and sha]
+        paths = moved.images(model, index, {relpath: path for relpath, path, _ in mine})
+        found |= {sha: Picture(paths[relpath], sha) for relpath, _, sha in mine}
+    now = moved.references(references)
+    return found | {r.sha256: Picture(now[r.ref_id], r.sha256) for r in references.values()}
+
+
+def read_titles(path: Path, concept_col: str, tell: Tell = warnings.warn) -> dict[str, dict[str, str]]:
+    """Concept -> title, artist and year, of the columns a table has of these.
+
+    ``tell`` gets a line on what a user should know. Raises :class:`InputError`.
+    """
+    rows = read_concept_rows(path, {concept_col: "--concept-col"}, _CREDITS, tell)
+    if rows and not any(column in rows[0][1] for column in _CREDITS):
+        tell(f"{path}: no column is one of {', '.join(_CREDITS)}, so that no concept gets a title")
+    return {concept: {k: row[k] for k in _CREDITS if row.get(k)} for concept, row in rows}

@@ -1,0 +1,157 @@
+"""A ladder through the product's own path: index, score, calibrate. Afterwards nothing is embedded again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from iconicity.indexer.build import build_index
+from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.fill import cache_keys
+from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.spec import FloatArray
+from iconicity.indexer.store.cache import VectorCache
+from iconicity.indexer.store.index import Index, open_index
+from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints
+from iconicity.scorer.measure.specific import ImageNull, require_null
+from iconicity.scorer.measure.study import Study, open_study
+from iconicity.scorer.scoring import score
+from iconicity.scorer.validate.ladder import Ladder
+from iconicity.scorer.validate.rungs import GRID
+
+LAYERS = {
+    "crop": "16 crops", "overlapping": "16 crops against the 49 of the reference at half steps", "token": "tokens of one pass", "whole": "the whole image, mean of tokens",
+    "class": "the whole image, class token",
+}  # fmt: skip
+_BLAND = "B"  # adversaries would fill the null in a share that no real study has; they are compared with it afterwards
+_COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A ladder seen by one way of embedding. Arrays follow the truth's n rows; K cells, 1 for a whole image."""
+
+    name: str
+    index: Index
+    p: Float32  # (n, K) best similarity to the own reference
+    cell: Ints  # (n, K) the reference's cell that gave it
+    similarity: Float64  # (n,) CLIP's to the own reference; nan where not scored
+    null: ImageNull | None  # rows as the truth's; None for whole images
+    calibration: Calibration | None
+    shas: Sequence[str]
+    study: Study
+
+    def tau(self, metric: str = "vr") -> float:
+        """Calibrated threshold at J = 1; nan where there is none."""
+        return float("nan") if self.calibration is None else self.calibration.taus(metric).get(1, float("nan"))
+
+    def patches(self, cache: VectorCache) -> FloatArray:
+        """Vectors of all cells (n, K, D')."""
+        size = self.p.shape[1] * self.index.specs[1].dim
+        found = cache.get(sorted(set(self.shas)), cache_keys(self.index)[1], size)
+        return np.stack([found[s] for s in self.shas]).reshape(*self.p.shape, -1)
+
+
+Loaders = Mapping[str, Callable[[], Encoders]]
+
+
+def loaders(choice: EncoderChoice) -> Loaders:
+    """How to load the encoders of each layer; the class token alone where the encoder has one.
+
+    Whole images are seen by the last layer, by its mean of tokens and its class token: they are what VR is compared with.
+    """
+    last = replace(choice, pool="all", dino_layer=None)
+    own = {"crop": choice, "token": replace(choice, patch_mode="token"), "class": replace(last, pool="cls")}
+    own |= {} if choice == last else {"whole": last}
+    return {name: (lambda c=c: load_encoders(c)) for name, c in own.items()}  # type: ignore[misc]
+
+
+def measure(
+    ladder: Ladder,
+    load: Loaders,
+    cache: VectorCache,
+    *,
+    names: Collection[str] = tuple(LAYERS),
+    alpha: float = 0.01,
+    seed: int = 0,
+    artists: Mapping[str, str] | None = None,
+    batch_size: int | None = None,
+    workers: int | Callable[[int], int] = 0,
+    progress: Progress = no_progress,
+) -> dict[str, Layer]:
+    """Embed and score a ladder in every layer of ``names``, crop among them, and calibrate those that have cells.
+
+    Raises :class:`InputError`.
+
+    Half A of a calibration is the ladder's choosing half, half B its reporting one.
+    """
+    if not set(names) <= LAYERS.keys() or "crop" not in names:
+        raise InputError(f"--embeddings {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
+    out: dict[str, Layer] = {}
+    shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
+    for name in (n for n in LAYERS if n in names):
+        source = "crop" if name not in load and name in ("whole", "overlapping") else name
+        if source not in load:
+            continue
+        try:
+            encoders = load[source]()
+        except InputError:
+            if name != "class":  # an encoder without a class token has no such layer
+                raise
+            continue
+        grid = GRID if name in ("crop", "overlapping", "token") else (1, 1)
+        path = ladder.out / f"index-{name}"
+        build_index(ladder.out / "refs", path, encoders, grid=grid, batch_size=batch_size, workers=workers,
+                    reference_cells="overlapping" if name == "overlapping" else "grid", prune=True, progress=progress)  # fmt: skip
+        index = open_index(path)
+        results = []
+        for part in ("main", "bland"):
+            rungs = {r: p for r, p in ladder.rungs().items() if (r == _BLAND) == (part == "bland")}
+            if not rungs:
+                continue
+            results.append(ladder.out / "results" / name / part)
+            score(index, rungs, results[-1], metrics=("cra", "vr") if name == "crop" else ("vr",),
+                  tau_vr=DEFAULT_TAU_VR, cache=cache, load=lambda e=encoders: e, batch_size=batch_size,  # type: ignore[misc]
+                  workers=workers, replace=True, progress=progress)  # fmt: skip
+        found = None
+        if grid == GRID:
+            pool = len(ladder.halves)
+            found = calibrate(open_study(results[0]), index, cache, alpha=alpha, seed=seed, pool=pool, related=artists,
+                              whiten=True, progress=progress)  # fmt: skip
+            found.write(results[0] / "calibration.json")
+            for bland in results[1:]:
+                calibrate(open_study(bland), index, cache, apply=found, related=artists, progress=progress)
+        out[name] = _layer(name, ladder, index, results, found)
+    return out
+
+
+def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], calibration: Calibration | None) -> Layer:
+    study = open_study(list(results), _COLUMNS)
+    rung = np.array(study.models, object)[study.model]
+    keys = pd.MultiIndex.from_arrays([rung, study.relpaths])
+    at = keys.get_indexer(pd.MultiIndex.from_frame(ladder.truth[["rung", "gen_relpath"]]))
+    if (at < 0).any() or not study.ok[at].all():
+        raise InputError(f"{results[0]}: lacks images of the ladder; remove {ladder.out} and run again")
+    cells = study.table.column("p_ref_cell").combine_chunks().flatten().to_numpy().reshape(study.p.shape)
+    shas = study.table.column("gen_sha256").take(pa.array(at)).to_pylist()
+    null = None if calibration is None else require_null(study)
+    return Layer(
+        name, index, study.p[at], cells[at].astype(np.int64), study.similarity[at].astype(np.float64),
+        None if null is None else _taken(null, at), calibration, shas, study,
+    )  # fmt: skip
+
+
+def _taken(null: ImageNull, at: Ints) -> ImageNull:
+    return ImageNull(
+        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at], null.p_csls[at],
+        null.p_whitened[at], null.p_whitened_csls[at], null.table.take(pa.array(at)), null.facts,
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""The measures, against plain loops and their stated properties."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from iconicity.scorer.measure import metrics
+
+similarities = hnp.arrays(np.float32, st.integers(1, 16), elements=st.floats(-1, 1, width=32))
+taus = st.floats(-1, 1)
+
+
+def unit(rng: np.random.Generator, n: int, d: int = 8) -> metrics.Float32:
+    v = rng.standard_normal((n, d))
+    rows: metrics.Float32 = (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
+    return rows
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9))
+def test_best_similarity_is_the_loop(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, n), unit(rng, m)
+    similarity, best = metrics.best_similarity(q, r)
+    for i in range(n):
+        loop = [sum(float(a) * float(b) for a, b in zip(q[i], row, strict=True)) for row in r]
+        assert similarity[i] == pytest.approx(max(loop), abs=1e-6)
+        assert loop[best[i]] == pytest.approx(max(loop), abs=1e-7)
+
+
+@given(st.integers(0, 10_000))
+def test_shape_of_the_batch_and_order_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 20, 64), unit(rng, 50, 64)
+    whole, best = metrics.best_similarity(q, r)
+    for i in range(20):
+        one, at = metrics.best_similarity(q[i : i + 1], r)
+        assert one[0] == whole[i] and at[0] == best[i]
+    order = rng.permutation(50)
+    shuffled, _ = metrics.best_similarity(q, r[order])
+    np.testing.assert_array_equal(shuffled, whole)
+
+
+@given(st.integers(0, 10_000))
+def test_another_reference_never_lowers_and_a_copy_gives_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 4), unit(rng, 5)
+    assert np.all(metrics.best_similarity(q, r)[0] >= metrics.best_similarity(q, r[:3])[0])
+    np.testing.assert_allclose(metrics.best_similarity(r, r)[0], 1, atol=1e-6)
+
+
+def test_of_equals_the_first_counts_and_none_is_an_error() -> None:
+    r = np.eye(2, dtype=np.float32)[[0, 0, 1]]
+    assert metrics.best_similarity(r, r)[1].tolist() == [0, 0, 2]
+    with pytest.raises(ValueError, match="no references"):
+        metrics.best_similarity(r, r[:0])
+
+
+@given(similarities, taus, taus)
+def test_reuse_is_a_share_that_falls_as_tau_rises(p: metrics.Float32, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    vr = float(metrics.visual_reuse(p, low))
+    assert 0 <= vr <= 1
+    assert vr == sum(bool(np.float32(v) >= np.float32(low)) for v in p) / len(p)
+    assert float(metrics.visual_reuse(p, high)) <= vr
+    assert float(metrics.visual_independence(p, low)) == 1 - vr
+    assert float(metrics.visual_reuse(p[::-1], low)) == vr
+
+
+def test_tau_is_inclusive_whichever_way_it_rounds() -> None:
+    for tau in (0.6, 0.7, 0.75, 0.1):
+        assert metrics.passes(np.float32(tau), tau)
+        assert not metrics.passes(np.nextafter(np.float32(tau), np.float32(-1)), tau)
+
+
+@given(similarities)
+def test_patch_statistics_are_the_published_ones(p: metrics.Float32) -> None:
+    top, mean, p90 = metrics.patch_statistics(p)
+    ordered = sorted(float(v) for v in p)
+    at = 0.9 * (len(ordered) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(ordered) - 1)
+    assert float(top) == ordered[-1]
+    assert float(mean) == pytest.approx(sum(ordered) / len(ordered), abs=1e-6)
+    assert float(p90) == pytest.approx(ordered[low] + (at - low) * (ordered[high] - ordered[low]), abs=1e-6)
+
+
+def test_cra_and_crt() -> None:
+    assert metrics.cra([0.75, 0.74, 0.9, -1], 0.75) == 0.5
+    assert math.isnan(metrics.cra([], 0.75))
+    assert metrics.crt(0.5, 0.25) == 0.125
+    assert metrics.crt(0.0, float("nan")) == 0.0
+    assert math.isnan(metrics.mean_or_nan([float("nan")]))
+    assert metrics.mean_or_nan([1.0, float("nan"), 0.0]) == 0.5
+
+
+def test_reuse_in_one_arrangement_tells_a_copy_and_a_mirrored_one_from_shuffled_cells() -> None:
+    everything = np.ones((1, 16), bool)
+    same = np.arange(16).reshape(4, 4)
+    moved = np.roll(same, 1, axis=1)
+    for kept in (same, same[:, ::-1]):
+        assert metrics.arranged_reuse(everything, kept.reshape(1, 16), 4, 4).tolist() == [1.0]
+    assert metrics.arranged_reuse(everything, moved.reshape(1, 16), 4, 4).tolist() == [0.75]
+    shuffled = np.random.default_rng(0).permutation(16)[None]
+    assert metrics.arranged_reuse(everything, shuffled, 4, 4)[0] < 0.4
+    assert metrics.arranged_reuse(~everything, shuffled, 4, 4).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_reuse_in_one_arrangement_is_the_loop(overlapping: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows, cols, unit = 3, 4, 2 if overlapping else 1
+    across, count = (7, 35) if overlapping else (4, 12)
+    hit, cell = rng.random((40, 12)) < 0.7, rng.integers(0, count, (40, 12))
+    half = rng.random((40, 12)) < 0.5  # half of the patches keep their place
+    own = np.array([unit * (k // cols) * across + unit * (k % cols) for k in range(12)])
+    cell = np.where(half, own, cell)
+    found = metrics.arranged_reuse(hit, cell, rows, cols, overlapping)
+    for i in range(40):
+        most = 0
+        for mirrored in (False, True):
+            steps = Counter(
+                (
+                    cell[i, k] // across - unit * (k // cols),
+                    cell[i, k] % across - unit * (cols - 1 - k % cols if mirrored else k % cols),
+                )
+                for k in range(12)
+                if hit[i, k]
+            )
+            most = max([most, *steps.values()])
+        assert found[i] == most / 12 <= hit[i].mean()
