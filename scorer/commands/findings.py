@@ -243,12 +243,12 @@ def calibrate_command(
     Example:
       iconicity calibrate results/ --index paintings.index --alpha 0.01
     """
+    from iconicity.indexer.null.same_work import read_column
     from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.measure.calibrate.calibrate import calibrate
     from iconicity.scorer.measure.calibrate.calibration import read_calibration, thresholds_finding
     from iconicity.scorer.measure.judgement import judgements
-    from iconicity.scorer.measure.same_work import read_column
 
     if apply is not None:
         context = click.get_current_context()

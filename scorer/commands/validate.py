@@ -107,8 +107,8 @@ def ladder_command(
             "a TorchScript file is a program that runs as you; add --allow-torchscript if you trust who made it"
         )
     from iconicity.indexer.encode.encoder import EncoderChoice
+    from iconicity.indexer.null.same_work import read_column
     from iconicity.indexer.store.cache import VectorCache, default_directory
-    from iconicity.scorer.measure.same_work import read_column
     from iconicity.scorer.validate.ladder import read_relations
     from iconicity.scorer.validate.layers import LAYERS
     from iconicity.scorer.validate.methods import descriptor, distance

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from iconicity.scorer.measure.metrics import Float64
+from iconicity.indexer.arrays import Float64
+from iconicity.indexer.null.bootstrap import DRAWS as DRAWS
+from iconicity.indexer.null.bootstrap import LEAST_EXACT as LEAST_EXACT
+from iconicity.indexer.null.bootstrap import LEVEL as LEVEL
+from iconicity.indexer.null.bootstrap import bootstrap_weights as bootstrap_weights
 
-DRAWS = 10_000
-LEVEL = 0.95
-LEAST_EXACT = 5  # units from which on tables show an exact interval
 EXACT_SIGNS = 14  # up to so many differences all sign patterns are counted
 _TIE = 1e-12  # sums this near are one: rounding must not decide a comparison
 _COLUMNS = 256  # intervals taken at once, so that memory stays small
@@ -41,18 +42,6 @@ class Interval:
         """The same without exact intervals of fewer than :data:`LEAST_EXACT` units, which say little but the range."""
         few = self.exact & (self.n < LEAST_EXACT)
         return replace(self, low=np.where(few, np.nan, self.low), high=np.where(few, np.nan, self.high))
-
-
-@lru_cache(maxsize=4)
-def bootstrap_weights(n: int, draws: int = DRAWS, seed: int = 0) -> Float64:
-    """How often each of n units is drawn in each bootstrap sample: (draws, n), rows sum to n.
-
-    Depends on n, draws and seed alone, so that an interval is the same each time and for the same units.
-    """
-    picks = np.random.default_rng([seed, n]).integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
-    counts: Float64 = np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float64)
-    counts.flags.writeable = False
-    return counts
 
 
 def interval(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from iconicity.indexer.arrays import Bools as Bools
+from iconicity.indexer.arrays import Float32 as Float32
+from iconicity.indexer.arrays import Float64 as Float64
+from iconicity.indexer.arrays import Ints as Ints
 
 DEFAULT_TAU_CRA = {"static": 0.70, "dynamic": 0.75}
 DEFAULT_TAU_VR = 0.60

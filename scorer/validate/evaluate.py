@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.scorer.measure.calibrate.rates import pair_rate
+from iconicity.indexer.null.rates import pair_rate
 from iconicity.scorer.measure.intervals import DRAWS, interval
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.measure.rank_correlation import Ranked

@@ -21,15 +21,15 @@ from iconicity.indexer.encode.decoder import shared
 from iconicity.indexer.encode.dedup import hamming, phash
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.left_out import Skipped
+from iconicity.indexer.null.design import half_of
+from iconicity.indexer.null.pool import choose, rank
+from iconicity.indexer.null.same_work import NEAR, work_of
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.sources.folders import concept_name, discover, read_bytes
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.calibrate.design import half_of
-from iconicity.scorer.measure.calibrate.null import choose, rank
 from iconicity.scorer.measure.metrics import Float64
-from iconicity.scorer.measure.same_work import NEAR, work_of
 from iconicity.scorer.validate.rungs import CELLS, DONORS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from iconicity.indexer.grid import cell_boxes
-from iconicity.scorer.measure.calibrate.null import rank
+from iconicity.indexer.null.pool import rank
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.validate import manipulate as m
 

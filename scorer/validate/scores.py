@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from iconicity.scorer.measure.calibrate.rates import Histogram, lowest_tau
+from iconicity.indexer.null.rates import Histogram, lowest_tau
 from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints
 
 MOSTLY = 0.5  # share of a cell that must be the reference's for the cell to count as reused

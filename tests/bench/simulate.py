@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from iconicity.scorer.measure.calibrate.design import Design
-from iconicity.scorer.measure.calibrate.null import Pool
+from iconicity.indexer.null.design import Design
+from iconicity.indexer.null.pool import Pool
 from iconicity.scorer.measure.calibrate.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.measure.intervals import holm, interval, label_permutation_p, sign_flip_p
 from iconicity.scorer.measure.metrics import Float64

@@ -18,6 +18,9 @@ import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.fill import cache_keys
+from iconicity.indexer.null.design import Design
+from iconicity.indexer.null.pool import POOL, Pool, choose, products
+from iconicity.indexer.null.same_work import Pair, same_works
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import VectorCache
@@ -26,13 +29,10 @@ from iconicity.indexer.store.vectors import AllVectors, open_vectors
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import INDICATIVE, SETTINGS, Calibration
 from iconicity.scorer.measure.calibrate.csls import Neighbours
-from iconicity.scorer.measure.calibrate.design import Design
-from iconicity.scorer.measure.calibrate.null import POOL, Pool, choose, products
 from iconicity.scorer.measure.calibrate.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.measure.calibrate.whiten import Whitening
 from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.metrics import Bools, Float32, Ints
-from iconicity.scorer.measure.same_work import Pair, same_works
 from iconicity.scorer.measure.specific import write_null
 from iconicity.scorer.measure.study import FEW, Study
 

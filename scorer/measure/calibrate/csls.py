@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from iconicity.indexer.null.design import Design
+from iconicity.indexer.null.pool import Pool, products
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.vectors import AllVectors
-from iconicity.scorer.measure.calibrate.design import Design
-from iconicity.scorer.measure.calibrate.null import Pool, products
 from iconicity.scorer.measure.calibrate.whiten import Whitening
 from iconicity.scorer.measure.metrics import Float32, Float64, Ints
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from iconicity.indexer.null.design import Design
+from iconicity.indexer.null.rates import Histogram, lowest_tau, pair_rate
 from iconicity.scorer.measure.calibrate.calibration import INDICATIVE, NOT_CALIBRATED, NULL_EDGES
-from iconicity.scorer.measure.calibrate.design import Design
-from iconicity.scorer.measure.calibrate.rates import Histogram, lowest_tau, pair_rate
 from iconicity.scorer.measure.intervals import interval
 from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints
 from iconicity.scorer.measure.study import FEW

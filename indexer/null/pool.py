@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from iconicity.indexer.arrays import Bools, Float32, Float64, Ints
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.vectors import AllVectors
-from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints
 
 POOL = 200  # concepts an image is compared with, unless asked otherwise
 

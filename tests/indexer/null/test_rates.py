@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from iconicity.scorer.measure.calibrate.rates import Histogram, lowest_tau, pair_rate
+from iconicity.indexer.null.rates import Histogram, lowest_tau, pair_rate
 from iconicity.scorer.measure.intervals import bootstrap_weights
 from iconicity.scorer.measure.metrics import passes
 

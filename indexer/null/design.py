@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from iconicity.scorer.measure.calibrate.null import Pool, rank
-from iconicity.scorer.measure.metrics import Bools
-from iconicity.scorer.measure.same_work import Pair, work_of
+from iconicity.indexer.arrays import Bools
+from iconicity.indexer.null.pool import Pool, rank
+from iconicity.indexer.null.same_work import Pair, work_of
 
 
 def half_of(work: str, seed: int) -> str:

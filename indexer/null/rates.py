@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import special, stats
 
-from iconicity.scorer.measure.intervals import DRAWS, LEAST_EXACT, LEVEL, bootstrap_weights
-from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints
+from iconicity.indexer.arrays import Bools, Float32, Float64, Ints
+from iconicity.indexer.null.bootstrap import DRAWS, LEAST_EXACT, LEVEL, bootstrap_weights
 
 STEP = 1e-4  # of a threshold: four decimals
 _EDGES = np.round(np.arange(20_002) * STEP - 1.0, 4)  # the last one lies above every cosine

@@ -10,8 +10,8 @@ from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.null.same_work import read_column, same_works, work_of
 from iconicity.indexer.store.index import open_index
-from iconicity.scorer.measure.same_work import read_column, same_works, work_of
 
 
 def test_shared_and_near_identical_pictures(tmp_path: Path) -> None:

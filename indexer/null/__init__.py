@@ -1,0 +1,1 @@
+"""What unrelated references reach: false-positive rates and the thresholds that keep them. Arrays in, numbers out."""
