@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import click
 
+from iconicity.indexer.command_line import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.options import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import echo, echo_line, one_line
 from iconicity.scorer.commands.audit import check_command, reproduce_command

@@ -15,6 +15,7 @@ from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.csv_cells import csv_line
 from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.options import Run
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.files import write_atomically
@@ -116,18 +117,11 @@ def run_demo(out: Path, progress: Progress) -> str:
     """Make the images, build the index, score both models; returns the summary beside the truth."""
     encoders = load_encoders(EncoderChoice("offline"))
     truth = make_images(out)
-    index = out / "demo.index"
-    built: BuildReport = build_index(out / "refs", index, encoders, progress=progress)
+    index, cache = out / "demo.index", VectorCache(out / "cache")
+    run = Run(lambda *_: encoders, cache=cache, progress=progress)
+    built: BuildReport = build_index(out / "refs", index, encoders, run=run)
     models = sorted({m.model for m in RECIPE})
-    cache = VectorCache(out / "cache")
-    score(
-        index,
-        {m: out / "gen" / m for m in models},
-        out / "results",
-        cache=cache,
-        load=lambda: encoders,
-        progress=progress,
-    )
+    score(index, {m: out / "gen" / m for m in models}, out / "results", run=run)
     cache.close()
     results = require_results(out / "results")
     site = report(out / "results", open_index(index), out / "report", progress=progress)

@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iconicity.indexer.build import add_references, build_index, remove_references
     from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+    from iconicity.indexer.options import IndexOptions, Run, Select
     from iconicity.indexer.repair import repair_index
     from iconicity.indexer.store.index import open_index
     from iconicity.indexer.store.verify import verify_index
 
 __all__ = [
     "EncoderChoice",
+    "IndexOptions",
+    "Run",
+    "Select",
     "add_references",
     "build_index",
     "load_encoders",
@@ -23,6 +27,9 @@ __all__ = [
 
 _HOME = {
     "EncoderChoice": "encode.encoder",
+    "IndexOptions": "options",
+    "Run": "options",
+    "Select": "options",
     "add_references": "build",
     "build_index": "build",
     "load_encoders": "encode.encoder",

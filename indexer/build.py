@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,10 @@ from iconicity.indexer.builder import (
     skipped_files,
 )
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.encode.engine import Engine, LoadEncoders, Local
-from iconicity.indexer.encode.limits import MAX_PIXELS
-from iconicity.indexer.encode.pixels import PIXELS
+from iconicity.indexer.encode.engine import Local
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.given import list_given, new_candidates
-from iconicity.indexer.grid import REFERENCE_CELLS, cell_count, overlaps
+from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import (
     EMPTY,
     NO_FOLDER,
@@ -31,12 +29,11 @@ from iconicity.indexer.left_out import (
     left_out_lines,
     renewed,
 )
+from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.places import PROBE, Place, Remote, place
-from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import concept_name
-from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.disks import require_hard_links
 from iconicity.indexer.store.files import LOCK, LOCKS, lock
 from iconicity.indexer.store.index import require_no_links, require_same_settings, require_whole_files
@@ -49,7 +46,6 @@ from iconicity.indexer.store.rows import Reference, ReferenceStore
 from iconicity.indexer.store.table import TABLE, is_table, sweep_table
 from iconicity.indexer.text import counted
 
-VECTORS = ("float32", "float16")
 _PURGED = 256  # rows written at once
 
 
@@ -57,52 +53,36 @@ def build_index(
     refs: Place | str,
     index: Place | str,
     encoders: Encoders,
+    options: IndexOptions = IndexOptions(),
     *,
-    concepts: Iterable[str] | None = None,
-    grid: tuple[int, int] = (4, 4),
-    reference_cells: str = "grid",
-    dedup_distance: int | None = 18,
-    pixels: str = "shown",
-    vectors: str = "float32",
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    follow_links: bool = False,
-    shard: Shard | None = None,
     prune: bool = False,
-    engine: Engine | None = None,
-    progress: Progress = no_progress,
+    select: Select = Select(),
+    run: Run = Run(),
 ) -> BuildReport:
     """Make the index of ``refs/<concept>/*`` at ``index``, or bring it up to date with the files.
 
-    ``concepts`` restricts it to some; ``reference_cells`` overlapping adds the cells at half steps between those of the
-    grid, so that a box that was moved has a cell near it; ``dedup_distance`` is the inclusive pHash distance of near-duplicates
-    (None: keep all); ``pixels`` is shown or published, see :func:`iconicity.indexer.encode.decode.decode`; ``vectors`` float16 halves the index and moves a cosine by up to 5e-5. ``batch_size``
-    counts network inputs (None: measured), ``workers`` processes that decode and preprocess (a number, or a
-    function of the number of images); images of more than ``max_pixels`` are skipped before they are decoded. Links that lead out of ``refs`` are skipped unless ``follow_links``.
-    ``shard`` restricts the run to its concepts, which may be none; what the index holds of other shards stays.
-    References whose files are not listed now, under any name, go only with ``prune``.
-    ``engine``: where images are embedded, with these encoders loaded there; None: here.
-    Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was
-    made with other settings), :class:`LockedError`.
+    ``select`` may name a shard without a concept; what the index holds of other shards stays. References whose files
+    are not listed now, under any name, go only with ``prune``. An engine of ``run`` loads the same ``encoders`` itself.
+    Raises :class:`InputError` (nothing to index), :class:`SettingsError` (the index was made with other options),
+    :class:`LockedError`.
     """
     refs, index = place(refs), place(index)
-    settings = _settings(encoders, grid, reference_cells, dedup_distance, pixels, vectors)
-    given = list_given(refs, concepts, follow_links, shard)
+    settings, shard = _settings(encoders, options), select.shard
+    given = list_given(refs, select)
     require_room(index)
     with lock(index, "building this index"):
-        patches = cell_count(*grid, overlaps(settings)) * encoders.dino.spec.dim
+        patches = cell_count(*options.grid, overlaps(settings)) * encoders.dino.spec.dim
         store, held = open_or_create(index, settings, encoders.clip.spec.dim, patches)
         _require_same_settings(index, store.settings, settings)
         require_whole_rows(store, held)
         builder = Builder(
             index,
             store,
-            engine or Local(lambda _clip, _dino: encoders),
-            batch_size,
-            workers,
-            max_pixels,
-            progress,
+            run.engine or Local(lambda _clip, _dino: encoders),
+            run.batch_size,
+            run.processes,
+            run.max_pixels,
+            run.progress,
             "build",
         )
         builder.report.notices += left_out_lines({"": given.left_out})
@@ -122,28 +102,22 @@ def add_references(
     refs: Place | str,
     index: Place | str,
     *,
-    load: LoadEncoders | None = None,
-    concepts: Iterable[str] | None = None,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    follow_links: bool = False,
-    engine: Engine | None = None,
-    progress: Progress = no_progress,
+    select: Select = Select(),
+    run: Run = Run(),
 ) -> BuildReport:
     """Add the files of ``refs`` that the index does not hold; nothing is removed.
 
     Raises :class:`InputError` when a file's name is in the index with other bytes.
     """
     refs, index = place(refs), place(index)
-    given = list_given(refs, concepts, follow_links)
+    given = list_given(refs, select)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
         skipped = skipped_files(manifest)
         held = store.references()
         new = new_candidates(given.candidates, held)
         builder = Builder(
-            index, store, engine or Local(load or _reproduce), batch_size, workers, max_pixels, progress, "add"
+            index, store, run.engine or here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "add"
         )
         builder.report.notices += left_out_lines({"": given.left_out})
         builder.report.left_out = _still(
@@ -160,11 +134,7 @@ def remove_references(
     concepts: Sequence[str] = (),
     ref_ids: Sequence[str] = (),
     purge: bool = False,
-    load: LoadEncoders | None = None,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> BuildReport:
     """Remove concepts or single references. Duplicates of what goes are revived and embedded.
 
@@ -184,7 +154,9 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(index, store, Local(load or _reproduce), batch_size, workers, max_pixels, progress, "remove")
+        builder = Builder(
+            index, store, here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "remove"
+        )
         builder.report.left_out = [i for i in held_left_out(manifest) if not i.concept or i.concept not in gone]
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         report = builder.run(_as_held(rest), kept_skips)
@@ -238,30 +210,25 @@ def require_room(index: Place) -> None:
         raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with --index")
 
 
-def _reproduce(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
-    return reproduce(clip, dino, EncoderChoice())
+def here(run: Run) -> Local:
+    """This process as the engine, with the encoders that the index names."""
+    return Local(run.load or (lambda clip, dino: reproduce(clip, dino, EncoderChoice(device=run.device))))
 
 
-def _settings(
-    encoders: Encoders, grid: tuple[int, int], reference_cells: str, distance: int | None, pixels: str, vectors: str
-) -> dict[str, Any]:
-    if vectors not in VECTORS:
-        raise InputError(f"vectors {vectors}: choose one of {', '.join(VECTORS)}")
-    if pixels not in PIXELS:
-        raise InputError(f"pixels {pixels}: choose one of {', '.join(PIXELS)}")
-    if reference_cells not in REFERENCE_CELLS:
-        raise InputError(f"reference cells {reference_cells}: choose one of {', '.join(REFERENCE_CELLS)}")
+def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:
     settings = {
         "clip": encoders.clip.spec.to_dict(),
         "dino": encoders.dino.spec.to_dict(),
-        "grid": list(grid),
+        "grid": list(options.grid),
         "patch_mode": encoders.patch_mode,
-        "vectors": vectors,
-        "pixels": pixels,
-        "dedup_distance": distance,
+        "vectors": options.vectors,
+        "pixels": options.pixels,
+        "dedup_distance": options.dedup_distance,
     }
     # the grid's own cells go unsaid, so that an index of them is what it always was
-    return settings if reference_cells == "grid" else settings | {"reference_cells": reference_cells}
+    if options.reference_cells == "grid":
+        return settings
+    return settings | {"reference_cells": options.reference_cells}
 
 
 def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.errors import mending
-from iconicity.indexer.left_out import left_out_lines
-from iconicity.indexer.options import (
+from iconicity.indexer.command_line import (
     EXIT_SKIPPED,
     PLACE,
     csv_options,
@@ -28,9 +26,10 @@ from iconicity.indexer.options import (
     say_problems,
     say_skipped,
     shard_option,
-    speed,
     speed_options,
 )
+from iconicity.indexer.errors import mending
+from iconicity.indexer.left_out import left_out_lines
 from iconicity.indexer.text import counted, echo, echo_line, json_text
 
 if TYPE_CHECKING:
@@ -139,13 +138,13 @@ def index_build(
 
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+    from iconicity.indexer.options import IndexOptions, Run, Select
 
+    select = Select(read_prompt_csv(prompt_csv, slug_col), shard, follow_links)
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_build
 
-        concepts = read_prompt_csv(prompt_csv, slug_col)
-        found = rehearse_build(refs, index, concepts=concepts, shard=shard, follow_links=follow_links, prune=prune)
-        return _say_rehearsal(found, index)
+        return _say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
     choice = EncoderChoice(
         encoders,
         clip_model,
@@ -166,18 +165,10 @@ def index_build(
         refs,
         index,
         load_encoders(choice if engine is None else replace(choice, device="cpu")),  # then for their specs alone
-        concepts=read_prompt_csv(prompt_csv, slug_col),
-        grid=(grid_rows, grid_cols),
-        reference_cells=reference_cells,
-        dedup_distance=None if no_dedup else dedup_distance,
-        pixels=pixels,
-        vectors=vectors,
-        follow_links=follow_links,
-        shard=shard,
+        IndexOptions((grid_rows, grid_cols), reference_cells, None if no_dedup else dedup_distance, pixels, vectors),
         prune=prune,
-        engine=engine,
-        progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
+        select=select,
+        run=Run(None, device, engine, batch_size, workers, max_pixels, progress=progress_bar()),
     )
     return _say_build(report, index)
 
@@ -203,17 +194,16 @@ def index_add(
     """
     from iconicity.indexer.build import add_references
     from iconicity.indexer.encode.encoder import EncoderChoice
+    from iconicity.indexer.options import Run, Select
 
-    concepts = read_prompt_csv(prompt_csv, slug_col)
+    select = Select(read_prompt_csv(prompt_csv, slug_col), None, follow_links)
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_add
 
-        return _say_rehearsal(rehearse_add(refs, index, concepts=concepts, follow_links=follow_links), index)
-    report = add_references(
-        refs, index, load=loader(models), concepts=concepts, follow_links=follow_links, progress=progress_bar(),
-        engine=engine_of(EncoderChoice(**models), where),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
-    )  # fmt: skip
+        return _say_rehearsal(rehearse_add(refs, index, select=select), index)
+    engine = engine_of(EncoderChoice(**models), where)
+    run = Run(loader(models), models["device"], engine, batch_size, workers, max_pixels, progress=progress_bar())
+    report = add_references(refs, index, select=select, run=run)
     return _say_build(report, index)
 
 
@@ -236,6 +226,7 @@ def index_remove(
       iconicity index remove --index paintings.index --concept water_lilies
     """
     from iconicity.indexer.build import remove_references
+    from iconicity.indexer.options import Run
 
     if not concepts and not ref_ids:
         raise click.UsageError("name what to remove with --concept or --ref")
@@ -244,8 +235,8 @@ def index_remove(
 
         return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
     report = remove_references(
-        index, concepts=concepts, ref_ids=ref_ids, purge=purge, load=loader(models), progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
+        index, concepts=concepts, ref_ids=ref_ids, purge=purge,
+        run=Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar()),
     )  # fmt: skip
     return _say_build(report, index)
 
@@ -345,14 +336,11 @@ def index_repair(
     Example:
       iconicity index repair --index paintings.index
     """
+    from iconicity.indexer.options import Run
     from iconicity.indexer.repair import repair_index
 
-    repair = repair_index(
-        index,
-        loader(models),
-        progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
-    )
+    run = Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar())
+    repair = repair_index(index, run=run)
     for line in repair.done:
         echo_line(line)
     for line in repair.lost:

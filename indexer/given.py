@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES, LeftOut, Skipped, rows_left_out
+from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import LEADS_OUT, Discovery, discover, has_images, hashed, shown
@@ -25,13 +26,13 @@ class Given:
     n_concepts: int
 
 
-def list_given(refs: Place, concepts: Iterable[str] | None, follow_links: bool, shard: Shard | None = None) -> Given:
-    """List ``refs/<concept>/*``, of the ``concepts`` and the ``shard`` alone where these are named.
+def list_given(refs: Place, select: Select) -> Given:
+    """List ``refs/<concept>/*``, of the concepts and the shard selected alone.
 
     Raises :class:`InputError` when no image lies there.
     """
-    named = None if concepts is None else list(concepts)
-    found = discover(refs, named, follow_links)
+    named, shard = None if select.concepts is None else list(select.concepts), select.shard
+    found = discover(refs, named, select.follow_links)
     if not any(f.names for f in found.folders):
         if found.linked:
             raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from PIL import Image
 
 Box = tuple[int, int, int, int]
-REFERENCE_CELLS = ("grid", "overlapping")
 
 
 def overlaps(settings: Mapping[str, Any]) -> bool:

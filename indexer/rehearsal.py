@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import IndexFormatError, InputError
 from iconicity.indexer.given import Given, list_given, new_candidates
 from iconicity.indexer.left_out import Skipped, left_out_lines
+from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.pruning import lost_references, require_kept
-from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import concept_name, hashed
 from iconicity.indexer.store.manifest import read_manifest
 from iconicity.indexer.store.rows import Reference, ReferenceStore
@@ -43,13 +43,11 @@ def rehearse_build(
     refs: Place,
     index: Place,
     *,
-    concepts: Iterable[str] | None = None,
-    shard: Shard | None = None,
-    follow_links: bool = False,
     prune: bool = False,
+    select: Select = Select(),
 ) -> Rehearsal:
     """What :func:`build_index` would do, where the options are those that the index was made with."""
-    given = list_given(refs, concepts, follow_links, shard)
+    given, shard = list_given(refs, select), select.shard
     store = ReferenceStore.open(index)
     held = {} if store is None else store.references()
     mine = {ref_id: r for ref_id, r in held.items() if shard is None or r.concept in shard}
@@ -61,11 +59,9 @@ def rehearse_build(
     return out
 
 
-def rehearse_add(
-    refs: Place, index: Place, *, concepts: Iterable[str] | None = None, follow_links: bool = False
-) -> Rehearsal:
+def rehearse_add(refs: Place, index: Place, *, select: Select = Select()) -> Rehearsal:
     """What :func:`add_references` would do. Raises :class:`InputError` as that does."""
-    given = list_given(refs, concepts, follow_links)
+    given = list_given(refs, select)
     held = _references(index)
     new = new_candidates(given.candidates, held)
     out = _looked_at(given, new, held)

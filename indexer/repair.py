@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.build import here
 from iconicity.indexer.builder import Builder, Candidate, manifest_or_none, seal, skipped_files
-from iconicity.indexer.encode.engine import LoadEncoders, Local
-from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, Remote, place
-from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.sources.folders import read_bytes, sha256_hex
 from iconicity.indexer.store.files import lock, replacing
 from iconicity.indexer.store.index import damaged_files
@@ -47,12 +46,8 @@ class Repair:
 
 def repair_index(
     index: Place | str,
-    load: LoadEncoders,
     *,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> Repair:
     """Make a damaged index whole, and say what could not be saved.
 
@@ -110,9 +105,9 @@ def repair_index(
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
         skipped = skipped_files(manifest) if manifest is not None else []
-        report = Builder(index, store, Local(load), batch_size, workers, max_pixels, progress, "repair").run(
-            candidates, skipped
-        )
+        report = Builder(
+            index, store, here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "repair"
+        ).run(candidates, skipped)
         repair.embedded = report.embedded
         repair.done.append(f"{counted(report.embedded, 'image')} embedded again")
     return repair

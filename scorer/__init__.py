@@ -7,14 +7,17 @@ if TYPE_CHECKING:
     from iconicity.indexer.store.cache import VectorCache
     from iconicity.scorer.measure.study import open_study
     from iconicity.scorer.measure.summary import summarise
+    from iconicity.scorer.options import ScoreOptions, Writing
     from iconicity.scorer.results import open_results
     from iconicity.scorer.scoring import score
     from iconicity.scorer.search import search_image
 
-__all__ = ["VectorCache", "open_results", "open_study", "score", "search_image", "summarise"]
+__all__ = ["ScoreOptions", "VectorCache", "Writing", "open_results", "open_study", "score", "search_image", "summarise"]
 
 _HOME = {
+    "ScoreOptions": "iconicity.scorer.options",
     "VectorCache": "iconicity.indexer.store.cache",
+    "Writing": "iconicity.scorer.options",
     "open_results": "iconicity.scorer.results",
     "open_study": "iconicity.scorer.measure.study",
     "score": "iconicity.scorer.scoring",

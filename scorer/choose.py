@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import EMPTY, LeftOut, Skipped, left_out_lines, rows_left_out
+from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import (
@@ -32,6 +33,7 @@ from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import ConceptCount
 from iconicity.indexer.text import counted
 from iconicity.scorer.left_out import NO_REFERENCES, NOT_NAMED, UNKNOWN, UNUSABLE, beyond
+from iconicity.scorer.options import ScoreOptions
 
 Counts = Mapping[str, ConceptCount]
 
@@ -73,16 +75,14 @@ def choose(
     path: Place,
     counts: Counts,
     only: set[str] | None,
-    everywhere: bool,
-    k_gen: int,
-    follow_links: bool = False,
-    image_key: str | None = None,
+    options: ScoreOptions,
+    select: Select,
 ) -> Chosen:
-    """The images at ``path`` that count: of indexed concepts (``everywhere``: of any), ``k_gen`` a concept and variant.
+    """The images at ``path`` that count: of indexed concepts (scope all: of any), ``k_gen`` a concept and variant.
 
     ``only`` restricts the concepts. Raises :class:`InputError` when ``path`` cannot be understood.
     """
-    listing = list_images(path, counts, variant_of(label), follow_links, image_key)
+    listing = list_images(path, counts, variant_of(label), select.follow_links, select.image_key)
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
     left_out, concepts = [LeftOut(line) for line in (*listing.notices, *passed_over(skipped))], []
     more: dict[str, list[str]] = {}
@@ -90,18 +90,18 @@ def choose(
         n = len(images)
         if only is not None and concept not in only:
             left_out += [LeftOut(NOT_NAMED, n, concept=concept, first=f"'{concept}'")] if n else []
-        elif concept not in counts and not everywhere:
+        elif concept not in counts and options.scope != "all":
             close = difflib.get_close_matches(concept, list(counts), 1)
             meant = f" (is it '{close[0]}'?)" if close else ""
             left_out.append(LeftOut(NO_REFERENCES, n, concept=concept, first=f"'{concept}'{meant}"))
         elif not images:
             left_out.append(LeftOut(EMPTY, 1, concept=concept, first=listing.places.get(concept, str(path))))
         else:
-            taken, rest = _first(images, k_gen)
+            taken, rest = _first(images, options.k_gen)
             concepts.append(ConceptImages(concept, taken))
             if rest:
                 more[concept] = [image.name for image in rest]
-                left_out.append(LeftOut(beyond(k_gen), len(rest), n, concept, f"{concept}/{rest[0].name}"))
+                left_out.append(LeftOut(beyond(options.k_gen), len(rest), n, concept, f"{concept}/{rest[0].name}"))
     unknown = sorted((only or set()) - counts.keys() - listing.concepts.keys())
     left_out += [LeftOut(UNKNOWN, 1, concept=c, first=f"'{c}'") for c in unknown]
     return Chosen(concepts, skipped, left_out + _unusable([s for s in skipped if not passed_over([s])]), more)
@@ -137,33 +137,25 @@ class Selected:
     listed: int  # images of all shards
     only: Container[str] | None  # concepts that the run is about; None: all
     rows_left_out: Sequence[LeftOut]  # of the list of concepts that it was given
+    shard: Shard | None = None
 
     @property
     def total(self) -> int:
         return sum(chosen.total for chosen in self.work.values())
 
 
-def select(
-    idx: Index,
-    generated: Mapping[str, Place | str | Chosen],
-    concepts: Iterable[str] | None,
-    shard: Shard | None,
-    everywhere: bool,
-    k_gen: int,
-    follow_links: bool,
-    image_key: str | None = None,
+def choose_images(
+    idx: Index, generated: Mapping[str, Place | str | Chosen], options: ScoreOptions, select: Select
 ) -> Selected:
-    """The images of each model that count, of the ``concepts`` and the ``shard`` alone where these are named.
+    """The images of each model that count, of the concepts and the shard selected alone.
 
     Raises :class:`InputError` when there is none in any shard.
     """
     counts = idx.concepts()
-    named = None if concepts is None else list(concepts)
+    named, shard = None if select.concepts is None else list(select.concepts), select.shard
     only = None if named is None else set(named)
     work = {
-        m: given
-        if isinstance(given, Chosen)
-        else choose(m, place(given), counts, only, everywhere, k_gen, follow_links, image_key)
+        m: given if isinstance(given, Chosen) else choose(m, place(given), counts, only, options, select)
         for m, given in sorted(generated.items())
     }
     listed = sum(chosen.total for chosen in work.values())
@@ -173,7 +165,7 @@ def select(
     if shard is None:
         return Selected(work, listed, only, rows)
     within = {m: chosen.within(shard) for m, chosen in work.items()}
-    return Selected(within, listed, shard if only is None else {c for c in only if c in shard}, rows)
+    return Selected(within, listed, shard if only is None else {c for c in only if c in shard}, rows, shard)
 
 
 def _nothing_to_score(

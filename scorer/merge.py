@@ -18,6 +18,7 @@ from iconicity.indexer.store.files import lock, sweep
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.text import counted
 from iconicity.scorer.left_out import INDEX, merged_left_out, of_index
+from iconicity.scorer.options import METRICS
 from iconicity.scorer.replacing import Lost, require_kept
 from iconicity.scorer.results import (
     HINTS,
@@ -29,7 +30,7 @@ from iconicity.scorer.results import (
     writing_scores,
 )
 from iconicity.scorer.say.csv import skipped_rows
-from iconicity.scorer.say.derived import METRICS, earlier_notices, write_derived
+from iconicity.scorer.say.derived import earlier_notices, write_derived
 
 
 @dataclass

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import missing_vectors
 from iconicity.indexer.left_out import Skipped, left_out_lines
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
-from iconicity.indexer.shards import Shard
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index
-from iconicity.scorer.choose import select
+from iconicity.scorer.choose import choose_images
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.replacing import Lost, require_kept
 from iconicity.scorer.results import open_results, require_same_settings
-from iconicity.scorer.scoring import Run, Scoring, settings_of
+from iconicity.scorer.scoring import ScoringRun, settings_of
 
 
 @dataclass
@@ -43,27 +44,23 @@ def rehearse_score(
     idx: Index,
     generated: Mapping[str, Place],
     out: Path,
-    how: Scoring,
+    options: ScoreOptions = ScoreOptions(),
     *,
-    concepts: Iterable[str] | None = None,
-    shard: Shard | None = None,
-    follow_links: bool = False,
-    image_key: str | None = None,
-    update: bool = False,
-    replace: bool = False,
+    select: Select = Select(),
+    writing: Writing = Writing(),
     cache: Path | None = None,
 ) -> Rehearsal:
     """What :func:`score` would do with these images. ``cache``: a folder of vectors. Raises what that would raise of them."""
-    given = select(idx, generated, concepts, shard, how.scope == "all", how.k_gen, follow_links, image_key)
-    held = open_results(out, how.mode)
+    given = choose_images(idx, generated, options, select)
+    held = open_results(out, options.mode)
     if held is not None:
-        require_same_settings(held, settings_of(idx, how), update)
+        require_same_settings(held, settings_of(idx, options), writing.update)
     known = None if cache is None else VectorCache.for_reading(cache)
-    run = Run(idx, how, {"cra": None, "vr": None}, held, given, shard, cache=known)
-    found = Rehearsal(given.total, lost=run.lost(), skipped=[s for c in given.work.values() for s in c.skipped])
-    found.embed = missing_vectors(idx, known, run.requests())
-    found.notices = left_out_lines({m: run.left_out(m) for m in run.models if m in run.changed})
-    if not replace:
+    job = ScoringRun(idx, options, {"cra": None, "vr": None}, held, given, Run(cache=known))
+    found = Rehearsal(given.total, lost=job.lost(), skipped=[s for c in given.work.values() for s in c.skipped])
+    found.embed = missing_vectors(idx, known, job.requests())
+    found.notices = left_out_lines({m: job.left_out(m) for m in job.models if m in job.changed})
+    if not writing.replace:
         try:
             require_kept(out, found.lost)
         except InputError as e:

@@ -11,8 +11,9 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.places import Place
 from iconicity.indexer.store.files import lock, sweep
 from iconicity.indexer.store.index import open_index
+from iconicity.scorer.options import METRICS
 from iconicity.scorer.results import Results, index_of, require_results, writing_scores
-from iconicity.scorer.say.derived import METRICS, earlier_notices, write_derived
+from iconicity.scorer.say.derived import earlier_notices, write_derived
 
 
 @dataclass

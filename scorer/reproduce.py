@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.encode.encoder import Encoders
-from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import SettingsError
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import named
-from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.sources.folders import EMPTY
 from iconicity.indexer.sources.listing import ConceptImages, Listed
 from iconicity.indexer.store.index import Index
@@ -24,9 +23,9 @@ from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.metrics import passes
 from iconicity.scorer.moved import UNMOVED, Moved
+from iconicity.scorer.options import METRICS, ScoreOptions
 from iconicity.scorer.results import Record, Results, meta_of, require_results
 from iconicity.scorer.say.csv import is_scored
-from iconicity.scorer.say.derived import METRICS
 from iconicity.scorer.scoring import score
 
 VERDICTS = ("same", "within", "differ", "changed", "gone")
@@ -38,16 +37,11 @@ _FACTS = ("status", "reason", "n_ref_before", "n_ref_kept", "n_ref_dups_removed"
 def reproduce_results(
     results: Results,
     index: Index,
-    load: Callable[[], Encoders] | None = None,
     *,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    device: str = "cpu",
     moved: Moved = UNMOVED,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> Finding:
-    """Read, embed and match every image of ``results`` again, with no cache, and compare row by row.
+    """Read, embed and match every image of ``results`` again, without the cache, and compare row by row.
 
     Tables ``models`` (rows that are bit for bit the same, that are within :data:`TOLERANCE`, that differ, whose file has
     other bytes now, and whose file is gone) and ``differences`` (what differs). ``moved`` says where files lie now. Raises :class:`SettingsError` for another index than
@@ -67,11 +61,12 @@ def reproduce_results(
             paths = moved.images(model, index, {relpath: row["gen_path"] for relpath, row in held.items()})
             metrics = [m for m in METRICS if is_scored(results, model, m)]
             score(
-                index, {model: _chosen(held, paths)}, Path(folder) / "again", metrics=metrics or METRICS, mode=results.mode,
-                scope=results.settings["scope"], search=results.settings.get("search", "exact"),
-                tau_cra=results.tau["cra"], tau_vr=results.tau["vr"], k_gen=results.settings.get("k_gen", 50), load=load,
-                batch_size=batch_size, workers=workers, device=device, progress=progress,
-                max_pixels=max_pixels,
+                index, {model: _chosen(held, paths)}, Path(folder) / "again",
+                ScoreOptions(
+                    metrics or METRICS, results.mode, results.settings["scope"], results.settings.get("search", "exact"),
+                    k_gen=results.settings.get("k_gen", 50), tau_cra=results.tau["cra"], tau_vr=results.tau["vr"],
+                ),
+                run=replace(run, cache=None),
             )  # fmt: skip
             found = {r["gen_relpath"]: r for r in require_results(Path(folder) / "again").rows(model)}
             counts = dict.fromkeys(VERDICTS, 0)

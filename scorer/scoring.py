@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,21 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.encode.engine import Engine
 from iconicity.indexer.encode.fit import areas_seen
-from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import Embedded, GeneratedEmbedder, GeneratedImage, Need, Wanted
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, local
-from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.shards import Shard
-from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.files import lock, sweep
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.text import counted
 from iconicity.scorer.caveats import caveats
-from iconicity.scorer.choose import Chosen, Selected, select
+from iconicity.scorer.choose import Chosen, Selected, choose_images
 from iconicity.scorer.left_out import INDEX, NO_REFERENCES, NOT_NAMED, missing, of_index
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.everywhere import Elsewhere
@@ -35,6 +31,7 @@ from iconicity.scorer.measure.judgement import departures, of_settings
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
 from iconicity.scorer.measure.own import OwnConcept
 from iconicity.scorer.measure.shards import open_shards
+from iconicity.scorer.options import METRICS, ScoreOptions, Writing
 from iconicity.scorer.replacing import Lost, lost_rows, require_kept
 from iconicity.scorer.results import (
     SCHEMA,
@@ -47,10 +44,8 @@ from iconicity.scorer.results import (
     writing_scores,
 )
 from iconicity.scorer.say.csv import is_scored
-from iconicity.scorer.say.derived import METRICS, write_derived
+from iconicity.scorer.say.derived import write_derived
 
-SCOPES = ("concept", "all")
-SEARCHES = ("exact", "approximate")
 _TOGETHER = 64  # images matched against all concepts at once
 
 
@@ -67,110 +62,66 @@ class ScoreReport:
     tau: dict[str, float | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """How to score: what a results directory is for (mode to search), and how to get there."""
-
-    metrics: Sequence[str] = METRICS
-    mode: str = "dynamic"
-    scope: str = "concept"
-    search: str = "exact"
-    settle: bool = False  # approximate search: scan everything for patches without a hit
-    k_gen: int = 50
-    search_shards: int = 1
-
-
 def score(
     index: Index | Place | str,
     generated: Mapping[str, Place | str | Chosen],
     out: Path | str,
+    options: ScoreOptions = ScoreOptions(),
     *,
-    metrics: Sequence[str] = METRICS,
-    mode: str = "dynamic",
-    scope: str = "concept",
-    search: str = "exact",
-    settle: bool = False,
-    search_shards: int = 1,
-    tau_cra: float | None = None,
-    tau_vr: float | None = None,
-    k_gen: int = 50,
     calibration: Calibration | None = None,
-    note: str | None = None,
-    concepts: Iterable[str] | None = None,
-    shard: Shard | None = None,
-    update: bool = False,
-    replace: bool = False,
-    cache: VectorCache | None = None,
-    rehash: bool = False,
-    load: Callable[[], Encoders] | None = None,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    max_pixels: int = MAX_PIXELS,
-    follow_links: bool = False,
-    image_key: str | None = None,
-    device: str = "cpu",
-    engine: Engine | None = None,
-    out_csv: Path | str | None = None,
-    out_meta: Path | str | None = None,
-    progress: Progress = no_progress,
+    select: Select = Select(),
+    writing: Writing = Writing(),
+    run: Run = Run(),
 ) -> ScoreReport:
     """Score ``generated`` (model name -> a folder or tar of its images, or those listed already) and write a results directory.
 
-    ``mode`` dynamic takes each concept's kept references, static the first by name. ``scope`` all compares with
-    every other concept too: exactly, or (``search`` approximate) by an index whose hits are true but may be
-    missed; ``settle`` then scans for the patches without a hit. More than one of ``search_shards`` search in a process each.
-    Thresholds left None are those the directory
-    already has, else the paper's; a ``calibration`` adds decisions at its thresholds. ``note`` is a caveat that
-    every table of the results carries. A model called ``NAME@VARIANT`` has that variant in every row. The first
-    ``k_gen`` images of a concept and variant count, by file name. ``concepts`` and ``shard`` restrict the run; rows of others
-    stay, and a shard may have no image. ``update`` scores every row of ``out`` again when the index has changed. Rows of a
-    model whose images are not among those given now go only with ``replace``. ``workers`` is a number of
-    processes, or a function of the number of images. Images of more than ``max_pixels`` are skipped, and links that lead out of the folders
-    named unless ``follow_links``. ``image_key`` names the image of a WebDataset sample that counts. ``engine``: where images are embedded into the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was
-    made with other settings, :class:`InputError` when a folder holds nothing to score.
+    A model called ``NAME@VARIANT`` has that variant in every row. A ``calibration`` adds decisions at its thresholds.
+    Rows of concepts that are not selected stay, and a shard may have no image. An engine of ``run`` embeds images into
+    the cache before they are scored. Raises :class:`SettingsError` when ``out`` or the index was made with other
+    options, :class:`InputError` when a folder holds nothing to score.
     """
     idx = index if isinstance(index, Index) else open_index(index)
     out = local(out)
-    out_csv, out_meta = (None if path is None else local(path) for path in (out_csv, out_meta))
-    how = Scoring(metrics, mode, scope, search, settle, k_gen, search_shards)
+    out_csv, out_meta = (None if path is None else local(path) for path in (writing.csv, writing.meta))
+    mode, metrics, cache = options.mode, options.metrics, run.cache
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
     report = ScoreReport()
-    given = select(idx, generated, concepts, shard, scope == "all", k_gen, follow_links, image_key)
+    given = choose_images(idx, generated, options, select)
     for chosen in given.work.values():
         report.skipped += chosen.skipped
-    if engine is not None and cache is None:
+    if run.engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
     embedder = GeneratedEmbedder(
         idx,
-        load or (lambda: reproduce(*idx.specs, EncoderChoice(device=device))),
+        lambda: encoders_of(idx, run),
         cache,
-        rehash=rehash,
-        batch_size=batch_size,
-        workers=workers(given.total) if callable(workers) else workers,
-        max_pixels=max_pixels,
+        rehash=run.rehash,
+        batch_size=run.batch_size,
+        workers=run.processes(given.total),
+        max_pixels=run.max_pixels,
     )
     with lock(out, "writing these results"), closing(embedder):
         for folder, name in ((out, "*"), *((p.parent, p.name) for p in (out_csv, out_meta) if p is not None)):
             sweep(folder, name)
         held = open_results(out, mode)
-        settings = settings_of(idx, how)
+        settings = settings_of(idx, options)
         if held is not None:
-            require_same_settings(held, settings, update)
-        report.tau = tau = _thresholds(idx, how, tau_cra, tau_vr, held)
+            require_same_settings(held, settings, writing.update)
+        report.tau = tau = _thresholds(idx, options, held)
         report.notices += [j.sentence for j in of_settings(settings, tau, metrics, calibration) if not j.holds]
-        run = Run(idx, how, tau, held, given, shard, embedder, cache, device, engine, progress)
+        job = ScoringRun(idx, options, tau, held, given, run, embedder)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
-        notes = list(dict.fromkeys([*(held.notes if held else ()), *([note] if note else ())]))
-        if held is not None and not replace:
-            require_kept(out, run.lost())
-        run.fill()
-        left_out = {m: run.left_out(m) for m in run.models} | {INDEX: of_index(idx)}
-        with closing(run), writing_scores(out, mode, settings, tau, notes, calibrated, left_out) as writer:
-            for model in run.models:
-                run.model(model, writer, report)
+        notes = list(dict.fromkeys([*(held.notes if held else ()), *([writing.note] if writing.note else ())]))
+        if held is not None and not writing.replace:
+            require_kept(out, job.lost())
+        job.fill()
+        left_out = {m: job.left_out(m) for m in job.models} | {INDEX: of_index(idx)}
+        with closing(job), writing_scores(out, mode, settings, tau, notes, calibrated, left_out) as writer:
+            for model in job.models:
+                job.model(model, writer, report)
         report.embedded, report.forwards = embedder.embedded, embedder.forwards
         if cache is not None and cache.damaged:
             report.notices.append(
@@ -179,41 +130,42 @@ def score(
         results = require_results(out, mode)
         report.files = write_derived(results, idx, report.notices, metrics, out_csv, out_meta)
         report.notices += caveats(results)
-        report.notices += left_out_lines({m: items for m, items in left_out.items() if m in run.changed})
-        if kept := [m for m in run.models if m not in run.changed]:
+        report.notices += left_out_lines({m: items for m, items in left_out.items() if m in job.changed})
+        if kept := [m for m in job.models if m not in job.changed]:
             report.notices.append(f"models of {out} that this run does not name stay as they are: {', '.join(kept)}")
     if not given.total:  # of this run, and not of the results that its part becomes
-        report.notices.append(f"none of the {counted(given.listed, 'image')} has a concept of shard {shard}")
+        report.notices.append(f"none of the {counted(given.listed, 'image')} has a concept of shard {select.shard}")
     return report
 
 
-def settings_of(idx: Index, how: Scoring) -> dict[str, Any]:
+def encoders_of(idx: Index, run: Run) -> Encoders:
+    """The encoders of an index, loaded as the run says. Raises :class:`SettingsError` for other ones."""
+    if run.load is not None:
+        return run.load(*idx.specs)
+    return reproduce(*idx.specs, EncoderChoice(device=run.device))
+
+
+def settings_of(idx: Index, options: ScoreOptions) -> dict[str, Any]:
     """What the rows of a run depend on, beside the images."""
     clip, dino = idx.specs
     return {
-        "mode": how.mode, "scope": how.scope, "search": how.search, "index_id": idx.index_id,
+        "mode": options.mode, "scope": options.scope, "search": options.search, "index_id": idx.index_id,
         "clip": clip.fingerprint, "dino": dino.fingerprint, "encoders": {"clip": clip.label, "dino": dino.label},
-        "pixels": idx.settings["pixels"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": how.k_gen,
+        "pixels": idx.settings["pixels"], "grid": list(idx.grid), "pool": dino.pool, "patch_mode": idx.settings["patch_mode"], "k_gen": options.k_gen,
         **({"reference_cells": "overlapping"} if idx.overlapping else {}), "published": departures(idx),
     }  # fmt: skip
 
 
-def _thresholds(
-    idx: Index, how: Scoring, tau_cra: float | None, tau_vr: float | None, held: Results | None
-) -> dict[str, float | None]:
+def _thresholds(idx: Index, options: ScoreOptions, held: Results | None) -> dict[str, float | None]:
     """Given, else the directory's, else the paper's; token mode, an earlier layer and another pooling have none of their own."""
-    if how.mode not in DEFAULT_TAU_CRA or how.scope not in SCOPES or how.search not in SEARCHES:
-        raise InputError(f"mode {how.mode}, scope {how.scope}, search {how.search}: unknown; see --help")
     dino = idx.specs[1]
     published = idx.settings["patch_mode"] == "crop" and dino.layer is None and dino.pool != "gem"
-    defaults = {"cra": DEFAULT_TAU_CRA[how.mode], "vr": DEFAULT_TAU_VR if published else None}
+    defaults = {"cra": DEFAULT_TAU_CRA[options.mode], "vr": DEFAULT_TAU_VR if published else None}
     out: dict[str, float | None] = {}
-    for metric, given, flag in (("cra", tau_cra, "--ic-tau"), ("vr", tau_vr, "--patch-tau")):
+    for metric, given in (("cra", options.tau_cra), ("vr", options.tau_vr)):
         tau = given if given is not None else held.tau[metric] if held else None
-        out[metric] = tau = defaults[metric] if tau is None else tau
-        if tau is not None and not -1.0 <= tau <= 1.0:
-            raise InputError(f"{flag} {tau}: a threshold on a cosine lies between -1 and 1")
-    if out["vr"] is None and "vr" in how.metrics:
+        out[metric] = defaults[metric] if tau is None else tau
+    if out["vr"] is None and "vr" in options.metrics:
         raise InputError(
             "--patch-tau is missing: 0.60 was published for crop mode and the last layer's mean, and belongs to no other vectors; "
             "name any, and let 'iconicity calibrate' find one"
@@ -224,27 +176,23 @@ def _thresholds(
 Request = tuple[GeneratedImage, Record | None]
 
 
-class Run:
+class ScoringRun:
     """One scoring run: what it needs of everything, model by model. Without an embedder it can only be asked."""
 
     def __init__(
         self,
         idx: Index,
-        how: Scoring,
+        options: ScoreOptions,
         tau: Mapping[str, float | None],
         held: Results | None,
         given: Selected,
-        shard: Shard | None,
+        run: Run,
         embedder: GeneratedEmbedder | None = None,
-        cache: VectorCache | None = None,
-        device: str = "cpu",
-        engine: Engine | None = None,
-        progress: Progress = no_progress,
     ) -> None:
-        self._engine = engine
+        self._run = run
         self._idx = idx
         self._counts = idx.concepts()
-        self._how = how
+        self._options = options
         self._tau = tau
         self._held = held
         self._same_index = held is not None and held.settings["index_id"] == idx.index_id
@@ -253,20 +201,28 @@ class Run:
         self.models = sorted({*work, *(held.models if held else ())})
         self.changed = set(work) if self._same_index else set(self.models)
         self._only = given.only
-        self._shard = shard
+        self._shard = given.shard
         self._embedder = embedder
-        self._progress = progress
-        self._cache = cache
-        directory = None if cache is None else cache.directory
-        shards = partial(open_shards, idx, how.mode, tau["vr"], directory, device, how.search_shards, engine, progress)
-        self._elsewhere = Elsewhere(shards, how.search, how.settle, tau["vr"])
+        directory = None if run.cache is None else run.cache.directory
+        shards = partial(
+            open_shards,
+            idx,
+            options.mode,
+            tau["vr"],
+            directory,
+            run.device,
+            run.search_shards,
+            run.engine,
+            run.progress,
+        )
+        self._elsewhere = Elsewhere(shards, options.search, options.settle, tau["vr"])
         self.close = self._elsewhere.close
 
     def fill(self) -> None:
         """Have the engine, where there is one, embed what the images of all models lack."""
-        if self._engine is not None:
+        if self._run.engine is not None:
             assert self._embedder is not None
-            self._embedder.fill(self._engine, self.requests(), self._progress)
+            self._embedder.fill(self._run.engine, self.requests(), self._run.progress)
 
     def requests(self) -> Iterator[tuple[GeneratedImage, Record | None, Need]]:
         """Images of the models that change with their rows, and which vectors they still need."""
@@ -291,7 +247,7 @@ class Run:
             if chosen is None:
                 continue
             done += 1
-            self._progress(f"score {model}", min(done, total), total)
+            self._run.progress(f"score {model}", min(done, total), total)
             if row["status"] == "ok":
                 report.scored += 1
             else:
@@ -307,7 +263,7 @@ class Run:
         if self._held is not None and (chosen is None or self._only is not None):
             for batch in self._held.batches(model, ["concept"]):
                 stays.update(c for c in batch.column("concept").to_pylist() if not self._asked(chosen, c))
-        lost = () if self._how.scope == "all" else sorted(stays.keys() - self._counts.keys())
+        lost = () if self._options.scope == "all" else sorted(stays.keys() - self._counts.keys())
         if chosen is None:
             new = renewed(held, (), ())
         else:
@@ -318,9 +274,9 @@ class Run:
 
     def lost(self) -> dict[str, Lost]:
         """Rows of the models named that this run would take away."""
-        indexed = None if self._how.scope == "all" else self._counts
+        indexed = None if self._options.scope == "all" else self._counts
         return {
-            m: lost_rows(self._held, m, chosen, partial(self._asked, chosen), self._cache, indexed)
+            m: lost_rows(self._held, m, chosen, partial(self._asked, chosen), self._run.cache, indexed)
             for m, chosen in self._work.items()
             if self._held is not None and m in self._held.models
         }
@@ -331,15 +287,15 @@ class Run:
 
     def _rows(self, model: str) -> Iterator[Record]:
         assert self._embedder is not None
-        own = OwnConcept(self._idx, self._counts, self._how.mode, self._order(model))
+        own = OwnConcept(self._idx, self._counts, self._options.mode, self._order(model))
         stream = self._embedder.stream(self._requests(model), self._wanted(self._metrics(model)))
         rows = ((self._usable(e), self._row(e, own)) for e in stream)
-        return (row for _, row in rows) if self._how.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
+        return (row for _, row in rows) if self._options.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
 
     def _metrics(self, model: str) -> set[str]:
         """What the model's rows already have, and of a named one what is asked, so that no column is half full."""
         have = {m for m in METRICS if self._held is not None and is_scored(self._held, model, m)}
-        return have | set(self._how.metrics) if model in self._work else have
+        return have | set(self._options.metrics) if model in self._work else have
 
     @staticmethod
     def _usable(e: Embedded) -> Embedded:
@@ -352,7 +308,7 @@ class Run:
         return e
 
     def _wanted(self, metrics: set[str]) -> Callable[[GeneratedImage, Record | None], Wanted]:
-        everywhere = self._how.scope == "all"
+        everywhere = self._options.scope == "all"
 
         def wanted(image: GeneratedImage, row: Record | None) -> Wanted:
             if row is None or not self._same_index:
@@ -400,7 +356,7 @@ class Run:
             if image is None:
                 if self._asked(chosen, concept):
                     continue  # the file is gone
-                if concept not in self._counts and self._how.scope == "concept":
+                if concept not in self._counts and self._options.scope == "concept":
                     continue  # its references are gone, and left_out says so
                 assert row is not None
                 sha = row["gen_sha256"] if row["status"] == "ok" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +10,21 @@ import numpy as np
 
 from iconicity.indexer.encode.batch import Embedder
 from iconicity.indexer.encode.decoder import shared
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
-from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.encode.prepare import Recipe
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.store.vectors import open_vectors
+from iconicity.scorer.scoring import encoders_of
 
 
 def search_image(
     image: Place | str,
     index: Index | Place | str,
     k: int = 10,
-    load: Callable[[], Encoders] | None = None,
     cache: Path | str | None = None,
-    max_pixels: int = MAX_PIXELS,
+    run: Run = Run(),
 ) -> dict[str, Any]:
     """The k nearest references by CLIP (``image``), and for each patch the k nearest cells (``patches``).
 
@@ -37,8 +35,8 @@ def search_image(
     image = str(where) if isinstance(where, Remote) else where
     cache = None if cache is None else local(cache)
     idx = index if isinstance(index, Index) else open_index(index)
-    picture = shared().decode(read_bytes(image), image, idx.settings["pixels"], max_pixels).image
-    encoders = load() if load else reproduce(*idx.specs, EncoderChoice())
+    picture = shared().decode(read_bytes(image), image, idx.settings["pixels"], run.max_pixels).image
+    encoders = encoders_of(idx, run)
     recipe = Recipe.of(encoders, idx.grid, idx.settings["pixels"])
     ((_, found),) = Embedder(encoders, idx.grid).map([(image, recipe.prepare(picture, path=image))])
     assert found is not None and found.clip is not None and found.patches is not None

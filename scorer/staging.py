@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
+from iconicity.indexer.command_line import TakesUrls
 from iconicity.indexer.errors import IconicityError, LockedError
-from iconicity.indexer.options import TakesUrls
 from iconicity.indexer.places import Item, Remote, place, stands_for
 from iconicity.indexer.store.files import hold, write_atomically
 

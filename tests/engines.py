@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from toys import draw, make_gen, make_refs, toy_encoders, write
+from toys import draw, make_gen, make_refs, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.encode.engine import Engine, Local, Outcome, Plan, Task
 from iconicity.indexer.encode.prepare import Job
+from iconicity.indexer.options import Run
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.results import require_results
@@ -27,8 +28,9 @@ from toys import slow_toys_on, toy_encoders
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.ray import ActorPool, Cluster
+from iconicity.indexer.options import Run
 builder.COMMIT_IMAGES = int(sys.argv[3])
-report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), engine=Cluster(slow_toys_on, ActorPool(2, 2)))
+report = build_index(Path(sys.argv[1]), Path(sys.argv[2]), toy_encoders(), run=Run(engine=Cluster(slow_toys_on, ActorPool(2, 2))))
 print(report.embedded, report.index_id)
 """
 CONCEPTS = [f"concept{i:02d}" for i in range(24)]
@@ -75,22 +77,22 @@ def require_same_index_and_results(engine: Engine, tmp_path: Path) -> None:
     (gen / CONCEPTS[0] / "broken.png").write_bytes(b"no image")
     local, other = tmp_path / "local", tmp_path / "other"
     built = build_index(refs, local, toy_encoders())
-    again = build_index(refs, other, toy_encoders(), engine=engine)
+    again = build_index(refs, other, toy_encoders(), run=Run(engine=engine))
     assert (again.index_id, again.embedded, again.kept) == (built.index_id, built.embedded, built.kept)
-    assert build_index(refs, other, toy_encoders(), engine=engine).embedded == 0
+    assert build_index(refs, other, toy_encoders(), run=Run(engine=engine)).embedded == 0
     write(refs / "new" / "0.png", draw(990))
-    assert add_references(refs, other, engine=engine).embedded == 1
-    add_references(refs, local, load=lambda _c, _d: toy_encoders())
+    assert add_references(refs, other, run=Run(engine=engine)).embedded == 1
+    add_references(refs, local, run=running())
     assert open_index(other).index_id == open_index(local).index_id
 
     cache = VectorCache(tmp_path / "cache")
-    here = score(local, {"m": gen}, tmp_path / "here", load=toy_encoders)
-    there = score(other, {"m": gen}, tmp_path / "there", engine=engine, cache=cache, load=toy_encoders)
+    here = score(local, {"m": gen}, tmp_path / "here", run=running())
+    there = score(other, {"m": gen}, tmp_path / "there", run=running(engine=engine, cache=cache))
     assert (there.embedded, there.forwards, there.scored) == (here.embedded, here.forwards, here.scored)
     assert [s.reason for s in there.skipped] == [s.reason for s in here.skipped] == ["not an image of a known format"]
     tables = [require_results(tmp_path / o).scores.read_bytes() for o in ("here", "there")]
     assert tables[0] == tables[1]
-    once_more = score(other, {"m": gen}, tmp_path / "more", engine=engine, cache=cache, load=toy_encoders)
+    once_more = score(other, {"m": gen}, tmp_path / "more", run=running(engine=engine, cache=cache))
     assert once_more.embedded == 0 and once_more.scored == here.scored
     cache.close()
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import ROOT, SHARED, TINY_VIT, draw, tiny_clip, tiny_vit, write
+from toys import ROOT, SHARED, TINY_VIT, draw, running, tiny_clip, tiny_vit, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.options import IndexOptions, Select
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
 
 TOLERANCE = 1e-5
@@ -49,7 +51,7 @@ def art(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoders, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(SHARED / "data" / "art")
         concepts = {r["slug"] for r in _read(SHARED / "golden" / "cra_dynamic.csv").values()}
-        build_index(Path("refs"), index, encoders, concepts=concepts, pixels="published")
+        build_index(Path("refs"), index, encoders, IndexOptions(pixels="published"), select=Select(concepts=concepts))
     return encoders, index
 
 
@@ -62,10 +64,7 @@ def test_published_values(
     monkeypatch.chdir(SHARED / "data" / "art")
     golden = _read(SHARED / "golden" / f"{metric}_{mode}.csv")
     models = sorted({r["model"] for r in golden.values()})
-    score(
-        index, {m: Path("gen") / m for m in models}, tmp_path / "out", metrics=(metric,), mode=mode,
-        k_gen=2 if metric == "vr" else 50, concepts={r["slug"] for r in golden.values()}, load=lambda: encoders,
-    )  # fmt: skip
+    score(index, {m: Path("gen") / m for m in models}, tmp_path / "out", ScoreOptions(metrics=(metric,), mode=mode, k_gen=2 if metric == "vr" else 50), select=Select(concepts={r["slug"] for r in golden.values()}), run=running(encoders))  # fmt: skip
     ours = _read(tmp_path / "out" / f"results_{metric}_{mode}.csv")
     assert ours.keys() == golden.keys()
     numbers = ("cra_sim", "vr_max", "vr_mean", "vr_p90")
@@ -93,8 +92,8 @@ def test_own_golden(tmp_path: Path, pixels: str) -> None:
     encoders = load_encoders(EncoderChoice(clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(weights)))
     refs = [write(tmp_path / "refs" / "c" / f"{i}.png", draw(i, (70, 50))) for i in range(3)]
     gens = [write(tmp_path / "gen" / "c" / f"{i}.png", draw(i + 2, (64, 80))) for i in range(3)]
-    build_index(tmp_path / "refs", tmp_path / "i", encoders, pixels=pixels)
-    score(tmp_path / "i", {"m": tmp_path / "gen"}, tmp_path / "out", load=lambda: encoders)
+    build_index(tmp_path / "refs", tmp_path / "i", encoders, IndexOptions(pixels=pixels))
+    score(tmp_path / "i", {"m": tmp_path / "gen"}, tmp_path / "out", run=running(encoders))
     cra = _read(tmp_path / "out" / "results_cra_dynamic.csv")
     vr = _read(tmp_path / "out" / "results_vr_dynamic.csv")
     ours = [

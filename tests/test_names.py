@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run import run
-from toys import draw, make_gen, make_refs, pack, toy_encoders, write
+from toys import draw, make_gen, make_refs, pack, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.csv_cells import neutral, plain
 from iconicity.indexer.errors import IconicityError, IndexFormatError, InputError
+from iconicity.indexer.options import Select
 from iconicity.indexer.sources.folders import concept_name, discover, read_bytes, read_concept_rows
 from iconicity.indexer.sources.suffixes import NESTED
 from iconicity.indexer.store.index import open_index
@@ -54,8 +55,8 @@ def test_every_concept_keeps_to_itself(place: Path) -> None:
         block = index.block([name])
         assert [r.ref_id for r in block.references] == [f"{name}/00.png"]
         assert list(index.references([name])) == [f"{name}/00.png"]
-    remove_references(place / "i", concepts=[HOSTILE[0]], load=lambda *_: toy_encoders())
-    remove_references(place / "i", ref_ids=[f"{concept_name(HOSTILE[1])}/00.png"], load=lambda *_: toy_encoders())
+    remove_references(place / "i", concepts=[HOSTILE[0]], run=running())
+    remove_references(place / "i", ref_ids=[f"{concept_name(HOSTILE[1])}/00.png"], run=running())
     gone = {concept_name(c) for c in HOSTILE[:2]}
     assert sorted(open_index(place / "i").concepts()) == [n for n in names if n not in gone]
 
@@ -95,7 +96,7 @@ def test_commands_print_names_as_text_and_write_them_as_cells(place: Path) -> No
 
 def test_our_tables_name_the_concepts_they_were_written_with(place: Path) -> None:
     encoders = toy_encoders()
-    score(place / "i", {"m": place / "gen"}, place / "o", load=lambda: encoders)
+    score(place / "i", {"m": place / "gen"}, place / "o", run=running(encoders))
     rows = read_concept_rows(place / "o" / "results_cra_dynamic.csv", {"slug": "--slug-col"})
     assert {concept for concept, _ in rows} == {concept_name(c) for c in HOSTILE}
 
@@ -141,7 +142,7 @@ def test_links_out_of_the_references_are_not_followed(tmp_path: Path) -> None:
     assert {name for name, reason in reasons.items() if "--follow-links" in reason} == {"zz_link.png", "beta", "up"}
     assert set(reasons) - {"zz_link.png", "beta", "up"} == {"loop.png", "gone.png"}
     assert all(r.concept == "alpha" for r in open_index(tmp_path / "i").references().values())
-    added = add_references(refs, tmp_path / "i", load=lambda *_: toy_encoders(), follow_links=True)
+    added = add_references(refs, tmp_path / "i", select=Select(follow_links=True), run=running())
     assert set(open_index(tmp_path / "i").concepts()) == {"alpha", "beta"} and added.embedded == 2
 
 
@@ -170,11 +171,15 @@ def test_links_out_of_any_layout_are_not_followed(tmp_path: Path) -> None:
     pack(private / "b.tar", {"beta/00.png": (private / "00.png").read_bytes()})
     (tars / "b.tar").symlink_to(private / "b.tar")
     for root, all_of_them in ((plain_, 2), (tmp_path / "geneval", 4), (tars, 2)):
-        report = score(tmp_path / "i", {"m": root}, tmp_path / f"o_{root.name}", load=lambda: encoders)
+        report = score(tmp_path / "i", {"m": root}, tmp_path / f"o_{root.name}", run=running(encoders))
         assert report.scored == 1, root
         assert report.skipped and all("--follow-links" in s.reason for s in report.skipped)
         followed = score(
-            tmp_path / "i", {"m": root}, tmp_path / f"f_{root.name}", load=lambda: encoders, follow_links=True
+            tmp_path / "i",
+            {"m": root},
+            tmp_path / f"f_{root.name}",
+            select=Select(follow_links=True),
+            run=running(encoders),
         )
         assert followed.scored == all_of_them and followed.skipped == [], root
 
@@ -194,12 +199,12 @@ def test_no_file_outside_is_written_through_a_link(tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", encoders)
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders)
+    score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders))
     for folder in (tmp_path / "o", tmp_path / "i"):
         (folder / ".lock").unlink()
     (tmp_path / "o" / ".lock").symlink_to(mine)
     with pytest.raises(OSError, match="symbolic"):
-        score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders)
+        score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders))
     (tmp_path / "i" / ".lock").symlink_to(mine)
     with pytest.raises(OSError, match="symbolic"):
         build_index(refs, tmp_path / "i", encoders)
@@ -210,7 +215,7 @@ def test_report_pages_replace_links(tmp_path: Path) -> None:
     encoders = toy_encoders()
     refs, gen = make_refs(tmp_path / "refs", ["alpha"]), make_gen(tmp_path / "gen", ["alpha"])
     build_index(refs, tmp_path / "i", encoders)
-    score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders)
+    score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders))
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
     (tmp_path / "r").mkdir()
@@ -253,7 +258,7 @@ def test_two_folders_that_differ_by_case_or_form_are_named(tmp_path: Path) -> No
 
 def test_results_keep_hostile_names_whole(place: Path) -> None:
     encoders = toy_encoders()
-    score(place / "i", {"m": place / "gen"}, place / "o", load=lambda: encoders)
+    score(place / "i", {"m": place / "gen"}, place / "o", run=running(encoders))
     rows = require_results(place / "o").rows("m")
     assert {r["concept"] for r in rows} == {concept_name(c) for c in HOSTILE}
     assert {r["cra_sim"] for r in rows if r["gen_relpath"].endswith("/00.png")} <= {

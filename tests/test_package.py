@@ -8,11 +8,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from toys import ROOT, toy_encoders
+from toys import ROOT, running, toy_encoders
 
 from iconicity.indexer import add_references, build_index, remove_references, repair_index, verify_index
 from iconicity.indexer.errors import InputError
 from iconicity.scorer import VectorCache, open_study, score, search_image, summarise
+from iconicity.scorer.options import ScoreOptions, Writing
 
 
 def test_wheel_contents(tmp_path: Path) -> None:
@@ -49,17 +50,16 @@ def test_every_place_may_be_text(refs: Path, gen: Path, tmp_path: Path) -> None:
     encoders = toy_encoders()
     index, out, cache = (str(tmp_path / name) for name in ("text.index", "out", "cache"))
     build_index(str(refs), index, encoders)
-    add_references(str(refs), index, load=lambda *_: encoders)
-    report = score(index, {"m": str(gen)}, out, metrics=["cra"], cache=VectorCache(cache), load=lambda: encoders,
-                   out_csv=str(tmp_path / "a.csv"), out_meta=str(tmp_path / "a.json"))  # fmt: skip
+    add_references(str(refs), index, run=running(encoders))
+    report = score(index, {"m": str(gen)}, out, ScoreOptions(metrics=["cra"]), writing=Writing(csv=str(tmp_path / "a.csv"), meta=str(tmp_path / "a.json")), run=running(encoders, cache=VectorCache(cache)))  # fmt: skip
     assert report.scored == 9 and (tmp_path / "a.csv").is_file() and (tmp_path / "a.json").is_file()
-    hits = search_image(str(refs / "alpha" / "00.png"), index, 1, lambda: encoders, cache)
+    hits = search_image(str(refs / "alpha" / "00.png"), index, 1, cache=cache, run=running(encoders))
     assert hits["image"][0]["ref_id"] == "alpha/00.png"
-    remove_references(index, concepts=["beta"], load=lambda *_: encoders)
-    assert verify_index(index) == [] and repair_index(index, lambda *_: encoders).lost == []
+    remove_references(index, concepts=["beta"], run=running(encoders))
+    assert verify_index(index) == [] and repair_index(index, run=running(encoders)).lost == []
     study = open_study(out)
     assert repr(study) == f"<Study of {out}: 9 images, models m, 3 concepts>"
     with pytest.raises(InputError, match="no table 'foo'; there are models, concepts, missing"):
         summarise(study, draws=100).table("foo")
     with pytest.raises(InputError, match="s3://bucket/out: a URL; this takes a folder or file of this machine"):
-        score(index, {"m": gen}, "s3://bucket/out", load=lambda: encoders)
+        score(index, {"m": gen}, "s3://bucket/out", run=running(encoders))

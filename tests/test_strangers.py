@@ -337,26 +337,27 @@ def test_hashes_become_no_paths(tmp_path: Path) -> None:
 AUDIT = """
 import sys
 sys.path.insert(0, {tests!r})
-import toys
 from pathlib import Path
-from iconicity.indexer import encoders as e
-encoders = toys.toy_encoders()
+from toys import running, toy_encoders
+encoders = toy_encoders()
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.scorer.measure.calibrate.calibration import read_calibration
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.say.report.build import report
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
 from iconicity.scorer.search import search_image
 
 def use(index, out):
     idx = open_index(index)
     for scope in ("concept", "all"):
-        score(idx, {{"m": Path({gen!r})}}, out / scope, scope=scope, cache=VectorCache(out / "cache"), load=lambda: encoders)
+        score(idx, {{"m": Path({gen!r})}}, out / scope, ScoreOptions(scope=scope),
+              run=running(encoders, cache=VectorCache(out / "cache")))
         summarise(open_study(out / scope), draws=100)
     report(out / "all", idx, out / "report", draws=100)
-    search_image(Path({gen!r}) / "alpha" / "00.png", idx, load=lambda: encoders, cache=out / "cache")
+    search_image(Path({gen!r}) / "alpha" / "00.png", idx, cache=out / "cache", run=running(encoders))
     try:
         read_calibration({calibration!r})
     except Exception:

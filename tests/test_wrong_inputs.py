@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from toys import draw, make_gen, make_refs, toy_encoders, write
+from toys import draw, make_gen, make_refs, running, toy_encoders, write
 
 from iconicity.cli import cli, main
 from iconicity.indexer.build import build_index
@@ -79,7 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoders = toy_encoders()
     build_index(make_refs(root / "refs", ["alpha", "beta"], each=2), root / "i", encoders)
     make_gen(root / "gen" / "m", ["alpha"], each=2)
-    score(root / "i", {"m": root / "gen" / "m", "n": root / "gen" / "m"}, root / "results", load=lambda: encoders)
+    score(root / "i", {"m": root / "gen" / "m", "n": root / "gen" / "m"}, root / "results", run=running(encoders))
     (root / "bytes").write_bytes(b"\xff\xfe\x00caf\xe9,\x80\n\x00")
     (root / "text").write_text("no,table,of\nours\n")
     write(root / "picture.png", draw(3)).rename(root / "picture")

@@ -16,9 +16,12 @@ from PIL import Image
 
 from iconicity.indexer.encode.encoder import Encoders, unit_rows
 from iconicity.indexer.encode.engine import Plan, Runner
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.cache import VectorCache
+from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.scoring import ScoreReport, score
 
@@ -142,6 +145,11 @@ def tiny_vit(path: Path, name: str = TINY_VIT, seed: int = 4) -> Path:
     return path
 
 
+def running(encoders: Encoders | None = None, **how: Any) -> Run:
+    """A run whose encoders are these, or new toy ones."""
+    return Run(lambda _clip, _dino: encoders or toy_encoders(), **how)
+
+
 class Study:
     """Scores into one directory with one cache, and counts forward passes."""
 
@@ -150,13 +158,30 @@ class Study:
         self.encoders = toy_encoders()
         self.loads = 0
 
-    def load(self) -> Encoders:
+    def load(self, _clip: EncoderSpec, _dino: EncoderSpec) -> Encoders:
         self.loads += 1
         return self.encoders
 
-    def __call__(self, generated: Mapping[str, Place], **options: Any) -> ScoreReport:
-        options.setdefault("cache", VectorCache(self.root / "cache"))
-        return score(self.index, generated, options.pop("out", self.out), load=self.load, **options)
+    @property
+    def run(self) -> Run:
+        """A run with its encoders, counted, and its cache."""
+        return Run(self.load, cache=VectorCache(self.root / "cache"))
+
+    def __call__(
+        self,
+        generated: Mapping[str, Place],
+        options: ScoreOptions = ScoreOptions(),
+        *,
+        out: Path | None = None,
+        select: Select = Select(),
+        writing: Writing = Writing(),
+        calibration: Calibration | None = None,
+        run: Run | None = None,
+    ) -> ScoreReport:
+        out, run = out or self.out, run or self.run
+        return score(
+            self.index, generated, out, options, calibration=calibration, select=select, writing=writing, run=run
+        )
 
     @property
     def forwards(self) -> int:

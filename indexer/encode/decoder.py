@@ -21,8 +21,8 @@ from pathlib import Path
 from PIL import Image
 
 from iconicity.indexer.encode.decode import CPU_SECONDS, Decoded, decode, limits
-from iconicity.indexer.encode.limits import MAX_PIXELS
-from iconicity.indexer.encode.pixels import PIXELS, Note
+from iconicity.indexer.encode.limits import MAX_PIXELS, PIXELS
+from iconicity.indexer.encode.pixels import Note
 from iconicity.indexer.errors import IconicityError, ImageError
 
 WALL_SECONDS = 900.0  # for what waits without using the processor

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PIXELS = ("shown", "published")  # how pixels are read; pixels.py says what that means
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a decompression bomb
 
 

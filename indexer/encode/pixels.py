@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import ImageCms
 
-PIXELS = ("shown", "published")
 _DEEP = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 _BLOCK = 1 << 20  # pixels that are scaled at once, so that numbers of 64 bit take little memory
 _SAME = 1  # of 255: a profile that moves no colour by more is sRGB itself

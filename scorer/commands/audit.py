@@ -8,14 +8,13 @@ from typing import Any
 
 import click
 
-from iconicity.indexer.options import (
+from iconicity.indexer.command_line import (
     DIRECTORY,
     EXIT_FOUND,
     EXIT_SKIPPED,
     loader,
     model_options,
     progress_bar,
-    speed,
     speed_options,
 )
 from iconicity.indexer.places import Place
@@ -106,17 +105,16 @@ def reproduce_command(
       iconicity reproduce results/
       iconicity reproduce results/ --gen sd14=moved/sd14
     """
+    from iconicity.indexer.options import Run
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.reproduce import reproduce_results
     from iconicity.scorer.results import index_of, require_results
 
     held = require_results(results)
     opened = open_index(index or index_of(held))
-    load = loader(models)
     found = reproduce_results(
-        held, opened, lambda: load(*opened.specs), device=models["device"], moved=moved_from(gen, gen_root),
-        progress=progress_bar(),
-        **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
+        held, opened, moved=moved_from(gen, gen_root),
+        run=Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar()),
     )  # fmt: skip
     say(found, table, out, as_json)
     counts = found.table("models")

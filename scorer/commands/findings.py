@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.options import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
+from iconicity.indexer.command_line import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
 from iconicity.indexer.places import Place, place
 from iconicity.indexer.text import echo, echo_line
 from iconicity.scorer.staging import RESULTS

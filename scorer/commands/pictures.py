@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.options import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.commands.findings import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from iconicity.indexer.options import PLACE, progress_bar, say_problems, say_skipped
+from iconicity.indexer.command_line import PLACE, progress_bar, say_problems, say_skipped
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.staging import RESULTS

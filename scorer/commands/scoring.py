@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.options import (
+from iconicity.indexer.command_line import (
     DIRECTORY,
     PLACE,
     TakesUrls,
@@ -27,9 +26,9 @@ from iconicity.indexer.options import (
     say_problems,
     say_skipped,
     shard_option,
-    speed,
     speed_options,
 )
+from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.text import counted, echo, echo_line, json_text
 from iconicity.scorer.staging import RESULTS
@@ -163,24 +162,23 @@ def score_command(
         )
     generated = _generated(gen, gen_root, model, follow_links)
     from iconicity.indexer.encode.encoder import EncoderChoice
+    from iconicity.indexer.options import Run, Select
     from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.measure.calibrate.calibration import read_calibration
-    from iconicity.scorer.say.derived import METRICS
-    from iconicity.scorer.scoring import Scoring, score
+    from iconicity.scorer.options import METRICS, ScoreOptions, Writing
+    from iconicity.scorer.scoring import score
 
     opened = open_index(index)
     metrics = METRICS if metric == "all" else (metric,)
-    concepts = read_prompt_csv(prompt_csv, slug_col)
+    options = ScoreOptions(metrics, mode, scope, search, settle, k_gen, ic_tau, patch_tau)
+    select = Select(read_prompt_csv(prompt_csv, slug_col), shard, follow_links, image_key)
+    writing = Writing(note, update, replace, outcsv, outmeta)
     if dry_run:
         from iconicity.scorer.rehearsal import rehearse_score
 
-        how = Scoring(metrics, mode, scope, search, settle, k_gen)
-        found = rehearse_score(
-            opened, generated, out, how, concepts=concepts, shard=shard, follow_links=follow_links, image_key=image_key,
-            update=update,
-            replace=replace, cache=None if no_cache else cache or default_directory(),
-        )  # fmt: skip
+        folder = None if no_cache else cache or default_directory()
+        found = rehearse_score(opened, generated, out, options, select=select, writing=writing, cache=folder)
         return _say_rehearsal(found, out)
     load = loader(models)
     if any(
@@ -190,14 +188,12 @@ def score_command(
         loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
         load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
-    report = score(
-        opened, generated, out, metrics=metrics, mode=mode, scope=scope,
-        search=search, settle=settle, search_shards=search_shards, tau_cra=ic_tau,
-        tau_vr=patch_tau, k_gen=k_gen, note=note,
-        calibration=None if calibration is None else read_calibration(calibration), concepts=concepts, shard=shard, update=update, replace=replace, cache=store,
-        rehash=rehash, load=lambda: load(*opened.specs), out_csv=outcsv, out_meta=outmeta, follow_links=follow_links, image_key=image_key, progress=progress_bar(),
-        device=models["device"], engine=engine_of(EncoderChoice(**models), where), **speed({"batch_size": batch_size, "workers": workers, "max_pixels": max_pixels}),
-    )  # fmt: skip
+    engine = engine_of(EncoderChoice(**models), where)
+    run = Run(
+        load, models["device"], engine, batch_size, workers, max_pixels, store, rehash, search_shards, progress_bar()
+    )
+    held = None if calibration is None else read_calibration(calibration)
+    report = score(opened, generated, out, options, calibration=held, select=select, writing=writing, run=run)
     return _say_score(report)
 
 
@@ -218,13 +214,16 @@ def search_command(
     Example:
       iconicity search suspicious.png --index paintings.index -k 5 --html hits.html
     """
+    from iconicity.indexer.options import Run
     from iconicity.indexer.store.cache import default_directory
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.search import search_image
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
-    hits = search_image(image, opened, k, lambda: loader(models)(*opened.specs), default_directory(), max_pixels)
+    hits = search_image(
+        image, opened, k, default_directory(), Run(loader(models), models["device"], max_pixels=max_pixels)
+    )
     echo(json_text(hits) if as_json else search_text(hits))
     if html is not None:
         from iconicity.scorer.say.report.search_page import write_search_page

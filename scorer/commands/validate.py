@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.options import (
+from iconicity.indexer.command_line import (
     DIRECTORY,
     fit_option,
     model_options,
@@ -19,7 +19,6 @@ from iconicity.indexer.options import (
     progress_bar,
     say_note,
     say_skipped,
-    speed,
 )
 from iconicity.indexer.text import echo_line
 from iconicity.scorer.commands.findings import (
@@ -108,9 +107,9 @@ def ladder_command(
         )
     from iconicity.indexer.encode.encoder import EncoderChoice
     from iconicity.indexer.null.same_work import read_column
+    from iconicity.indexer.options import Run
     from iconicity.indexer.store.cache import VectorCache, default_directory
-    from iconicity.scorer.validate.ladder import read_relations
-    from iconicity.scorer.validate.layers import LAYERS
+    from iconicity.scorer.validate.ladder import LadderOptions, read_relations
     from iconicity.scorer.validate.methods import descriptor, distance
     from iconicity.scorer.validate.page import write_page
     from iconicity.scorer.validate.run import validate as run
@@ -119,13 +118,15 @@ def ladder_command(
     given = {"sscd": (descriptor, sscd), "lpips": (distance, lpips), "dreamsim": (distance, dreamsim)}
     held = VectorCache(cache or default_directory())
     found = run(
-        refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held, concepts=concepts,
-        rungs=tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")],
-        names=tuple(LAYERS) if embeddings is None else [n.strip() for n in embeddings.split(",")],
-        relations=None if relations is None else read_relations(relations, say_note),
-        artists=None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
-        networks={name: make(path) for name, (make, path) in given.items() if path is not None}, alpha=alpha, seed=seed,
-        draws=draws, progress=progress_bar(), **speed({"batch_size": batch_size, "workers": workers}),
+        refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held,
+        LadderOptions(
+            concepts, tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")], seed,
+            None if relations is None else read_relations(relations, say_note),
+            None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
+            None if embeddings is None else [n.strip() for n in embeddings.split(",")], alpha, draws,
+        ),
+        networks={name: make(path) for name, (make, path) in given.items() if path is not None},
+        run=Run(batch_size=batch_size, workers=workers, progress=progress_bar()),
     )  # fmt: skip
     held.close()
     page = write_page(found, out)

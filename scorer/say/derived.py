@@ -11,10 +11,9 @@ from iconicity.indexer.store.files import file_sha256
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.manifest import versions
 from iconicity.scorer.caveats import caveats
+from iconicity.scorer.options import METRICS
 from iconicity.scorer.results import Results, meta_of
 from iconicity.scorer.say.csv import ReferencePaths, is_scored, skipped_rows, write_csv, write_meta
-
-METRICS = ("cra", "vr")
 
 
 def write_derived(

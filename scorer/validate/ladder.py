@@ -29,6 +29,7 @@ from iconicity.indexer.sources.folders import concept_name, discover, read_bytes
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.validate.rungs import CELLS, DONORS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
 
@@ -61,6 +62,26 @@ class Ladder:
 
 
 @dataclass(frozen=True)
+class LadderOptions:
+    """What the numbers of a validation depend on, beside the references and the encoders.
+
+    At most so many ``concepts`` are manipulated. ``rungs``: some of :data:`RUNGS`. ``relations``: (concept, file name)
+    -> relation, see :func:`read_relations`. ``artists``: concept -> artist, series or genre. ``embeddings``: some of
+    :data:`iconicity.scorer.validate.layers.LAYERS`; None: all. ``alpha`` is the false-positive rate of calibrated
+    thresholds. ``draws``: bootstrap samples.
+    """
+
+    concepts: int = 60
+    rungs: Collection[str] = tuple(RUNGS)
+    seed: int = 0
+    relations: Mapping[tuple[str, str], str] | None = None
+    artists: Mapping[str, str] | None = None
+    embeddings: Collection[str] | None = None
+    alpha: float = 0.01
+    draws: int = DRAWS
+
+
+@dataclass(frozen=True)
 class _Concept:
     """A concept's reference, decoded, and its other files with what they are."""
 
@@ -85,23 +106,20 @@ def read_relations(path: Path, tell: Tell = warnings.warn) -> dict[tuple[str, st
 def write_ladder(
     refs: Path,
     out: Path,
+    options: LadderOptions = LadderOptions(),
     *,
-    concepts: int = 60,
-    rungs: Collection[str] = tuple(RUNGS),
-    seed: int = 0,
-    relations: Mapping[tuple[str, str], str] | None = None,
-    artists: Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> Ladder:
-    """Manipulate at most ``concepts`` concepts of a folder of references; a fifth of the others are donors.
+    """Manipulate concepts of a folder of references; a fifth of the others are donors.
 
-    A concept's reference is its first file (of those that ``relations`` does not call variants); its other
-    reproductions are copies and its versions transformations where ``relations`` says so, and left out else.
+    A concept's reference is its first file (of those that the relations do not call variants); its other
+    reproductions are copies and its versions transformations where the relations say so, and left out else.
     Donors are never indexed, none shows a work that is, and each serves one half of the concepts. A folder that holds
-    the same ladder is left as it is. ``rungs`` leaves out others than some of :data:`RUNGS`. ``facts`` are further facts it stands for. Raises :class:`InputError`.
+    the same ladder is left as it is. ``facts`` are further facts it stands for. Raises :class:`InputError`.
     """
-    known = {**(relations or {})}
+    rungs, seed = options.rungs, options.seed
+    known = {**(options.relations or {})}
     if not set(rungs) <= RUNGS.keys() or "R2" not in rungs:
         raise InputError(f"--rungs {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
     found = discover(refs)
@@ -109,7 +127,7 @@ def write_ladder(
     if len(names) < FEWEST:
         raise InputError(f"{refs}: {counted(len(names), 'concept')} with images; a ladder needs {FEWEST} or more")
     donor_names = sorted(names, key=lambda c: rank(seed, f"donor|{c}"))[: max(2, len(names) // 5)]
-    subject_names = choose(set(names) - set(donor_names), concepts, seed)
+    subject_names = choose(set(names) - set(donor_names), options.concepts, seed)
     skipped: list[Skipped] = []
     files = {f.concept: [refs / f.path.name / n for n in f.names] for f in found.folders}
     subjects = [c for n in subject_names if (c := _open(n, files[n], known, skipped)) is not None]
@@ -123,7 +141,7 @@ def write_ladder(
             f"{refs}: {counts['A']} and {counts['B']} usable concepts in the halves and {counted(len(donors), 'donor')}; two of each "
             "are needed: add concepts, or try another --seed"
         )
-    artists = dict(artists or {})
+    artists = dict(options.artists or {})
     identity = {
         "version": VERSION, "seed": seed, "size": SIZE, "rungs": sorted(rungs), **(facts or {}),
         "files": _digest([*subjects, *donors]), "artists": {c.name: artists.get(c.name) for c in [*subjects, *donors]},

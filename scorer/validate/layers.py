@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import cache_keys
-from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
@@ -24,8 +24,9 @@ from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints
 from iconicity.scorer.measure.specific import ImageNull, require_null
 from iconicity.scorer.measure.study import Study, open_study
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.scoring import score
-from iconicity.scorer.validate.ladder import Ladder
+from iconicity.scorer.validate.ladder import Ladder, LadderOptions
 from iconicity.scorer.validate.rungs import GRID
 
 LAYERS = {
@@ -79,21 +80,17 @@ def measure(
     ladder: Ladder,
     load: Loaders,
     cache: VectorCache,
+    options: LadderOptions = LadderOptions(),
     *,
-    names: Collection[str] = tuple(LAYERS),
-    alpha: float = 0.01,
-    seed: int = 0,
-    artists: Mapping[str, str] | None = None,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> dict[str, Layer]:
-    """Embed and score a ladder in every layer of ``names``, crop among them, and calibrate those that have cells.
+    """Embed and score a ladder by every one of the embeddings, crop among them, and calibrate those that have cells.
 
     Raises :class:`InputError`.
 
     Half A of a calibration is the ladder's choosing half, half B its reporting one.
     """
+    names, progress = tuple(LAYERS) if options.embeddings is None else options.embeddings, run.progress
     if not set(names) <= LAYERS.keys() or "crop" not in names:
         raise InputError(f"--embeddings {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
     out: dict[str, Layer] = {}
@@ -110,8 +107,9 @@ def measure(
             continue
         grid = GRID if name in ("crop", "overlapping", "token") else (1, 1)
         path = ladder.out / f"index-{name}"
-        build_index(ladder.out / "refs", path, encoders, grid=grid, batch_size=batch_size, workers=workers,
-                    reference_cells="overlapping" if name == "overlapping" else "grid", prune=True, progress=progress)  # fmt: skip
+        cells = "overlapping" if name == "overlapping" else "grid"
+        own = replace(run, cache=cache, load=lambda *_, e=encoders: e)
+        build_index(ladder.out / "refs", path, encoders, IndexOptions(grid, cells), prune=True, run=own)
         index = open_index(path)
         results = []
         for part in ("main", "bland"):
@@ -119,17 +117,17 @@ def measure(
             if not rungs:
                 continue
             results.append(ladder.out / "results" / name / part)
-            score(index, rungs, results[-1], metrics=("cra", "vr") if name == "crop" else ("vr",),
-                  tau_vr=DEFAULT_TAU_VR, cache=cache, load=lambda e=encoders: e, batch_size=batch_size,  # type: ignore[misc]
-                  workers=workers, replace=True, progress=progress)  # fmt: skip
+            metrics = ("cra", "vr") if name == "crop" else ("vr",)
+            scoring = ScoreOptions(metrics, tau_vr=DEFAULT_TAU_VR)
+            score(index, rungs, results[-1], scoring, writing=Writing(replace=True), run=own)
         found = None
         if grid == GRID:
             pool = len(ladder.halves)
-            found = calibrate(open_study(results[0]), index, cache, alpha=alpha, seed=seed, pool=pool, related=artists,
+            found = calibrate(open_study(results[0]), index, cache, alpha=options.alpha, seed=options.seed, pool=pool, related=options.artists,
                               whiten=True, progress=progress)  # fmt: skip
             found.write(results[0] / "calibration.json")
             for bland in results[1:]:
-                calibrate(open_study(bland), index, cache, apply=found, related=artists, progress=progress)
+                calibrate(open_study(bland), index, cache, apply=found, related=options.artists, progress=progress)
         out[name] = _layer(name, ladder, index, results, found)
     return out
 

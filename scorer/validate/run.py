@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +14,13 @@ from PIL import Image
 
 from iconicity.indexer.encode.decoder import shared
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders
-from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.options import Run
+from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import thresholds_finding
 from iconicity.scorer.measure.finding import Finding, write_finding
-from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.measure.study import FEW
 from iconicity.scorer.text import encoders_line
@@ -41,10 +41,9 @@ from iconicity.scorer.validate.evaluate import (
     rung_table,
 )
 from iconicity.scorer.validate.improve import improvement_table
-from iconicity.scorer.validate.ladder import Ladder, write_ladder
-from iconicity.scorer.validate.layers import LAYERS, Layer, Loaders, loaders, measure
+from iconicity.scorer.validate.ladder import Ladder, LadderOptions, write_ladder
+from iconicity.scorer.validate.layers import Layer, Loaders, loaders, measure
 from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
-from iconicity.scorer.validate.rungs import RUNGS
 from iconicity.scorer.validate.untrained import untrained
 
 SHOWN = (
@@ -82,42 +81,28 @@ def validate(
     out: Path,
     choice: EncoderChoice,
     cache: VectorCache,
+    options: LadderOptions = LadderOptions(),
     *,
-    concepts: int = 60,
-    rungs: Collection[str] = tuple(RUNGS),
-    names: Collection[str] = tuple(LAYERS),
-    relations: Mapping[tuple[str, str], str] | None = None,
-    artists: Mapping[str, str] | None = None,
     networks: Mapping[str, PairMethod] | None = None,
-    alpha: float = 0.01,
-    seed: int = 0,
-    draws: int = DRAWS,
     load: Loaders | None = None,
-    batch_size: int | None = None,
-    workers: int | Callable[[int], int] = 0,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> Validation:
     """Make a ladder of ``refs`` in ``out``, score it with ``choice``'s encoders, and write its tables there.
 
-    ``names``: the layers to run. ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
+    ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
     embeds nothing. Raises :class:`InputError`, :class:`ModelUnavailableError`.
     """
     load = {name: lru_cache(maxsize=1)(f) for name, f in (load or loaders(choice)).items()}
     encoders = load["crop"]()
     specs = {n: getattr(encoders, n).spec for n in ("clip", "dino")}
-    ladder = write_ladder(
-        refs, out, concepts=concepts, rungs=rungs, seed=seed, relations=relations, artists=artists, progress=progress,
-        facts={n: s.fingerprint for n, s in specs.items()},
-    )  # fmt: skip
-    layers = measure(
-        ladder, load, cache, names=names, alpha=alpha, seed=seed, artists=artists, batch_size=batch_size, workers=workers,
-        progress=progress,
-    )  # fmt: skip
+    ladder = write_ladder(refs, out, options, facts={n: s.fingerprint for n, s in specs.items()}, progress=run.progress)
+    layers = measure(ladder, load, cache, options, run=run)
+    seed, draws = options.seed, options.draws
     crop = layers["crop"]
     own = _own_cells(crop, ladder)
     view = View(layers, crop.patches(cache), np.stack([own[c] for c in ladder.truth.concept]))
     pixels = {n: m for n, m in PIXELS.items() if available(n)} | dict(networks or {})
-    scores = embedded_scores(view) | _pixel_scores(pixels, ladder, crop, cache, progress)
+    scores = embedded_scores(view) | _pixel_scores(pixels, ladder, crop, cache, run.progress)
     reporting = half(ladder, "B")
     rules = decisions(layers)
     cells = cell_table(rules, reporting, draws, seed)
@@ -136,7 +121,7 @@ def validate(
     notes = _notes(ladder, layers, scores, pixels, random, encoders)
     facts = {
         "references": str(refs), "concepts": len(ladder.halves), "images": len(ladder.truth), "donors": len(ladder.donors),
-        "seed": seed, "alpha": alpha, "index_id": crop.index.index_id, "tau_vr": crop.tau(), "tau_cra": crop.tau("cra"),
+        "seed": seed, "alpha": options.alpha, "index_id": crop.index.index_id, "tau_vr": crop.tau(), "tau_cra": crop.tau("cra"),
         **{f"encoder_{n}": s.label for n, s in specs.items()}, **{f"weights_{n}": s.weights_sha256 for n, s in specs.items()},
     }  # fmt: skip
     finding = Finding(tables, notes, facts, {f"claim/{c.rule}/{c.claim}": c.value for c in demands})

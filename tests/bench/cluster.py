@@ -22,6 +22,7 @@ from iconicity.indexer.encode.batch import Vectors
 from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.encode.engine import UNIT_IMAGES, Engine, Outcome, Plan, Task
 from iconicity.indexer.encode.ray import ActorPool, Cluster, local_cluster
+from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.spec import EncoderSpec, FloatArray
 
 K = TypeVar("K")
@@ -111,7 +112,13 @@ def bench_cluster(images: int, actors: Sequence[int], seconds: float) -> list[Fi
             engine = Watched(Cluster(StartSleeper(seconds), ActorPool(n, n)))
             with tempfile.TemporaryDirectory() as out:
                 before, started = time.process_time(), time.perf_counter()
-                report = build_index(refs, Path(out) / "index", named_encoders(), dedup_distance=None, engine=engine)
+                report = build_index(
+                    refs,
+                    Path(out) / "index",
+                    named_encoders(),
+                    IndexOptions(dedup_distance=None),
+                    run=Run(engine=engine),
+                )
                 ended = time.perf_counter()
             assert report.embedded == images
             # what came together with the first outcome was made before the clock ran

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.options import DIRECTORY, model_options, options
+from iconicity.indexer.command_line import DIRECTORY, model_options, options
 
 if TYPE_CHECKING:
     from bench.report import Figure

@@ -19,6 +19,7 @@ from bench.report import Figure
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import seal
 from iconicity.indexer.encode.encoder import Encoders, unit_rows
+from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.spec import EncoderSpec, FloatArray
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.columns import StoredArray
@@ -75,16 +76,13 @@ def write_small_images(root: Path, n: int) -> None:
 
 def build(root: str) -> None:
     """In a process of its own: the index."""
-    build_index(Path(root) / "refs", Path(root) / "index", thumbnails(), dedup_distance=None)
+    build_index(Path(root) / "refs", Path(root) / "index", thumbnails(), IndexOptions(dedup_distance=None))
 
 
 def score_all(root: str, workers: int) -> None:
     """In a process of its own: the scores."""
     place = Path(root)
-    report = score(
-        place / "index", {"m": place / "gen"}, place / "out", cache=VectorCache(place / "cache"), load=thumbnails,
-        workers=workers,
-    )  # fmt: skip
+    report = score(place / "index", {"m": place / "gen"}, place / "out", run=Run(load=lambda _clip, _dino: thumbnails(), cache=VectorCache(place / "cache"), workers=workers))  # fmt: skip
     sys.stdout.write(f"{report.scored} {report.embedded}\n")
 
 

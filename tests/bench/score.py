@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from toys import running
 
 from bench.images import sources, write_study
 from bench.report import Figure
@@ -17,11 +18,13 @@ from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
 from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.grid import cell_averages, cells
+from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.metrics import visual_reuse
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.results import require_results
 from iconicity.scorer.scoring import score
 
@@ -50,7 +53,13 @@ def bench_score(
             root = Path(folder)
             refs, gen = write_study(root, pictures, 1, r, n)
             started = time.perf_counter()
-            build_index(refs, root / "index", encoders, dedup_distance=None, batch_size=batch_size, workers=workers)
+            build_index(
+                refs,
+                root / "index",
+                encoders,
+                IndexOptions(dedup_distance=None),
+                run=Run(batch_size=batch_size, workers=workers),
+            )
             built = time.perf_counter() - started
             speedups, loop_seconds, score_seconds, rescores = [], [], [], []
             for _ in range(repeat):
@@ -90,10 +99,7 @@ def _score(
     encoders: Encoders, root: Path, gen: Path, cache: VectorCache, tau: float, batch_size: int, workers: int
 ) -> tuple[float, int]:
     started = time.perf_counter()
-    report = score(
-        root / "index", {"m": gen}, root / "out", metrics=("vr",), tau_vr=tau, k_gen=10**6, cache=cache,
-        load=lambda: encoders, batch_size=batch_size, workers=workers,
-    )  # fmt: skip
+    report = score(root / "index", {"m": gen}, root / "out", ScoreOptions(metrics=("vr",), tau_vr=tau, k_gen=10**6), run=running(encoders, cache=cache, batch_size=batch_size, workers=workers))  # fmt: skip
     return time.perf_counter() - started, report.forwards
 
 

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.options import Run
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engines import DRIVER, children, kill
@@ -76,7 +78,7 @@ class Engines:
                     yield item
 
         tally.trials += 1
-        build_index(self._refs, index, toy_encoders(), engine=Killing())
+        build_index(self._refs, index, toy_encoders(), run=Run(engine=Killing()))
         self._same(index, tally, name)
 
     def driver(self, tally: Tally) -> None:
@@ -94,7 +96,7 @@ class Engines:
         kept = ReferenceStore.open(index)
         assert kept is not None
         written = kept.count()
-        again = build_index(self._refs, index, toy_encoders(), engine=None)
+        again = build_index(self._refs, index, toy_encoders(), run=Run(engine=None))
         if again.embedded > self._expected.embedded - (wanted - 2) * COMMIT * 3 // 4 or written == 0:
             tally.failures.append(f"driver: {written} rows were written, and {again.embedded} images embedded again")
         self._same(index, tally, "driver")

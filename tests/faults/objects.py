@@ -21,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from toys import running
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from objects import BUCKET, build_there, serving
@@ -117,12 +119,12 @@ def times(root: Path, images: int) -> int:
     both("verify", verify_index)
     both(
         f"score {2 * (images // 10)} images",
-        lambda i: score(i, {"m": gen}, root / f"o{type(i).__name__}", load=toy_encoders),
+        lambda i: score(i, {"m": gen}, root / f"o{type(i).__name__}", run=running()),
     )
     held = Staged.claim(remote, root / "cache")
     started = time.perf_counter()
     held.fetch()
-    score(root / "index", {"m": gen}, held.folder, load=toy_encoders)
+    score(root / "index", {"m": gen}, held.folder, run=running())
     scored = time.perf_counter()
     held.put()
     put = time.perf_counter() - scored

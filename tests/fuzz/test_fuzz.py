@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from fuzz.fuzz import run
 from fuzz.mutate import SUFFIXES, good, mutated
-from toys import make_gen, make_refs, toy_encoders
+from toys import make_gen, make_refs, running, toy_encoders
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.options import Run
 from iconicity.scorer.results import require_results
 from iconicity.scorer.scoring import score
 
@@ -29,7 +30,7 @@ def test_good_files_beside_spoiled_ones_score_to_the_same_values(tmp_path: Path,
     refs, gen = make_refs(tmp_path / "refs"), make_gen(tmp_path / "gen")
     encoders = toy_encoders()
     build_index(refs, tmp_path / "clean.index", encoders)
-    score(tmp_path / "clean.index", {"m": gen}, tmp_path / "clean", load=lambda: encoders)
+    score(tmp_path / "clean.index", {"m": gen}, tmp_path / "clean", run=running(encoders))
     rng, files = np.random.default_rng(7), good()
     spoiled = 0
     for root in (refs, gen):
@@ -39,8 +40,8 @@ def test_good_files_beside_spoiled_ones_score_to_the_same_values(tmp_path: Path,
                 data = mutated(rng, files, kind)[: int(rng.integers(0, 60))]  # a stump of a file
                 (folder / f"zz{i:02d}{SUFFIXES[i % 7]}").write_bytes(data)
                 spoiled += 1
-    built = build_index(refs, tmp_path / "i", encoders, workers=workers)
-    report = score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders, workers=workers)
+    built = build_index(refs, tmp_path / "i", encoders, run=Run(workers=workers))
+    report = score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders, workers=workers))
     assert len(built.skipped) + len(report.skipped) == spoiled
     assert all(s.reason and s.path for s in (*built.skipped, *report.skipped))
     expected = require_results(tmp_path / "clean").table()

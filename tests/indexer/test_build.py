@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from toys import draw, forwards, make_refs, toy_encoders, write
+from toys import draw, forwards, make_refs, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.info import log_text
+from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.files import LOCKS, lock
 from iconicity.indexer.store.index import open_index
@@ -34,11 +35,11 @@ def rows(index: Path) -> list[tuple[Any, ...]]:
     return sorted(out, key=lambda r: r[0].ref_id)
 
 
-def assert_fresh(index: Path, refs: Path, tmp_path: Path, **options: Any) -> None:
+def assert_fresh(index: Path, refs: Path, tmp_path: Path, options: IndexOptions = IndexOptions()) -> None:
     """The index holds what a fresh build of the same files holds, and is whole."""
     fresh = tmp_path / "fresh.index"
     shutil.rmtree(fresh, ignore_errors=True)
-    build_index(refs, fresh, toy_encoders(), **options)
+    build_index(refs, fresh, toy_encoders(), options)
     assert rows(index) == rows(fresh)
     assert open_index(index).index_id == open_index(fresh).index_id
     assert open_index(index).manifest["counts"] == open_index(fresh).manifest["counts"]
@@ -155,10 +156,10 @@ def test_add_equals_a_fresh_build_and_embeds_only_what_is_new(refs: Path, tmp_pa
     build_index(refs, tmp_path / "i", toy_encoders())
     new_files(refs)
     encoders = toy_encoders()
-    report = add_references(refs, tmp_path / "i", load=lambda c, d: encoders)
+    report = add_references(refs, tmp_path / "i", run=running(encoders))
     assert report.embedded == 2 and forwards(encoders) == 2 * 17
     assert_fresh(tmp_path / "i", refs, tmp_path)
-    again = add_references(refs, tmp_path / "i", load=lambda c, d: encoders)
+    again = add_references(refs, tmp_path / "i", run=running(encoders))
     assert not again.changed
 
 
@@ -166,13 +167,13 @@ def test_add_refuses_other_bytes_under_an_old_name(refs: Path, tmp_path: Path) -
     build_index(refs, tmp_path / "i", toy_encoders())
     change_file(refs)
     with pytest.raises(InputError, match=r"alpha/01\.png.*index build"):
-        add_references(refs, tmp_path / "i", load=lambda c, d: toy_encoders())
+        add_references(refs, tmp_path / "i", run=running())
 
 
 def test_remove_equals_a_fresh_build_and_revives_duplicates(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     encoders = toy_encoders()
-    report = remove_references(tmp_path / "i", concepts=["Beta"], ref_ids=["alpha/00.png"], load=lambda c, d: encoders)
+    report = remove_references(tmp_path / "i", concepts=["Beta"], ref_ids=["alpha/00.png"], run=running(encoders))
     assert report.embedded == 1 and forwards(encoders) == 17  # 03_dup.png takes the place of 00.png
     shutil.rmtree(refs / "beta")
     (refs / "alpha" / "00.png").unlink()
@@ -186,7 +187,7 @@ def test_remove_names_what_is_not_there_and_a_revived_file_that_is_gone(refs: Pa
         remove_references(tmp_path / "i", concepts=["omega"])
     (refs / "alpha" / "03_dup.png").unlink()
     with pytest.raises(InputError, match=r"03_dup\.png: needed again"):
-        remove_references(tmp_path / "i", ref_ids=["alpha/00.png"], load=lambda c, d: toy_encoders())
+        remove_references(tmp_path / "i", ref_ids=["alpha/00.png"], run=running())
     assert rows(tmp_path / "i") == before
 
 
@@ -206,17 +207,17 @@ def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"dino encoder.*weights_sha256"):
         build_index(refs, tmp_path / "i", toy_encoders(dino_seed=5))
     with pytest.raises(SettingsError, match=r"grid=\[4, 4\], asked for \[2, 2\]"):
-        build_index(refs, tmp_path / "i", toy_encoders(), grid=(2, 2))
+        build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(grid=(2, 2)))
     with pytest.raises(SettingsError, match="dedup_distance=18, asked for None"):
-        build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None)
+        build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(dedup_distance=None))
     with pytest.raises(SettingsError, match="pixels"):
-        build_index(refs, tmp_path / "i", toy_encoders(), pixels="published")
+        build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(pixels="published"))
 
 
 def test_overlapping_reference_cells(refs: Path, tmp_path: Path) -> None:
     plain, wide = toy_encoders(), toy_encoders()
     build_index(refs, tmp_path / "plain", plain)
-    build_index(refs, tmp_path / "wide", wide, reference_cells="overlapping")
+    build_index(refs, tmp_path / "wide", wide, IndexOptions(reference_cells="overlapping"))
     held, found = open_index(tmp_path / "plain"), open_index(tmp_path / "wide")
     assert "reference_cells" not in held.settings and held.reference_cells == 16
     assert found.settings["reference_cells"] == "overlapping" and found.reference_cells == 49
@@ -232,29 +233,31 @@ def test_overlapping_reference_cells(refs: Path, tmp_path: Path) -> None:
             crop = image.crop(cell_boxes(*image.size, 4, 4, overlapping=True)[k])
             assert np.array_equal(encoder.forward(encoder.preprocess(crop)[None])[0], patches[k])
     assert verify_index(tmp_path / "wide") == []
-    assert build_index(refs, tmp_path / "wide", toy_encoders(), reference_cells="overlapping").embedded == 0
+    assert (
+        build_index(refs, tmp_path / "wide", toy_encoders(), IndexOptions(reference_cells="overlapping")).embedded == 0
+    )
     write(refs / "delta" / "00.png", draw(900))
-    add_references(refs, tmp_path / "wide", load=lambda _clip, _dino: toy_encoders())
-    assert_fresh(tmp_path / "wide", refs, tmp_path, reference_cells="overlapping")
+    add_references(refs, tmp_path / "wide", run=running())
+    assert_fresh(tmp_path / "wide", refs, tmp_path, IndexOptions(reference_cells="overlapping"))
     for path, asked, words in (
         ("plain", "overlapping", "reference_cells=grid, asked for overlapping"),
         ("wide", "grid", "reference_cells=overlapping, asked for grid"),
     ):
         with pytest.raises(SettingsError, match=words):
-            build_index(refs, tmp_path / path, toy_encoders(), reference_cells=asked)
+            build_index(refs, tmp_path / path, toy_encoders(), IndexOptions(reference_cells=asked))
     with pytest.raises(InputError, match="choose one of grid, overlapping"):
-        build_index(refs, tmp_path / "no", toy_encoders(), reference_cells="half")
+        build_index(refs, tmp_path / "no", toy_encoders(), IndexOptions(reference_cells="half"))
 
 
 def test_no_dedup_and_another_grid(refs: Path, tmp_path: Path) -> None:
-    report = build_index(refs, tmp_path / "i", toy_encoders(), dedup_distance=None, grid=(2, 3))
+    report = build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(dedup_distance=None, grid=(2, 3)))
     assert report.dropped == 0 and report.kept == 12
     assert open_index(tmp_path / "i").block(["alpha", "beta", "gamma"]).patches.shape == (12, 6, 24)
-    assert_fresh(tmp_path / "i", refs, tmp_path, dedup_distance=None, grid=(2, 3))
+    assert_fresh(tmp_path / "i", refs, tmp_path, IndexOptions((2, 3), dedup_distance=None))
 
 
 def test_concepts_can_be_restricted_and_missing_ones_are_named(refs: Path, tmp_path: Path) -> None:
-    report = build_index(refs, tmp_path / "i", toy_encoders(), concepts=["alpha", "omega"])
+    report = build_index(refs, tmp_path / "i", toy_encoders(), select=Select(concepts=["alpha", "omega"]))
     assert report.concepts == 1
     assert any("omega" in n for n in report.notices)
 
@@ -285,7 +288,7 @@ def test_names_are_data_never_code(tmp_path: Path) -> None:
     names = ["it's", "' or 1=1 --", 'quo"te', "=cmd()", "a;b"]
     make_refs(tmp_path / "refs", names)
     build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
-    remove_references(tmp_path / "i", concepts=["' or 1=1 --"], load=lambda c, d: toy_encoders())
+    remove_references(tmp_path / "i", concepts=["' or 1=1 --"], run=running())
     shutil.rmtree(tmp_path / "refs" / "' or 1=1 --")
     assert_fresh(tmp_path / "i", tmp_path / "refs", tmp_path)
     assert len(open_index(tmp_path / "i").block(["it's"]).references) == 3
@@ -327,7 +330,7 @@ def test_files_are_read_once(refs: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_workers_and_batches_make_the_same_index(refs: Path, tmp_path: Path) -> None:
     for workers, batch in ((0, None), (1, 7), (4, 1)):
-        build_index(refs, tmp_path / f"i{workers}", toy_encoders(), workers=workers, batch_size=batch)
+        build_index(refs, tmp_path / f"i{workers}", toy_encoders(), run=Run(workers=workers, batch_size=batch))
     assert rows(tmp_path / "i0") == rows(tmp_path / "i1") == rows(tmp_path / "i4")
 
 
@@ -369,14 +372,14 @@ def test_a_mended_file_is_skipped_no_longer_however_its_path_is_spelt(refs: Path
     assert len(build_index(refs, tmp_path / "i", toy_encoders()).skipped) == 1
     (refs / "alpha" / "01.png").write_bytes(good)
     (tmp_path / "link").symlink_to(refs)
-    report = add_references(tmp_path / "link", tmp_path / "i", load=lambda c, d: toy_encoders())
+    report = add_references(tmp_path / "link", tmp_path / "i", run=running())
     assert report.skipped == [] and open_index(tmp_path / "i").manifest["skipped"] == []
 
 
 def test_remove_forgets_a_skipped_file(refs: Path, tmp_path: Path) -> None:
     (refs / "alpha" / "01.png").write_bytes(b"x")
     build_index(refs, tmp_path / "i", toy_encoders())
-    report = remove_references(tmp_path / "i", ref_ids=["alpha/01.png"], load=lambda c, d: toy_encoders())
+    report = remove_references(tmp_path / "i", ref_ids=["alpha/01.png"], run=running())
     assert report.skipped == []
 
 
@@ -398,21 +401,21 @@ def test_a_remove_cut_off_before_its_end_can_be_run_again(
         with monkeypatch.context() as patch:
             patch.setattr(f"iconicity.indexer.store.rows.ReferenceStore.{cut}", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+                remove_references(tmp_path / "i", concepts=["beta"], run=running())
         assert verify_index(tmp_path / "i") == [] or cut == "compact"
-    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    remove_references(tmp_path / "i", concepts=["beta"], run=running())
     shutil.rmtree(refs / "beta")
     assert_fresh(tmp_path / "i", refs, tmp_path)
     with pytest.raises(InputError, match="holds no 'beta'"):
-        remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+        remove_references(tmp_path / "i", concepts=["beta"], run=running())
 
 
 def test_the_log_says_what_was_done_and_from_which_files(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     build_index(refs, tmp_path / "i", toy_encoders())  # nothing has changed: no entry
-    remove_references(tmp_path / "i", concepts=["beta"], load=lambda c, d: toy_encoders())
+    remove_references(tmp_path / "i", concepts=["beta"], run=running())
     new_files(refs)
-    add_references(refs, tmp_path / "i", load=lambda c, d: toy_encoders())
+    add_references(refs, tmp_path / "i", run=running())
     log = open_index(tmp_path / "i").manifest["log"]
     assert [(e["command"], e["embedded"], e["removed"], e["references"]) for e in log] == [
         ("build", 9, 0, 12), ("remove", 0, 4, 8), ("add", 5, 0, 14),
@@ -437,9 +440,9 @@ def test_purged_references_leave_no_byte(refs: Path, tmp_path: Path) -> None:
     assert row.patches is not None
     needles = row.patches.tobytes(), row.reference.sha256.encode()
     copy = shutil.copytree(tmp_path / "i", tmp_path / "copy")
-    remove_references(copy, ref_ids=["beta/01.png"], load=lambda c, d: toy_encoders())
+    remove_references(copy, ref_ids=["beta/01.png"], run=running())
     assert all(needle in held_bytes(copy) for needle in needles)
-    remove_references(tmp_path / "i", ref_ids=["beta/01.png"], purge=True, load=lambda c, d: toy_encoders())
+    remove_references(tmp_path / "i", ref_ids=["beta/01.png"], purge=True, run=running())
     assert not any(needle in held_bytes(tmp_path / "i") for needle in needles)
     (refs / "beta" / "01.png").unlink()
     assert_fresh(tmp_path / "i", refs, tmp_path)
@@ -449,7 +452,7 @@ def test_what_somebody_reads_cannot_be_purged_and_that_is_said(refs: Path, tmp_p
     build_index(refs, tmp_path / "i", toy_encoders())
     reader = open_index(tmp_path / "i")
     with pytest.raises(LockedError, match="somebody reads"):
-        remove_references(tmp_path / "i", concepts=["beta"], purge=True, load=lambda c, d: toy_encoders())
+        remove_references(tmp_path / "i", concepts=["beta"], purge=True, run=running())
     assert len(reader.block(["beta"]).references) == 3
     del reader
     shutil.rmtree(refs / "beta")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toys import draw, toy_encoders, write
+from toys import draw, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.info import index_facts, info_text
 from iconicity.indexer.left_out import LeftOut, held_left_out, left_out_lines, renewed, rows_left_out
 from iconicity.indexer.merge import merge_indexes
+from iconicity.indexer.options import Select
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store.manifest import read_manifest
 
@@ -44,7 +45,7 @@ def test_rows_that_repeat() -> None:
 def test_an_index_says_what_it_was_not_built_of(refs: Path, tmp_path: Path) -> None:
     (refs / "empty").mkdir()
     named = ["alpha", "omega", "alpha", "empty"]
-    report = build_index(refs, tmp_path / "i", toy_encoders(), concepts=named)
+    report = build_index(refs, tmp_path / "i", toy_encoders(), select=Select(concepts=named))
     lines = [
         f"folders without an image: 1; first {refs / 'empty'}",
         "folders of references that --prompt-csv does not name: 2; first 'beta', 'gamma'",
@@ -55,7 +56,7 @@ def test_an_index_says_what_it_was_not_built_of(refs: Path, tmp_path: Path) -> N
     text = info_text(index_facts(tmp_path / "i"))
     assert [line.removeprefix("left out    ") for line in text.splitlines() if line.startswith("left out")] == lines
     write(refs / "omega" / "1.png", draw(77))
-    add_references(refs, tmp_path / "i", load=lambda _clip, _dino: toy_encoders())
+    add_references(refs, tmp_path / "i", run=running())
     kinds = [line.partition(":")[0] for line in left_out_lines({"": held_left_out(read_manifest(tmp_path / "i"))})]
     assert kinds == ["folders without an image", "rows of --prompt-csv that name a concept once more"]
     remove_references(tmp_path / "i", concepts=["beta"])
@@ -65,9 +66,9 @@ def test_an_index_says_what_it_was_not_built_of(refs: Path, tmp_path: Path) -> N
 
 def test_merged_shards_say_what_one_build_says(refs: Path, tmp_path: Path) -> None:
     named = ["alpha", "beta", "omega", "phi"]
-    build_index(refs, tmp_path / "whole", toy_encoders(), concepts=named)
+    build_index(refs, tmp_path / "whole", toy_encoders(), select=Select(concepts=named))
     for i in (1, 2, 3):
-        build_index(refs, tmp_path / str(i), toy_encoders(), concepts=named, shard=Shard(i, 3))
+        build_index(refs, tmp_path / str(i), toy_encoders(), select=Select(concepts=named, shard=Shard(i, 3)))
     parts = [tmp_path / str(i) for i in (1, 2, 3) if (tmp_path / str(i) / "manifest.json").is_file()]
     merge_indexes(parts, tmp_path / "merged")
     whole, merged = (set(held_left_out(read_manifest(tmp_path / n))) for n in ("whole", "merged"))

@@ -14,6 +14,7 @@ from toys import draw, make_refs, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.merge import merge_indexes
+from iconicity.indexer.options import IndexOptions, Select
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store.files import LOCKS, lock
 from iconicity.indexer.store.index import open_index
@@ -31,9 +32,9 @@ def refs(tmp_path: Path) -> Path:
     return refs
 
 
-def build_parts(refs: Path, root: Path, n: int = 3, **options: Any) -> list[Path]:
+def build_parts(refs: Path, root: Path, n: int = 3, options: IndexOptions = IndexOptions()) -> list[Path]:
     for i in range(1, n + 1):
-        build_index(refs, root / f"part{i}", toy_encoders(), shard=Shard(i, n), **options)
+        build_index(refs, root / f"part{i}", toy_encoders(), options, select=Select(shard=Shard(i, n)))
     return [root / f"part{i}" for i in range(1, n + 1)]
 
 
@@ -44,8 +45,8 @@ def rows(index: Path) -> list[tuple[Any, ...]]:
     return sorted(out, key=lambda r: r[0].ref_id)
 
 
-def assert_equal_to_one_build(index: Path, refs: Path, root: Path, **options: Any) -> None:
-    build_index(refs, root / "whole", toy_encoders(), **options)
+def assert_equal_to_one_build(index: Path, refs: Path, root: Path, options: IndexOptions = IndexOptions()) -> None:
+    build_index(refs, root / "whole", toy_encoders(), options)
     merged, whole = open_index(index), open_index(root / "whole")
     assert merged.index_id == whole.index_id and rows(index) == rows(root / "whole")
     for key in ("counts", "skipped", "settings", "concepts_digest"):
@@ -53,11 +54,13 @@ def assert_equal_to_one_build(index: Path, refs: Path, root: Path, **options: An
     assert verify_index(index) == []
 
 
-@pytest.mark.parametrize("options", [{}, {"dedup_distance": None}, {"vectors": "float16", "grid": (2, 3)}], ids=str)
-def test_merged_parts_equal_one_build(refs: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    parts = build_parts(refs, tmp_path, **options)
+@pytest.mark.parametrize(
+    "options", [IndexOptions(), IndexOptions(dedup_distance=None), IndexOptions((2, 3), vectors="float16")], ids=str
+)
+def test_merged_parts_equal_one_build(refs: Path, tmp_path: Path, options: IndexOptions) -> None:
+    parts = build_parts(refs, tmp_path, options=options)
     report = merge_indexes(parts, tmp_path / "i")
-    assert_equal_to_one_build(tmp_path / "i", refs, tmp_path, **options)
+    assert_equal_to_one_build(tmp_path / "i", refs, tmp_path, options)
     counts = open_index(tmp_path / "i").manifest["counts"]
     assert report.merged == counts["references"] == 21 and report.unchanged == 0
     assert (report.concepts, report.kept, report.dropped) == (5, counts["kept"], counts["dropped"])
@@ -147,7 +150,7 @@ def test_rows_are_read_a_commit_at_a_time(refs: Path, tmp_path: Path, monkeypatc
 def test_parts_without_rows_and_the_same_part_twice(refs: Path, tmp_path: Path) -> None:
     (part,) = build_parts(refs, tmp_path, 1)
     n = next(n for n in range(1, 99) if not any(c in Shard(n, 99) for c in CONCEPTS))
-    build_index(refs, tmp_path / "empty", toy_encoders(), shard=Shard(n, 99))
+    build_index(refs, tmp_path / "empty", toy_encoders(), select=Select(shard=Shard(n, 99)))
     report = merge_indexes([tmp_path / "empty"], tmp_path / "none")
     assert report.concepts == 0 and verify_index(tmp_path / "none") == []
     shutil.copytree(part, tmp_path / "copy")
@@ -158,12 +161,12 @@ def test_parts_without_rows_and_the_same_part_twice(refs: Path, tmp_path: Path) 
 def test_other_settings_are_named(refs: Path, tmp_path: Path) -> None:
     parts = build_parts(refs, tmp_path, 2)
     for name, encoders, options in (
-        ("grid=.*with .4, 4.", toy_encoders(), {"grid": (2, 2)}),
-        ("dedup_distance=3, .*with 18", toy_encoders(), {"dedup_distance": 3}),
-        ("another clip encoder", toy_encoders(clip_seed=7), {}),
+        ("grid=.*with .4, 4.", toy_encoders(), IndexOptions((2, 2))),
+        ("dedup_distance=3, .*with 18", toy_encoders(), IndexOptions(dedup_distance=3)),
+        ("another clip encoder", toy_encoders(clip_seed=7), IndexOptions()),
     ):
         shutil.rmtree(parts[1])
-        build_index(refs, parts[1], encoders, shard=Shard(2, 2), **options)
+        build_index(refs, parts[1], encoders, options, select=Select(shard=Shard(2, 2)))
         with pytest.raises(SettingsError, match=f"{parts[1]}: made with {name}"):
             merge_indexes(parts, tmp_path / "i")
         assert not (tmp_path / "i").exists()
@@ -205,10 +208,10 @@ def test_parts_that_are_not_finished_or_not_whole(refs: Path, tmp_path: Path, mo
         write(refs / concept / "new.png", draw(4321))
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr("iconicity.indexer.builder.seal", lambda *_, **__: (_ for _ in ()).throw(RuntimeError))
-        build_index(refs, parts[0], toy_encoders(), shard=Shard(1, 2))
+        build_index(refs, parts[0], toy_encoders(), select=Select(shard=Shard(1, 2)))
     with pytest.raises(IndexFormatError, match="its last build did not finish"):
         merge_indexes(parts, tmp_path / "i")
-    build_index(refs, parts[0], toy_encoders(), shard=Shard(1, 2))
+    build_index(refs, parts[0], toy_encoders(), select=Select(shard=Shard(1, 2)))
     largest = max((parts[0] / "references.lance" / "data").glob("*.lance"), key=lambda p: p.stat().st_size)
     data = bytearray(largest.read_bytes())
     for i in range(0, len(data) - 4096, 5):  # rows, not only what lies between them

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from objects import BUCKET, KEYS, Storage, build_there
 from run import run
-from toys import draw, forwards, make_gen, make_refs, toy_encoders, write
+from toys import draw, forwards, make_gen, make_refs, running, toy_encoders, write
 
 import iconicity.indexer.builder as builder
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.errors import CorruptIndexError, InputError, LockedError, StorageError
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, Remote, named, place, stands_for
 from iconicity.indexer.sources.folders import discover
 from iconicity.indexer.store.cache import default_directory
@@ -86,7 +87,7 @@ def test_an_index_there_is_the_index_here(storage: Storage, refs: Path, tmp_path
 def test_references_there_are_those_here(storage: Storage, refs: Path, tmp_path: Path) -> None:
     there = storage.copy(refs, storage.fresh())
     storage.gate.seen.clear()
-    build_index(place(there), tmp_path / "i", toy_encoders(), workers=1)
+    build_index(place(there), tmp_path / "i", toy_encoders(), run=Run(workers=1))
     lists = [s for s in storage.gate.seen if s.startswith("GET") and "list-type" in s]
     assert len(lists) == 1, lists  # of all folders; the files are read by a process of its own
     build_index(refs, tmp_path / "local.index", toy_encoders())
@@ -131,16 +132,16 @@ def test_add_remove_and_purge(storage: Storage, refs: Path, tmp_path: Path) -> N
     url = storage.fresh()
     index = place(url)
     make_refs(tmp_path / "first", ["alpha", "beta"])
-    build_index(refs, index, toy_encoders(), concepts=["alpha", "beta"])
-    add_references(refs, index, load=lambda *_: toy_encoders())
+    build_index(refs, index, toy_encoders(), select=Select(concepts=["alpha", "beta"]))
+    add_references(refs, index, run=running())
     assert_as_local(url, refs, tmp_path)
     before = open_index(url)
     gone = before.store.rows(["alpha/01.png"])[0].patches
     assert gone is not None and before.manifest["files"] == {}
-    remove_references(index, ref_ids=["alpha/01.png"], load=lambda *_: toy_encoders())
+    remove_references(index, ref_ids=["alpha/01.png"], run=running())
     assert len(before.references()) == 12  # older versions stay for those who read them
     assert any(gone.tobytes() in data for data in storage.contents(url).values())
-    remove_references(index, concepts=["beta"], purge=True, load=lambda *_: toy_encoders())
+    remove_references(index, concepts=["beta"], purge=True, run=running())
     assert not any(gone.tobytes() in data for data in storage.contents(url).values())
     assert sorted(open_index(url).concepts()) == ["alpha", "gamma"] and verify_index(index) == []
     with pytest.raises(CorruptIndexError) as e:  # what they read is gone
@@ -285,7 +286,7 @@ def test_one_clear_error(
 
 def test_what_may_only_be_read_is_said_before_anything_is_embedded(storage: Storage, refs: Path) -> None:
     url = storage.fresh()
-    build_index(refs, place(url), toy_encoders(), concepts=["alpha"])
+    build_index(refs, place(url), toy_encoders(), select=Select(concepts=["alpha"]))
     storage.gate.forbid = frozenset({"PUT", "POST", "DELETE"})
     encoders = toy_encoders()
     with pytest.raises(StorageError, match=r"refused \(AccessDenied\)"):
@@ -360,7 +361,7 @@ def test_another_builder_is_noticed(
     storage: Storage, refs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = storage.fresh()
-    build_index(refs, place(url), toy_encoders(), concepts=["alpha"])
+    build_index(refs, place(url), toy_encoders(), select=Select(concepts=["alpha"]))
     sealed = open_index(url).index_id
     other = make_refs(tmp_path / "other", ["alpha", "omega"], each=1)
     compact = ReferenceStore.compact

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from run import run
-from toys import draw, forwards, toy_encoders, write
+from toys import draw, forwards, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.options import Select
 from iconicity.indexer.rehearsal import rehearse_add, rehearse_build, rehearse_remove
 from iconicity.indexer.store.index import open_index
 
@@ -30,10 +31,10 @@ def test_another_folder_or_a_list_of_concepts_removes_nothing(refs: Path, tmp_pa
     ):
         build_index(tmp_path / "other", index, toy_encoders())
     with pytest.raises(InputError, match=r"8 of its 12 references would go, first beta/00\.png.*index add"):
-        build_index(refs, index, toy_encoders(), concepts=["alpha"])
+        build_index(refs, index, toy_encoders(), select=Select(concepts=["alpha"]))
     changed = {n for n, data in snapshot(index).items() if before.get(n) != data}
     assert changed <= {".lock"} and open_index(index).manifest["counts"]["references"] == 12
-    report = build_index(refs, index, toy_encoders(), concepts=["alpha"], prune=True)
+    report = build_index(refs, index, toy_encoders(), prune=True, select=Select(concepts=["alpha"]))
     assert report.removed == 8 and set(open_index(index).concepts()) == {"alpha"}
 
 
@@ -56,7 +57,7 @@ def test_what_was_added_from_elsewhere_does_not_go_with_the_next_build(refs: Pat
     index = tmp_path / "i"
     build_index(refs, index, toy_encoders())
     write(tmp_path / "more" / "omega" / "1.png", draw(901))
-    add_references(tmp_path / "more", index, load=lambda _clip, _dino: toy_encoders())
+    add_references(tmp_path / "more", index, run=running())
     with pytest.raises(InputError, match=r"first omega/1\.png"):
         build_index(refs, index, toy_encoders())
 
@@ -64,7 +65,7 @@ def test_what_was_added_from_elsewhere_does_not_go_with_the_next_build(refs: Pat
 def test_a_link_that_is_no_longer_followed_removes_nothing(refs: Path, tmp_path: Path) -> None:
     shutil.move(refs / "beta", tmp_path / "beta")
     (refs / "beta").symlink_to(tmp_path / "beta")
-    build_index(refs, tmp_path / "i", toy_encoders(), follow_links=True)
+    build_index(refs, tmp_path / "i", toy_encoders(), select=Select(follow_links=True))
     with pytest.raises(InputError, match=r"4 of its 12 references would go, first beta/00\.png"):
         build_index(refs, tmp_path / "i", toy_encoders())
 
@@ -80,7 +81,7 @@ def test_a_rehearsal_counts_and_writes_nothing(refs: Path, tmp_path: Path) -> No
     write(refs / "omega" / "1.png", draw(55))
     (refs / "omega" / "2.png").write_bytes(b"")
     before = snapshot(index)
-    found = rehearse_build(refs, index, concepts=["alpha", "gamma", "omega", "phi"])
+    found = rehearse_build(refs, index, select=Select(concepts=["alpha", "gamma", "omega", "phi"]))
     assert (found.embed, found.copy, found.replace, found.unchanged) == (1, 1, 1, 6)
     assert found.remove == ["alpha/00.png", *(f"beta/0{i}.png" for i in range(3)), "beta/03_dup.png"]
     assert found.refused is not None and "4 of its 12 references would go" in found.refused  # one is copied
@@ -92,7 +93,7 @@ def test_a_rehearsal_counts_and_writes_nothing(refs: Path, tmp_path: Path) -> No
         rehearse_remove(index, concepts=["phi"])
     with pytest.raises(InputError, match="other bytes under this name"):
         rehearse_add(refs, index)
-    assert rehearse_add(refs, index, concepts=["omega"]).embed == 1
+    assert rehearse_add(refs, index, select=Select(concepts=["omega"])).embed == 1
     assert snapshot(index) == before
 
 

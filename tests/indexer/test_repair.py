@@ -18,6 +18,7 @@ from iconicity.indexer.build import add_references, build_index, remove_referenc
 from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, LockedError
 from iconicity.indexer.merge import merge_indexes
+from iconicity.indexer.options import Run
 from iconicity.indexer.repair import repair_index
 from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.files import Reading, lock
@@ -74,18 +75,18 @@ def test_a_damaged_row_alone_is_embedded_again(index: Path) -> None:
     with pytest.raises(CorruptIndexError, match="index repair"):
         open_index(index).block(["beta"])
     load = Load()
-    repair = repair_index(index, load)
+    repair = repair_index(index, run=Run(load=load))
     assert repair.embedded == 1 and repair.lost == [] and forwards(load.encoders) == 17
     assert rows(index) == before and verify_index(index) == []
-    assert repair_index(index, load).done == []
+    assert repair_index(index, run=Run(load=load)).done == []
 
 
 def test_no_build_writes_damage_anew(index: Path, refs: Path) -> None:
     damage_vector(index, "beta/01.png")
     changes: list[Callable[[], object]] = [
         lambda: build_index(refs, index, toy_encoders()),
-        lambda: add_references(refs, index, load=Load()),
-        lambda: remove_references(index, concepts=["alpha"], load=Load()),
+        lambda: add_references(refs, index, run=Run(load=Load())),
+        lambda: remove_references(index, concepts=["alpha"], run=Run(load=Load())),
     ]
     for change in changes:
         with pytest.raises(CorruptIndexError, match=rf"{data_file(index).name}: bytes differ.*index repair"):
@@ -97,7 +98,7 @@ def test_what_cannot_be_embedded_again_is_named(index: Path, refs: Path) -> None
     damage_vector(index, "gamma/02.png")
     (refs / "beta" / "01.png").unlink()
     write(refs / "gamma" / "02.png", draw(4321))
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert len(repair.lost) == 2 and repair.embedded == 0
     assert "beta/01.png" in repair.lost[0] and "changed since" in repair.lost[1]
     assert verify_index(index) == [] and len(rows(index)) == 10
@@ -112,7 +113,7 @@ def test_an_unreadable_file_of_rows_is_read_as_far_as_it_goes(index: Path, refs:
     content = bytearray(path.read_bytes())
     content[-60:] = bytes(60)
     path.write_bytes(content)
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert repair.lost == ["a row whose name cannot be read"] * 12
     report = build_index(refs, index, toy_encoders())
     assert report.embedded == 9 and rows(index) == before and verify_index(index) == []
@@ -163,7 +164,7 @@ def test_whole_rows_are_taken_back_without_embedding(damage: Callable[[Path], No
     damage(index)
     assert verify_index(index)
     load = Load()
-    repair = repair_index(index, load)
+    repair = repair_index(index, run=Run(load=load))
     assert repair.done and repair.lost == [] and not repair.unfinished and load.loads == 0
     assert rows(index) == before and verify_index(index) == []
 
@@ -179,7 +180,7 @@ def test_a_build_cut_off_goes_back_to_its_last_whole_version(index: Path, refs: 
     newest.write_bytes(b"")
     with pytest.raises(IndexFormatError, match="index repair"):
         build_index(refs, index, toy_encoders())
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert any("went back to version" in line for line in repair.done)
     assert rows(index) == before and verify_index(index) == []
     build_index(refs, index, toy_encoders())
@@ -195,8 +196,8 @@ def test_an_earlier_version_that_does_not_open_is_dropped(index: Path, refs: Pat
     store.upsert([row])
     earlier.write_bytes(bytes(earlier.stat().st_size))
     with pytest.raises(IconicityError, match=r"does not match|cannot be written|cannot be opened"):
-        remove_references(index, concepts=["beta"], load=Load())
-    repair_index(index, Load())
+        remove_references(index, concepts=["beta"], run=Run(load=Load()))
+    repair_index(index, run=Run(load=Load()))
     build_index(refs, index, toy_encoders())
     assert verify_index(index) == [] and len(rows(index)) == 12
 
@@ -224,7 +225,7 @@ def test_a_merge_goes_on_whose_versions_lost_their_ends(cut: list[int], index: P
         path.write_bytes(path.read_bytes()[:-4] + bytes(4))
     with pytest.raises(IconicityError, match="index repair"):
         merge_indexes([index], half_merged)
-    repair = repair_index(half_merged, Load())
+    repair = repair_index(half_merged, run=Run(load=Load()))
     assert repair.unfinished and repair.done and repair.lost == []
     report = merge_indexes([index], half_merged)
     assert report.unchanged == 12 and rows(half_merged) == rows(index) and verify_index(half_merged) == []
@@ -236,7 +237,7 @@ def test_a_bad_row_of_an_early_commit_does_not_cost_the_later_ones(index: Path, 
     first.write_bytes(first.read_bytes()[:-200] + bytes(200))
     with pytest.raises(CorruptIndexError, match="index repair"):
         merge_indexes([index], half_merged)
-    repair = repair_index(half_merged, Load())
+    repair = repair_index(half_merged, run=Run(load=Load()))
     assert repair.unfinished and "6 rows are right and were kept, 6 were not" in repair.done
     report = merge_indexes([index], half_merged)
     assert report.unchanged == 6 and rows(half_merged) == rows(index) and verify_index(half_merged) == []
@@ -244,16 +245,16 @@ def test_a_bad_row_of_an_early_commit_does_not_cost_the_later_ones(index: Path, 
 
 def test_a_first_build_cut_off_is_run_again(refs: Path, tmp_path: Path, index: Path) -> None:
     (index / MANIFEST).unlink()
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert repair.unfinished
     report = build_index(refs, index, toy_encoders())
     assert report.embedded == 0 and verify_index(index) == []
     with pytest.raises(IndexFormatError, match="index build"):
-        repair_index(tmp_path / "none", Load())
+        repair_index(tmp_path / "none", run=Run(load=Load()))
     with pytest.raises(CorruptIndexError, match="delete the folder"):
         (index / MANIFEST).unlink()
         empty_version_file(index)
-        repair_index(index, Load())
+        repair_index(index, run=Run(load=Load()))
 
 
 def test_rows_that_a_build_left_without_their_bytes_are_not_sealed(index: Path, refs: Path) -> None:
@@ -262,7 +263,7 @@ def test_rows_that_a_build_left_without_their_bytes_are_not_sealed(index: Path, 
     (index / MANIFEST).unlink()
     with pytest.raises(CorruptIndexError, match="beta/01"):
         build_index(refs, index, toy_encoders())
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert repair.unfinished and repair.embedded == 0
     with pytest.raises(IndexFormatError, match="did not finish"):  # nobody takes it for whole
         open_index(index)
@@ -277,8 +278,8 @@ def test_what_a_manifest_names_is_on_disk_before_it(index: Path, refs: Path, tmp
     recorder = Recorder(tmp_path / "w", tmp_path / "pool")
     try:
         merge_indexes([index], made)
-        remove_references(made, concepts=["beta"], load=Load())
-        add_references(refs, made, load=Load())
+        remove_references(made, concepts=["beta"], run=Run(load=Load()))
+        add_references(refs, made, run=Run(load=Load()))
     finally:
         moments = recorder.stop()
     manifest = (made / MANIFEST).relative_to(recorder.root).as_posix()
@@ -301,24 +302,24 @@ def test_a_manifest_writes_no_file_outside_of_its_index(index: Path) -> None:
         manifest["digest"] = digest(manifest)
         (index / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(IndexFormatError, match=r"version_file\.name"):
-            repair_index(index, Load())
+            repair_index(index, run=Run(load=Load()))
     assert not list(index.parent.glob("**/evil*"))
 
 
 def test_a_forgotten_deletion_is_seen(index: Path, refs: Path) -> None:
     """Deleted rows come back when the file that deletes them is wrong."""
-    remove_references(index, ref_ids=["alpha/03_dup.png"], load=Load())
+    remove_references(index, ref_ids=["alpha/03_dup.png"], run=Run(load=Load()))
     (deletion,) = (index / "references.lance" / "_deletions").iterdir()
     deletion.unlink()
     assert any(deletion.name in p for p in verify_index(index))
-    repair = repair_index(index, Load())
+    repair = repair_index(index, run=Run(load=Load()))
     assert verify_index(index) == []
     assert repair.lost or len(rows(index)) == 11
 
 
 def test_repair_waits_for_no_builder(index: Path) -> None:
     with lock(index, "building this index"), pytest.raises(LockedError, match="process"):
-        repair_index(index, Load())
+        repair_index(index, run=Run(load=Load()))
     with lock(index, "building this index"), pytest.raises(LockedError, match="verify it when that is done"):
         verify_index(index)
 

@@ -13,6 +13,7 @@ from toys import draw, forwards, tiny_clip, tiny_vit, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.options import Select
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import discover
 from iconicity.indexer.store.index import open_index
@@ -40,7 +41,7 @@ def test_shards_hold_all_files_once(refs: Path, tmp_path: Path) -> None:
     skipped, embedded = [], 0
     for i in range(1, 6):
         shard, index = Shard(i, 5), tmp_path / str(i)
-        report = build_index(refs, index, toy_encoders(), shard=shard)
+        report = build_index(refs, index, toy_encoders(), select=Select(shard=shard))
         embedded += report.embedded
         skipped += report.skipped
         found = {r.ref_id: r.concept for r in open_index(index).references().values()}
@@ -58,12 +59,15 @@ def test_shards_built_into_one_folder_make_the_whole(refs: Path, tmp_path: Path)
     build_index(refs, tmp_path / "whole", toy_encoders())
     for i in (1, 2, 3, 2):
         encoders = toy_encoders()
-        report = build_index(refs, tmp_path / "i", encoders, shard=Shard(i, 3))
+        report = build_index(refs, tmp_path / "i", encoders, select=Select(shard=Shard(i, 3)))
     assert forwards(encoders) == 0 and report.removed == 0
     (refs / "beta" / "01.png").unlink()
     with pytest.raises(InputError, match=r"1 of its 12 references would go, first beta/01\.png.*--prune"):
-        [build_index(refs, tmp_path / "i", toy_encoders(), shard=Shard(i, 3)) for i in (1, 2, 3)]
-    gone = [build_index(refs, tmp_path / "i", toy_encoders(), shard=Shard(i, 3), prune=True).removed for i in (1, 2, 3)]
+        [build_index(refs, tmp_path / "i", toy_encoders(), select=Select(shard=Shard(i, 3))) for i in (1, 2, 3)]
+    gone = [
+        build_index(refs, tmp_path / "i", toy_encoders(), prune=True, select=Select(shard=Shard(i, 3))).removed
+        for i in (1, 2, 3)
+    ]
     assert sorted(gone) == [0, 0, 1]
     build_index(refs, tmp_path / "whole", toy_encoders(), prune=True)
     one, all_ = open_index(tmp_path / "i"), open_index(tmp_path / "whole")
@@ -75,7 +79,10 @@ def test_listed_concepts_of_other_shards_are_not_called_lost(refs: Path, tmp_pat
         n
         for i in (1, 2)
         for n in build_index(
-            refs, tmp_path / str(i), toy_encoders(), concepts=["alpha", "beta", "gone"], shard=Shard(i, 2)
+            refs,
+            tmp_path / str(i),
+            toy_encoders(),
+            select=Select(concepts=["alpha", "beta", "gone"], shard=Shard(i, 2)),
         ).notices
     ]
     assert [n for n in notices if "no folder" in n] == [
@@ -86,7 +93,7 @@ def test_listed_concepts_of_other_shards_are_not_called_lost(refs: Path, tmp_pat
 def test_a_folder_without_images_is_an_error_in_any_shard(tmp_path: Path) -> None:
     (tmp_path / "refs" / "alpha").mkdir(parents=True)
     with pytest.raises(InputError, match="no images"):
-        build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), shard=Shard(1, 2))
+        build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), select=Select(shard=Shard(1, 2)))
 
 
 def test_tasks_and_merge_from_the_command_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from toys import Study, draw, make_gen, write
 
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.choose import list_images
+from iconicity.scorer.options import ScoreOptions
 
 
 def test_names_that_meet_in_one_concept_stay_apart(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_k_gen_counts_each_variant(study: Study, gen: Path) -> None:
         for i, p in enumerate(sorted((gen / "alpha").iterdir()))
     ]
     (gen / "metadata.jsonl").write_text(lines(rows))
-    study({"m1": gen}, k_gen=2)
+    study({"m1": gen}, ScoreOptions(k_gen=2))
     got = [(r["gen_relpath"], r["variant"]) for r in study.results().rows("m1")]
     assert got == [
         ("alpha/00.png", "a"), ("alpha/01.png", "b"), ("alpha/02.png", "a"), ("alpha/10.png", "b"),

@@ -13,8 +13,10 @@ from toys import Study, draw, make_gen, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.options import Select
 from iconicity.indexer.shards import Shard
 from iconicity.scorer.merge import merge_results
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import require_results
 from iconicity.scorer.verify import verify_results
 
@@ -44,12 +46,12 @@ def assert_same(merged: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize("scope", ["concept", "all"])
 def test_shards_merged_are_one_run(study: Study, models: dict[str, Path], tmp_path: Path, scope: str) -> None:
-    options: dict[str, Any] = {"scope": scope, "note": "selected by eye", "tau_vr": 0.7}
-    whole = study(models, out=tmp_path / "whole", **options)
+    options, writing = ScoreOptions(scope=scope, tau_vr=0.7), Writing(note="selected by eye")
+    whole = study(models, options, out=tmp_path / "whole", writing=writing)
     parts, scored, skipped = [], 0, 0
     for i in range(1, 5):
         parts.append(tmp_path / f"part{i}")
-        report = study(models, out=parts[-1], shard=Shard(i, 4), **options)
+        report = study(models, options, out=parts[-1], writing=writing, select=Select(shard=Shard(i, 4)))
         scored += report.scored
         skipped += len(report.skipped)
         rows = require_results(parts[-1]).table().num_rows
@@ -75,14 +77,14 @@ def test_models_merged_are_one_run(study: Study, models: dict[str, Path], tmp_pa
 def test_shards_scored_into_one_folder_make_the_whole(study: Study, models: dict[str, Path], tmp_path: Path) -> None:
     study(models, out=tmp_path / "whole")
     for i in (1, 2, 3, 1):
-        study(models, shard=Shard(i, 3))
+        study(models, select=Select(shard=Shard(i, 3)))
     assert study.results().table().equals(require_results(tmp_path / "whole").table())
 
 
 def test_one_metric_and_an_empty_part(study: Study, models: dict[str, Path], tmp_path: Path) -> None:
-    study(models, out=tmp_path / "whole", metrics=("vr",))
+    study(models, ScoreOptions(metrics=("vr",)), out=tmp_path / "whole")
     n = next(n for n in range(1, 99) if not any(c in Shard(n, 99) for c in ("alpha", "beta", "gamma", "unheard_of")))
-    study(models, out=tmp_path / "empty", metrics=("vr",), shard=Shard(n, 99))
+    study(models, ScoreOptions(metrics=("vr",)), out=tmp_path / "empty", select=Select(shard=Shard(n, 99)))
     assert merge_results([tmp_path / "empty"], tmp_path / "none").rows == 0
     merge_results([tmp_path / "empty", tmp_path / "whole", tmp_path / "whole"], tmp_path / "merged")
     assert sorted(p.name for p in (tmp_path / "merged").glob("[!.]*")) == [
@@ -98,7 +100,7 @@ def test_rows_of_other_concepts_stay_and_those_of_the_parts_are_taken_whole(
     write(models["m1"] / "alpha" / "00.png", draw(333))
     (models["m1"] / "alpha" / "01.png").unlink()
     study(models, out=tmp_path / "whole")
-    study({"m1": models["m1"]}, out=tmp_path / "part", concepts=["alpha"])
+    study({"m1": models["m1"]}, out=tmp_path / "part", select=Select(concepts=["alpha"]))
     with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*--replace"):
         merge_results([tmp_path / "part"], tmp_path / "merged")
     merge_results([tmp_path / "part"], tmp_path / "merged", replace=True)
@@ -111,12 +113,12 @@ def test_other_settings_thresholds_and_calibrations_are_named(
     a, b = tmp_path / "a", tmp_path / "b"
     study({"m": gen}, out=a)
     for options, said in (
-        ({"k_gen": 2}, f"{b}: scored with k_gen=2, {a} with 50"),
-        ({"scope": "all"}, "scope=all, .* with concept"),
-        ({"mode": "static"}, "mode=static, .* with dynamic"),
-        ({"tau_vr": 0.61}, f"{b}: scored with tau_vr=0.61, {a} with 0.6; .*--patch-tau"),
+        (ScoreOptions(k_gen=2), f"{b}: scored with k_gen=2, {a} with 50"),
+        (ScoreOptions(scope="all"), "scope=all, .* with concept"),
+        (ScoreOptions(mode="static"), "mode=static, .* with dynamic"),
+        (ScoreOptions(tau_vr=0.61), f"{b}: scored with tau_vr=0.61, {a} with 0.6; .*--patch-tau"),
     ):
-        study({"m": gen}, out=b, **options)
+        study({"m": gen}, options, out=b)
         with pytest.raises(SettingsError, match=said):
             merge_results([a, b], tmp_path / "out")
         for path in b.glob("*"):
@@ -126,7 +128,7 @@ def test_other_settings_thresholds_and_calibrations_are_named(
     build_index(refs, study.index, toy_encoders())
     with pytest.raises(SettingsError, match="were scored against"):
         merge_results([a, b], tmp_path / "out")
-    study({"m": gen}, out=b, update=True)
+    study({"m": gen}, out=b, writing=Writing(update=True))
     with pytest.raises(SettingsError, match="index_id="):
         merge_results([a, b], tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.parquet")) if (tmp_path / "out").exists() else True
@@ -161,7 +163,7 @@ def test_one_image_with_two_rows_and_more_images_than_count(study: Study, gen: P
         make_gen(tmp_path / "g" / name, ["alpha"], each=2)
         (tmp_path / "g" / name / "alpha" / "00.png").rename(tmp_path / "g" / name / "alpha" / f"new{i}.png")
         (tmp_path / "g" / name / "alpha" / "01.png").rename(tmp_path / "g" / name / "alpha" / f"other{i}.png")
-        study({"m": tmp_path / "g" / name}, out=tmp_path / name, k_gen=3)
+        study({"m": tmp_path / "g" / name}, ScoreOptions(k_gen=3), out=tmp_path / name)
     with pytest.raises(InputError, match="4 images of 'alpha' by m, where --k-gen counts 3"):
         merge_results([tmp_path / "c", tmp_path / "d"], tmp_path / "out")
 

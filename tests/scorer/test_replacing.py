@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 from run import run
-from toys import Study, draw, make_gen, toy_encoders, write
+from toys import Study, draw, make_gen, running, write
 
 from iconicity.indexer.build import remove_references
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.options import Select
 from iconicity.indexer.store.index import open_index
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.rehearsal import rehearse_score
 from iconicity.scorer.removing import remove_models
 from iconicity.scorer.results import require_results
-from iconicity.scorer.scoring import Scoring
 from iconicity.scorer.verify import verify_results
 
 
@@ -26,7 +27,7 @@ def test_another_folder_under_a_models_name_is_refused(study: Study, gen: Path, 
     with pytest.raises(InputError, match=r"6 of 9 rows of m1 would go, first that of .*m1/alpha/01\.png.*replace=True"):
         study({"m1": other})
     assert study.results().table().equals(before)
-    study({"m1": other}, replace=True)
+    study({"m1": other}, writing=Writing(replace=True))
     assert {Path(r["gen_path"]).parents[1] for r in study.results().rows("m1")} == {other}
 
 
@@ -57,21 +58,21 @@ def test_a_folder_that_moved_or_changed_in_place_is_no_replacement(study: Study,
 
 
 def test_images_that_only_stop_to_count_are_said_and_not_refused(study: Study, gen: Path) -> None:
-    study({"m1": gen}, k_gen=3)
+    study({"m1": gen}, ScoreOptions(k_gen=3))
     write(gen / "alpha" / "000.png", draw(5))
-    report = study({"m1": gen}, k_gen=3)
+    report = study({"m1": gen}, ScoreOptions(k_gen=3))
     assert any("images beyond --k-gen 3, not counted: m1 1 of 4; first alpha/02.png" in n for n in report.notices)
 
 
 def test_update_takes_rows_away_with_their_references_alone(study: Study, gen: Path) -> None:
     study({"m1": gen})
-    remove_references(study.index, concepts=["beta"], load=lambda _clip, _dino: toy_encoders())
-    study({"m1": gen}, update=True)
+    remove_references(study.index, concepts=["beta"], run=running())
+    study({"m1": gen}, writing=Writing(update=True))
     assert {r["concept"] for r in study.results().rows("m1")} == {"alpha", "gamma"}
 
 
 def test_a_rehearsal_counts_and_writes_nothing(study: Study, gen: Path, tmp_path: Path) -> None:
-    opened, how = open_index(study.index), Scoring()
+    opened, how = open_index(study.index), ScoreOptions()
     nothing = rehearse_score(opened, {"m1": gen}, study.out, how, cache=tmp_path / "none")
     assert (nothing.images, nothing.embed, nothing.refused) == (9, 9, None)
     assert not study.out.exists() and not (tmp_path / "none").exists()
@@ -79,16 +80,18 @@ def test_a_rehearsal_counts_and_writes_nothing(study: Study, gen: Path, tmp_path
     files = {p: p.stat().st_mtime_ns for p in (*study.out.iterdir(), *(tmp_path / "cache").iterdir())}
     write(gen / "alpha" / "new.png", draw(5))
     (gen / "beta" / "00.png").unlink()
-    found = rehearse_score(opened, {"m1": gen}, study.out, how, cache=tmp_path / "cache", concepts=["alpha", "beta"])
+    found = rehearse_score(
+        opened, {"m1": gen}, study.out, how, cache=tmp_path / "cache", select=Select(concepts=["alpha", "beta"])
+    )
     assert (found.images, found.embed) == (6, 1) and len(found.lost["m1"].rows) == 1
     assert found.refused is not None and "1 of 9 rows of m1 would go" in found.refused
-    assert rehearse_score(opened, {"m1": gen}, study.out, how, replace=True).refused is None
+    assert rehearse_score(opened, {"m1": gen}, study.out, how, writing=Writing(replace=True)).refused is None
     assert {p: p.stat().st_mtime_ns for p in (*study.out.iterdir(), *(tmp_path / "cache").iterdir())} == files
 
 
 def test_models_are_removed_on_request_alone(study: Study, gen: Path, tmp_path: Path) -> None:
     other = make_gen(tmp_path / "gen" / "m2", seed=9000)
-    study({"m1": gen, "m2": other}, k_gen=2)
+    study({"m1": gen, "m2": other}, ScoreOptions(k_gen=2))
     kept = study.results().rows("m2")
     with pytest.raises(InputError, match=r"holds no model 'm11' \(is it 'm1'\?\)"):
         remove_models(study.out, ["m11"])
@@ -102,7 +105,7 @@ def test_models_are_removed_on_request_alone(study: Study, gen: Path, tmp_path: 
         ","
     )
     alone = Study(study.index, tmp_path / "alone")
-    alone({"m2": other}, k_gen=2)
+    alone({"m2": other}, ScoreOptions(k_gen=2))
     assert require_results(alone.out).table().equals(held.table())
 
 

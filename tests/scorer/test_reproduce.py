@@ -14,8 +14,10 @@ from toys import Study, draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.options import Run
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.moved import Moved
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.reproduce import compare, reproduce_results
 from iconicity.scorer.results import SCHEMA, require_results, writing_scores
 
@@ -23,8 +25,8 @@ from iconicity.scorer.results import SCHEMA, require_results, writing_scores
 @pytest.mark.parametrize("scope", ["concept", "all"])
 def test_untouched_results_come_out_bit_for_bit(study: Study, gen: Path, scope: str) -> None:
     (gen / "alpha" / "bad.png").write_bytes(b"no image")
-    study({"m@v": gen, "n": gen}, scope=scope)
-    found = reproduce_results(study.results(), open_index(study.index), study.load)
+    study({"m@v": gen, "n": gen}, ScoreOptions(scope=scope))
+    found = reproduce_results(study.results(), open_index(study.index), run=Run(load=study.load))
     assert found.table("models").to_dict("records") == [
         {"model": m, "images": 10, "same": 10, "within": 0, "differ": 0, "changed": 0, "gone": 0} for m in ("m@v", "n")
     ]
@@ -34,7 +36,7 @@ def test_untouched_results_come_out_bit_for_bit(study: Study, gen: Path, scope: 
 def test_nothing_is_taken_from_the_cache(study: Study, gen: Path) -> None:
     study({"m": gen})
     before = study.forwards
-    reproduce_results(study.results(), open_index(study.index), study.load)
+    reproduce_results(study.results(), open_index(study.index), run=Run(load=study.load))
     assert study.forwards == 2 * before
 
 
@@ -48,7 +50,7 @@ def test_a_changed_or_missing_file_and_a_changed_row_are_named(study: Study, gen
     with writing_scores(held.path, held.mode, held.settings, held.tau) as writer:
         for r in rows:
             writer.write(r)
-    found = reproduce_results(study.results(), open_index(study.index), study.load)
+    found = reproduce_results(study.results(), open_index(study.index), run=Run(load=study.load))
     verdicts = {r["gen_relpath"]: (r["verdict"], r["what"]) for r in found.table("differences").to_dict("records")}
     assert verdicts["alpha/01.png"] == ("changed", "the file has other bytes now")
     assert verdicts["beta/01.png"][0] == "gone" and "cannot be read" in verdicts["beta/01.png"][1]
@@ -70,7 +72,9 @@ def test_moved_images_are_found_in_any_layout(study: Study, gen: Path, tmp_path:
     shutil.move(listed, root / "n")
 
     def counts(moved: Moved) -> dict[str, list[int]]:
-        found = reproduce_results(study.results(), open_index(study.index), study.load, moved=moved).table()
+        found = reproduce_results(
+            study.results(), open_index(study.index), moved=moved, run=Run(load=study.load)
+        ).table()
         return {v: found[v].tolist() for v in ("same", "changed", "gone")}
 
     assert counts(Moved()) == {"same": [0, 0], "changed": [0, 0], "gone": [9, 2]}
@@ -81,7 +85,9 @@ def test_moved_images_are_found_in_any_layout(study: Study, gen: Path, tmp_path:
     (root / gen.name / "alpha" / "01.png").write_bytes(b"")
     (root / "n" / "all" / "0.png").write_bytes(b"no image")
     (root / "n" / "all" / "1.png").unlink()
-    found = reproduce_results(study.results(), open_index(study.index), study.load, moved=Moved(gen_root=root))
+    found = reproduce_results(
+        study.results(), open_index(study.index), moved=Moved(gen_root=root), run=Run(load=study.load)
+    )
     assert [(r["verdict"], r["what"].split(" (")[0]) for r in found.table("differences").to_dict("records")] == [
         *[("changed", "the file has other bytes now")] * 3, ("gone", "cannot be read: No such file or directory"),
     ]  # fmt: skip
@@ -96,7 +102,7 @@ def test_another_index_is_refused(study: Study, gen: Path, tmp_path: Path) -> No
     study({"m": gen})
     build_index(make_refs(tmp_path / "other", ["alpha"]), tmp_path / "j", toy_encoders())
     with pytest.raises(SettingsError, match="scored against index"):
-        reproduce_results(study.results(), open_index(tmp_path / "j"), study.load)
+        reproduce_results(study.results(), open_index(tmp_path / "j"), run=Run(load=study.load))
 
 
 def test_verdicts() -> None:

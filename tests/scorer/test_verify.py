@@ -14,6 +14,7 @@ from toys import Study, make_gen
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.scorer.measure.calibrate.calibration import Calibration, read_calibration
 from iconicity.scorer.measure.specific import write_null
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import open_results
 from iconicity.scorer.signed import is_whole
 from iconicity.scorer.verify import verify_results
@@ -54,11 +55,11 @@ def test_files_derived_from_the_scores_are_tested_by_their_meta_files(study: Stu
 
 def test_a_csv_elsewhere_is_tested_too(study: Study, gen: Path, tmp_path: Path) -> None:
     csv = tmp_path / "else" / "where.csv"
-    study({"m1": gen}, metrics=("cra",), out_csv=csv)
+    study({"m1": gen}, ScoreOptions(metrics=("cra",)), writing=Writing(csv=csv))
     meta = json.loads((study.out / "results_cra_dynamic.meta.json").read_text())
     assert meta["csv"]["path"] == str(csv)
     (csv.parent / f".{csv.name}.4711.tmp").write_bytes(b"x")
-    study({"m1": gen}, metrics=("cra",), out_csv=csv)
+    study({"m1": gen}, ScoreOptions(metrics=("cra",)), writing=Writing(csv=csv))
     assert [p.name for p in csv.parent.iterdir()] == [csv.name] and verify_results(study.out) == []
     csv.write_text("x")
     assert "where.csv" in verify_results(study.out)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fuzz.mutate import bmp_header, chunk, encoded, lying_strip, png, webp_header
 from PIL import Image
-from toys import draw, make_gen, make_refs, toy_encoders
+from toys import draw, make_gen, make_refs, running, toy_encoders
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import MAX_ASPECT, decode
@@ -133,10 +133,10 @@ def test_a_line_of_pixels_is_refused_and_what_lies_beside_it_scores_the_same(
     refs, gen = make_refs(tmp_path / "refs", ["alpha"]), make_gen(tmp_path / "gen", ["alpha"])
     encoders = toy_encoders()
     build_index(refs, tmp_path / "i", encoders)
-    score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders)
+    score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders))
     before = (tmp_path / "o" / "results_cra_dynamic.csv").read_text().splitlines()
     Image.new("RGB", shape).save(gen / "alpha" / "zz.png")
-    report = score(tmp_path / "i", {"m": gen}, tmp_path / "o", load=lambda: encoders)
+    report = score(tmp_path / "i", {"m": gen}, tmp_path / "o", run=running(encoders))
     (skipped,) = report.skipped
     assert f"{shape[0]} x {shape[1]} pixels: narrower than 1:{MAX_ASPECT}" in skipped.reason
     after = (tmp_path / "o" / "results_cra_dynamic.csv").read_text().splitlines()

@@ -11,7 +11,7 @@ import pytest
 import timm.data
 import torch
 from PIL import Image
-from toys import TINY_VIT, draw, make_gen, tiny_clip, tiny_vit, toy_encoders, write
+from toys import TINY_VIT, draw, make_gen, running, tiny_clip, tiny_vit, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders, reproduce
@@ -121,7 +121,7 @@ def test_results_say_what_was_not_looked_at(choice: EncoderChoice, tmp_path: Pat
     for fit, wide in (("crop", 0.5), ("squash", 1.0)):
         encoders, out = with_fit(choice, fit), tmp_path / f"out-{fit}"
         build_index(tmp_path / "refs", tmp_path / fit, encoders)
-        report = score(tmp_path / fit, {"m": tmp_path / "gen"}, out, load=lambda e=encoders: e)  # type: ignore[misc]
+        report = score(tmp_path / fit, {"m": tmp_path / "gen"}, out, run=running(encoders))
         square, row = require_results(out).rows("m")
         vit = 1.0 if fit == "squash" else area_seen(encoders.dino.spec.preprocess, [(0, 0, 30, 30)])
         assert (row["width"], row["height"]) == (240, 120)

@@ -15,6 +15,7 @@ from toys import draw, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
 from iconicity.indexer.encode.pixels import Note, Noted, named_notes, note_names
+from iconicity.indexer.options import IndexOptions, Run
 
 GREY = np.asarray(draw(7, (40, 30)).convert("L"))
 LIGHT = np.uint8(40) + GREY // 2  # neither black nor white
@@ -286,8 +287,8 @@ def test_notes_are_one_line_a_kind() -> None:
 def test_a_build_says_which_profiles_are_broken(tmp_path: Path, workers: int) -> None:
     for i in range(3):
         write(tmp_path / "refs" / "a" / f"{i}.png", draw(i), icc_profile=b"" if i == 0 else b"no profile")
-    report = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), workers=workers)
+    report = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), run=Run(workers=workers))
     first = tmp_path / "refs" / "a" / "1.png"
     assert f"2 images have a broken colour profile and were read without it, first {first}" in report.notices
-    again = build_index(tmp_path / "refs", tmp_path / "p", toy_encoders(), pixels="published")
+    again = build_index(tmp_path / "refs", tmp_path / "p", toy_encoders(), IndexOptions(pixels="published"))
     assert not [n for n in again.notices if "profile" in n]

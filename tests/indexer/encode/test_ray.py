@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from engines import CONCEPTS, DRIVER, children, kill, plan, require_same_as_local, require_same_index_and_results, tasks
 from run import run
-from toys import make_gen, make_refs, slow_toys_on, toy_encoders, toys_on
+from toys import make_gen, make_refs, running, slow_toys_on, toy_encoders, toys_on
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.encoder import Encoders
@@ -28,6 +28,7 @@ from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.shards import ClipQueries, Opening, Queries
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
 
 
@@ -73,17 +74,14 @@ def test_shards_live_in_actors(ray: None, tmp_path: Path) -> None:
     """Scope all gives what one universe gives, also when an actor dies in between; errors are those of this process."""
     refs, gen = make_refs(tmp_path / "refs", CONCEPTS), make_gen(tmp_path / "gen", CONCEPTS[:6])
     build_index(refs, tmp_path / "i", toy_encoders())
-    score(tmp_path / "i", {"m": gen}, tmp_path / "one", scope="all", load=toy_encoders)
+    score(tmp_path / "i", {"m": gen}, tmp_path / "one", ScoreOptions(scope="all"), run=running())
     cluster, cache = Cluster(toys_on, ActorPool()), VectorCache(tmp_path / "cache")
     score(
         tmp_path / "i",
         {"m": gen},
         tmp_path / "two",
-        scope="all",
-        search_shards=2,
-        engine=cluster,
-        cache=cache,
-        load=toy_encoders,
+        ScoreOptions(scope="all"),
+        run=running(search_shards=2, engine=cluster, cache=cache),
     )
     cache.close()
     assert (tmp_path / "two" / "scores_dynamic.parquet").read_bytes() == (

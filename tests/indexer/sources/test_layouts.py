@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from layouts import (
     as_tar,
     seed_of,
 )
-from toys import Study, draw, make_gen, pack, write
+from toys import Study, draw, make_gen, pack, running, write
 
 from iconicity.indexer.build import add_references
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.choose import list_images
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import Record, require_results
 
 LAYOUTS = [as_csv, as_jsonl, as_parquet, as_geneval, as_shards, as_tar]
@@ -98,14 +100,16 @@ def test_workers_update_and_a_lost_cache_read_through_the_tar(
     study: Study, gen: Path, refs: Path, tmp_path: Path
 ) -> None:
     tar = as_tar(gen, tmp_path)
-    study({"m1": tar}, workers=2, cache=None)
+    study({"m1": tar}, run=replace(study.run, workers=2, cache=None))
     one = study.results().table()
-    study({"m1": tar}, out=tmp_path / "other", cache=None)
+    study({"m1": tar}, out=tmp_path / "other", run=replace(study.run, cache=None))
     assert require_results(tmp_path / "other").table().equals(one)
     other = make_gen(tmp_path / "m2", seed=9000)
     write(refs / "alpha" / "new.png", draw(5001))
-    add_references(refs, study.index, load=lambda c, d: study.encoders)
-    report = study({"m2": other}, update=True, cache=None)  # m1 is not named: its images come by gen_path alone
+    add_references(refs, study.index, run=running(study.encoders))
+    report = study(
+        {"m2": other}, writing=Writing(update=True), run=replace(study.run, cache=None)
+    )  # m1 is not named: its images come by gen_path alone
     assert report.embedded >= 9
     assert study.results().rows("m1")[1]["cra_ref_id"] == "alpha/new.png"
     assert study.results().rows("m1")[1]["seed"] == 1
@@ -132,7 +136,7 @@ def test_hostile_member_names_are_labels(study: Study, gen: Path, tmp_path: Path
     }
     tar = pack(inside / "h.tar", members)
     before = sorted(tmp_path.rglob("*"))
-    report = study({"m1": tar}, scope="all")
+    report = study({"m1": tar}, ScoreOptions(scope="all"))
     assert [p for p in sorted(tmp_path.rglob("*")) if p not in before and "/deep/" in str(p)] == []
     rows = {r["gen_path"].removeprefix(f"{tar}/"): r for r in study.results().rows("m1")}
     assert sorted(rows) == ["../../alpha/y.png", "../x.png", "alpha/../alpha/w.png", "etc/z.png", "flat.png"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from layouts import (
 from toys import Study, draw, make_gen, write
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.options import Select
 from iconicity.indexer.sources.tables import open_table
 from iconicity.scorer.choose import list_images
 
@@ -27,12 +29,12 @@ def test_changed_metadata_change_rows_and_embed_nothing(study: Study, gen: Path)
     passes, before = study.forwards, study.results().rows("m2")
     text = (gen / "metadata.csv").read_text()
     (gen / "metadata.csv").write_text(text.replace("painted", "drawn").replace("alpha/00.png,0,", "alpha/00.png,-77,"))
-    report = study({"m1": gen}, cache=None)
+    report = study({"m1": gen}, run=replace(study.run, cache=None))
     assert report.embedded == 0 and study.forwards == passes and study.loads == 1
     rows = study.results().rows("m1")
     assert rows[0]["seed"] == -77 and rows[0]["prompt"] == "alpha, drawn" and rows[0]["cra_sim"] > 0.99
     assert study.results().rows("m2") == before  # rows that are not listed again keep theirs
-    study({"m1": gen}, concepts=["beta"])
+    study({"m1": gen}, select=Select(concepts=["beta"]))
     assert study.results().rows("m1") == rows
     (gen / "metadata.csv").unlink()
     study({"m1": gen})

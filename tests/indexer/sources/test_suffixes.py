@@ -7,12 +7,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from toys import draw, toy_encoders
+from toys import draw, running, toy_encoders
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.command_line import say_skipped
 from iconicity.indexer.encode.decode import FORMATS
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.options import say_skipped
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.sources.suffixes import READ, SUFFIXES, SUPPORTED, UNREAD, UNSUPPORTED, not_images, passed_over
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.results import Results, require_results
@@ -27,7 +28,7 @@ def image(path: Path, kind: str, seed: int) -> None:
 
 
 def score_toys(index: Path, generated: dict[str, Path], out: Path) -> tuple[ScoreReport, Results]:
-    report = score(index, generated, out, load=toy_encoders)
+    report = score(index, generated, out, run=running())
     return report, require_results(out)
 
 
@@ -35,7 +36,7 @@ def test_every_suffix_is_read_in_any_case_on_both_sides(tmp_path: Path) -> None:
     for i, (kind, suffix) in enumerate(READABLE):
         image(tmp_path / "refs" / "alpha" / f"r{suffix.upper()}", kind, i)
         image(tmp_path / "gen" / "alpha" / f"g{suffix.title()}", kind, i)
-    built = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), dedup_distance=None)
+    built = build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), IndexOptions(dedup_distance=None))
     assert (built.embedded, built.skipped, built.notices) == (len(READABLE), [], [])
     report, found = score_toys(tmp_path / "i", {"m": tmp_path / "gen"}, tmp_path / "o")
     assert (report.scored, report.skipped) == (len(READABLE), []) and all("threshold" in n for n in report.notices)

@@ -11,6 +11,7 @@ import pytest
 from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.vectors import open_vectors
@@ -21,7 +22,7 @@ from iconicity.indexer.store.verify import verify_index
 @pytest.mark.parametrize("mapped", [True, False])
 def test_arrays_are_the_index_sorted_by_concept(refs: Path, tmp_path: Path, vectors: str, mapped: bool) -> None:
     make_refs(refs, ["a", "a-b", "alpha"])  # names whose order differs from that of their rows' keys
-    build_index(refs, tmp_path / "i", toy_encoders(), vectors=vectors)
+    build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(vectors=vectors))
     index = open_index(tmp_path / "i")
     held = open_vectors(index, tmp_path / "cache" if mapped else None)
     assert held.clip.dtype == vectors and held.ref_ids.to_pylist() == sorted(held.ref_ids.to_pylist())
@@ -63,7 +64,7 @@ def test_derived_files_that_are_not_whole_are_made_anew(refs: Path, tmp_path: Pa
 def test_float16_halves_the_vectors_and_moves_a_cosine_little(refs: Path, tmp_path: Path) -> None:
     blocks = []
     for kind in ("float32", "float16"):
-        build_index(refs, tmp_path / kind, toy_encoders(), vectors=kind)
+        build_index(refs, tmp_path / kind, toy_encoders(), IndexOptions(vectors=kind))
         blocks.append(open_index(tmp_path / kind).block(["alpha", "beta"]))
     assert float(np.abs(blocks[0].clip @ blocks[0].clip.T - blocks[1].clip @ blocks[1].clip.T).max()) < 1e-3
     assert not np.array_equal(blocks[0].clip, blocks[1].clip)

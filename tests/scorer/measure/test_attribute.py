@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from toys import Study as Scoring
-from toys import draw, make_refs, toy_encoders, write
+from toys import draw, make_refs, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import SettingsError
@@ -19,6 +19,7 @@ from iconicity.scorer.measure.calibrate.calibrate import calibrate
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import benjamini_hochberg
 from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.options import ScoreOptions
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(gen / "zeta" / "1.png", draw(77_000))
     write(gen / "gamma" / "0.png", draw(200))
     (gen / "gamma" / "1.png").write_bytes(b"no image")
-    Scoring(root / "i", root)({"m": gen}, scope="all", tau_cra=0.95)
+    Scoring(root / "i", root)({"m": gen}, ScoreOptions(scope="all", tau_cra=0.95))
     return root
 
 
@@ -95,7 +96,7 @@ def test_p_is_that_of_the_null(place: Path, tmp_path: Path) -> None:
 
 
 def test_refusals(place: Path, tmp_path: Path) -> None:
-    Scoring(place / "i", tmp_path)({"m": place / "gen" / "m"}, cache=VectorCache(place / "cache"))
+    Scoring(place / "i", tmp_path)({"m": place / "gen" / "m"}, run=running(cache=VectorCache(place / "cache")))
     with pytest.raises(SettingsError, match="score with --scope all"):
         attribute(open_study(tmp_path / "out", COLUMNS), open_index(place / "i"))
     build_index(place / "refs", tmp_path / "j", toy_encoders(clip_seed=9))
@@ -107,6 +108,6 @@ def test_an_index_of_one_concept(tmp_path: Path) -> None:
     make_refs(tmp_path / "refs", ["alpha"], each=2)
     build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
     write(tmp_path / "gen" / "m" / "alpha" / "0.png", draw(5))
-    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, scope="all")
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, ScoreOptions(scope="all"))
     finding = attribute(open_study(tmp_path / "out", COLUMNS), open_index(tmp_path / "i"))
     assert finding.table("images").attribution.tolist() == ["own"] and np.isnan(finding.table().margin.item())

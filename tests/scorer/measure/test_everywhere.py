@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from toys import draw, forwards, make_gen, toy_encoders, write
+from toys import draw, forwards, make_gen, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
-from iconicity.indexer.encode.encoder import encode
+from iconicity.indexer.encode.encoder import Encoders, encode
 from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.grid import cells
+from iconicity.indexer.options import IndexOptions, Select
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure import nearest
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import require_results
 from iconicity.scorer.scoring import ScoreReport, score
 
 CONCEPTS = ["alpha", "beta", "gamma"]
+
+EVERYWHERE = ScoreOptions(scope="all")
+APPROXIMATE = ScoreOptions(scope="all", search="approximate")
 
 
 @pytest.fixture
@@ -34,10 +39,17 @@ def place(tmp_path: Path, refs: Path, gen: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, out: str = "out", **options: Any) -> ScoreReport:
-    encoders = options.pop("encoders", toy_encoders())
-    options.setdefault("cache", VectorCache(place / "cache"))
-    return score(place / "i", {"m1": place / "gen" / "m1"}, place / out, scope="all", load=lambda: encoders, **options)
+def run(
+    place: Path,
+    out: str = "out",
+    options: ScoreOptions = EVERYWHERE,
+    *,
+    encoders: Encoders | None = None,
+    cache: bool = True,
+) -> ScoreReport:
+    held = VectorCache(place / "cache") if cache else None
+    images = {"m1": place / "gen" / "m1"}
+    return score(place / "i", images, place / out, options, run=running(encoders or toy_encoders(), cache=held))
 
 
 @pytest.mark.parametrize(
@@ -46,8 +58,8 @@ def run(place: Path, out: str = "out", **options: Any) -> ScoreReport:
 def test_columns_are_the_plain_loops(place: Path, refs: Path, mode: str, reference_cells: str) -> None:
     if reference_cells != "grid":
         shutil.rmtree(place / "i")
-        build_index(refs, place / "i", toy_encoders(), reference_cells=reference_cells)
-    run(place, mode=mode)
+        build_index(refs, place / "i", toy_encoders(), IndexOptions(reference_cells=reference_cells))
+    run(place, options=replace(EVERYWHERE, mode=mode))
     index = open_index(place / "i")
     block = index.block(CONCEPTS)
     concepts = np.array([r.concept for r in block.references])
@@ -85,7 +97,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def test_tables_derive_from_the_rows(place: Path) -> None:
-    run(place, tau_vr=0.9)
+    run(place, options=replace(EVERYWHERE, tau_vr=0.9))
     rows = require_results(place / "out").rows("m1")
     for row, line in zip(rows, read(place / "out" / "results_vr_dynamic.csv"), strict=True):
         other = np.float32(row["p_other"])
@@ -100,15 +112,13 @@ def test_tables_derive_from_the_rows(place: Path) -> None:
 
 
 def test_scope_is_a_setting_and_costs_no_forward_pass(place: Path) -> None:
-    score(
-        place / "i", {"m1": place / "gen" / "m1"}, place / "out", cache=VectorCache(place / "cache"), load=toy_encoders
-    )
+    score(place / "i", {"m1": place / "gen" / "m1"}, place / "out", run=running(cache=VectorCache(place / "cache")))
     with pytest.raises(SettingsError, match="scope=concept, asked for all"):
         run(place)
     encoders = toy_encoders()
     run(place, "all", encoders=encoders)
     assert forwards(encoders) == 1 * 17  # of the concept that the index does not have
-    run(place, "all", encoders=encoders, tau_vr=0.3)
+    run(place, "all", replace(EVERYWHERE, tau_vr=0.3), encoders=encoders)
     assert forwards(encoders) == 1 * 17
     narrow, wide = require_results(place / "out").rows("m1"), require_results(place / "all").rows("m1")
     own = [r for r in wide if r["concept"] != "unheard_of"]
@@ -117,12 +127,12 @@ def test_scope_is_a_setting_and_costs_no_forward_pass(place: Path) -> None:
 
 
 def test_approximate_is_counted_and_settled(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(place, "exact", tau_vr=0.9)
+    run(place, "exact", replace(EVERYWHERE, tau_vr=0.9))
     exact = require_results(place / "exact").rows("m1")
     monkeypatch.setattr("iconicity.scorer.measure.shards.LEAST", 0)
     monkeypatch.setattr(nearest, "FACTORY", "IVF4,RaBitQfs")
     monkeypatch.setattr(nearest, "NPROBE", 1)
-    run(place, "near", search="approximate", tau_vr=0.9)
+    run(place, "near", replace(APPROXIMATE, tau_vr=0.9))
     lines = read(place / "near" / "results_vr_dynamic.csv")
     near = require_results(place / "near").rows("m1")
     open_ = 0
@@ -135,7 +145,7 @@ def test_approximate_is_counted_and_settled(place: Path, monkeypatch: pytest.Mon
     with pytest.raises(SettingsError, match="search=approximate, asked for exact"):
         run(place, "near")
     encoders = toy_encoders()
-    run(place, "near", search="approximate", settle=True, encoders=encoders)
+    run(place, "near", replace(APPROXIMATE, settle=True), encoders=encoders)
     assert forwards(encoders) == 0
     lines = read(place / "near" / "results_vr_dynamic.csv")
     assert all(line["unresolved"] == "0" for line in lines)
@@ -145,7 +155,7 @@ def test_approximate_is_counted_and_settled(place: Path, monkeypatch: pytest.Mon
 
 def test_without_a_cache_it_is_the_same(place: Path) -> None:
     run(place)
-    run(place, "none", cache=None)
+    run(place, "none", cache=False)
     assert require_results(place / "out").table().equals(require_results(place / "none").table())
 
 
@@ -153,20 +163,17 @@ def test_a_second_model_leaves_the_first_ones_rows(place: Path) -> None:
     run(place)
     before = require_results(place / "out").rows("m1")
     make_gen(place / "gen" / "m2", seed=9000)
-    score(
-        place / "i", {"m2": place / "gen" / "m2"}, place / "out", scope="all", load=toy_encoders,
-        cache=VectorCache(place / "cache"),
-    )  # fmt: skip
+    score(place / "i", {"m2": place / "gen" / "m2"}, place / "out", EVERYWHERE, run=running(cache=VectorCache(place / "cache")))  # fmt: skip
     assert require_results(place / "out").rows("m1") == before
 
 
 def test_an_update_keeps_images_whose_concept_has_no_references(place: Path, refs: Path) -> None:
     write(place / "gen" / "m2" / "unheard_of" / "x.png", draw(101))
-    options: dict[str, Any] = {"scope": "all", "load": toy_encoders, "cache": VectorCache(place / "cache")}
-    score(place / "i", {m: place / "gen" / m for m in ("m1", "m2")}, place / "out", **options)
+    own = running(cache=VectorCache(place / "cache"))
+    score(place / "i", {m: place / "gen" / m for m in ("m1", "m2")}, place / "out", EVERYWHERE, run=own)
     write(refs / "alpha" / "new.png", draw(77))
     build_index(refs, place / "i", toy_encoders())
-    score(place / "i", {"m1": place / "gen" / "m1"}, place / "out", update=True, **options)
+    score(place / "i", {"m1": place / "gen" / "m1"}, place / "out", EVERYWHERE, writing=Writing(update=True), run=own)
     (row,) = require_results(place / "out").rows("m2")
     assert row["other_sim"] == pytest.approx(1, abs=1e-6) and row["p_other"] is not None
     assert "m2" in {line["model"] for line in read(place / "out" / "results_cra_dynamic.csv")}
@@ -178,16 +185,16 @@ def test_the_same_picture_under_other_titles_does_not_beat_itself(tmp_path: Path
         for i in range(3):
             write(tmp_path / "r" / title / f"{i}.png", draw(500 + i))
             write(tmp_path / "g" / title / f"{i}.png", draw(500 + i))
-    build_index(tmp_path / "r", tmp_path / "i", toy_encoders(), vectors=vectors)
-    score(tmp_path / "i", {"m": tmp_path / "g"}, tmp_path / "out", scope="all", load=toy_encoders)
+    build_index(tmp_path / "r", tmp_path / "i", toy_encoders(), IndexOptions(vectors=vectors))
+    score(tmp_path / "i", {"m": tmp_path / "g"}, tmp_path / "out", EVERYWHERE, run=running())
     assert {r["own_rank"] for r in require_results(tmp_path / "out").rows("m")} == {1}
 
 
 def test_an_index_of_one_concept_has_no_other(tmp_path: Path, refs: Path) -> None:
-    build_index(refs, tmp_path / "one", toy_encoders(), concepts=["alpha"])
+    build_index(refs, tmp_path / "one", toy_encoders(), select=Select(concepts=["alpha"]))
     make_gen(tmp_path / "g", ["alpha"])
     for embedded in (3, 0):
-        report = score(tmp_path / "one", {"m": tmp_path / "g"}, tmp_path / "out", scope="all", load=toy_encoders)
+        report = score(tmp_path / "one", {"m": tmp_path / "g"}, tmp_path / "out", EVERYWHERE, run=running())
         assert report.embedded == embedded
     line = read(tmp_path / "out" / "results_vr_dynamic.csv")[0]
     assert (line["own_margin"], line["vr_other"], line["unresolved"]) == ("", "", "") and line["vr"] == "1.0"

@@ -10,7 +10,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +39,7 @@ from iconicity.scorer.measure.shards import (
     open_shards,
 )
 from iconicity.scorer.measure.universe import TIE
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.results import require_results
 
 CELLS, DIM = 4, 6
@@ -221,27 +221,23 @@ def models(study: Study, gen: Path) -> dict[str, Path]:
 def test_results_are_the_same_whatever_the_shards(
     study: Study, models: dict[str, Path], tmp_path: Path, mode: str
 ) -> None:
-    options: dict[str, Any] = {"scope": "all", "mode": mode}
-    study(models, out=tmp_path / "one", **options)
+    options = ScoreOptions(scope="all", mode=mode)
+    study(models, options, out=tmp_path / "one")
     whole = (tmp_path / "one" / f"scores_{mode}.parquet").read_bytes()
     for n in (2, 3) if mode == "dynamic" else (2,):
-        study(models, out=tmp_path / str(n), search_shards=n, **options)
+        study(models, options, out=tmp_path / str(n), run=replace(study.run, search_shards=n))
         assert (tmp_path / str(n) / f"scores_{mode}.parquet").read_bytes() == whole
         for csv in (tmp_path / "one").glob("*.csv"):
             assert (tmp_path / str(n) / csv.name).read_bytes() == csv.read_bytes()
 
 
 def test_without_a_cache_and_settled(study: Study, models: dict[str, Path], tmp_path: Path) -> None:
-    study(models, out=tmp_path / "one", scope="all", tau_vr=0.9)
+    study(models, ScoreOptions(scope="all", tau_vr=0.9), out=tmp_path / "one")
     study(
         models,
+        ScoreOptions(scope="all", tau_vr=0.9, search="approximate", settle=True),
         out=tmp_path / "two",
-        scope="all",
-        tau_vr=0.9,
-        search="approximate",
-        settle=True,
-        search_shards=2,
-        cache=None,
+        run=replace(study.run, search_shards=2, cache=None),
     )
     one, two = (require_results(tmp_path / n).table() for n in ("one", "two"))
     assert one.equals(two)  # so few references are compared exactly

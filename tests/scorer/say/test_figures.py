@@ -15,6 +15,7 @@ from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.attributes import concept_attributes
 from iconicity.scorer.measure.calibrate.calibration import SETTINGS, Calibration, own_and_null
@@ -22,6 +23,7 @@ from iconicity.scorer.measure.correlate import correlate
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.measure.sweep import sweep
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say import figures
 from iconicity.scorer.say.fonts import _families, choose_fonts
 from iconicity.scorer.say.scatter import correlates
@@ -71,11 +73,11 @@ def test_points_curves_and_cells(study: Study) -> None:
 @pytest.mark.parametrize("reference_cells", ["grid", "overlapping"])
 def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     make_refs(tmp_path / "refs", ["alpha", "beta"], each=1)
-    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells=reference_cells)
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), IndexOptions(reference_cells=reference_cells))
     mixed = draw(0)
     mixed.paste(draw(70_000).crop((0, 0, 32, 48)), (0, 0))
     write(tmp_path / "gen" / "m" / "alpha" / "x.png", mixed)
-    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, tau_vr=0.95)
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, ScoreOptions(tau_vr=0.95))
     study, index = open_study(tmp_path / "out", figures.EVIDENCE_COLUMNS), open_index(tmp_path / "i")
     figure = figures.evidence(study, index, "m/Alpha/x.png", most=4)  # the folder's own spelling
     left, right = figure.axes

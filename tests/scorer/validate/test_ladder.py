@@ -16,7 +16,7 @@ from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.store.files import file_sha256
 from iconicity.scorer.validate import manipulate as m
 from iconicity.scorer.validate.evaluate import half
-from iconicity.scorer.validate.ladder import Ladder, read_relations, write_ladder
+from iconicity.scorer.validate.ladder import Ladder, LadderOptions, read_relations, write_ladder
 from iconicity.scorer.validate.rungs import GRID, KS, LABELS, RUNGS, make_rungs
 
 NAMES = [f"c{i:02d}" for i in range(12)]
@@ -74,19 +74,19 @@ def shows(out: Any, donor: Any, coverage: Any) -> bool:
 
 
 def test_one_seed_one_ladder_and_another_concept_moves_none(many: Path, tmp_path: Path) -> None:
-    first = write_ladder(many, tmp_path / "a", concepts=4)
-    again = write_ladder(many, tmp_path / "b", concepts=4)
+    first = write_ladder(many, tmp_path / "a", LadderOptions(concepts=4))
+    again = write_ladder(many, tmp_path / "b", LadderOptions(concepts=4))
     assert hashes(first) == hashes(again) and first.truth.equals(again.truth)
-    more = write_ladder(many, tmp_path / "c", concepts=8)
+    more = write_ladder(many, tmp_path / "c", LadderOptions(concepts=8))
     common = {k: v for k, v in hashes(more).items() if k in hashes(first)}
     assert hashes(first).keys() == common.keys()
     assert more.donors == first.donors and first.halves.items() <= more.halves.items()
-    other = write_ladder(many, tmp_path / "d", concepts=4, seed=1)
+    other = write_ladder(many, tmp_path / "d", LadderOptions(concepts=4, seed=1))
     assert hashes(other) != hashes(first)
 
 
 def test_donors_are_never_references_and_each_serves_one_half(many: Path, tmp_path: Path) -> None:
-    ladder = write_ladder(many, tmp_path / "a", concepts=10)
+    ladder = write_ladder(many, tmp_path / "a", LadderOptions(concepts=10))
     refs = {p.name for p in (tmp_path / "a" / "refs").iterdir()}
     assert len(ladder.donors) == 2 and refs == set(ladder.halves) and not refs & set(ladder.donors)
     assert set(ladder.halves.values()) == {"A", "B"}
@@ -104,18 +104,18 @@ def test_donors_are_never_references_and_each_serves_one_half(many: Path, tmp_pa
 
 
 def test_names_of_one_work_lie_in_one_half_and_never_give_donors(many: Path, tmp_path: Path) -> None:
-    ladder = write_ladder(many, tmp_path / "a", concepts=10)
+    ladder = write_ladder(many, tmp_path / "a", LadderOptions(concepts=10))
     kept = next(iter(ladder.halves))
     for i in range(8):  # the same picture under eight more names
         write(many / f"twin{i}" / "00.png", draw(100 * int(kept[1:])).resize((62, 46)))
-    found = write_ladder(many, tmp_path / "b", concepts=20)
+    found = write_ladder(many, tmp_path / "b", LadderOptions(concepts=20))
     twins = {c for c in found.halves if c.startswith("twin")} | ({kept} & found.halves.keys())
     assert len(twins) > 3 and len({found.halves[c] for c in twins}) == 1
     assert not any(d.startswith("twin") for d in found.donors) and kept not in found.donors
 
 
 def test_further_references_are_what_a_table_says(many: Path, tmp_path: Path) -> None:
-    subject = next(iter(write_ladder(many, tmp_path / "a", concepts=10).halves))
+    subject = next(iter(write_ladder(many, tmp_path / "a", LadderOptions(concepts=10)).halves))
     write(many / subject / "00_series.png", draw(7001))
     write(many / subject / "05_other_scan.png", draw(100 * int(subject[1:])).resize((80, 60)))
     write(many / subject / "06_unknown.png", draw(7002))
@@ -123,7 +123,7 @@ def test_further_references_are_what_a_table_says(many: Path, tmp_path: Path) ->
     lines = [f"refs/{subject}/00.png,same_work", f"refs/{subject}/00_series.png,series_variant",
              f"refs/{subject}/05_other_scan.png,same_work"]  # fmt: skip
     table.write_text("path,relation\n" + "\n".join(lines) + "\n")
-    ladder = write_ladder(many, tmp_path / "b", concepts=10, relations=read_relations(table))
+    ladder = write_ladder(many, tmp_path / "b", LadderOptions(concepts=10, relations=read_relations(table)))
     mine = ladder.truth[ladder.truth.concept == subject].set_index("name").label
     assert mine["version_1"] == "transformed" and mine["reproduction_1"] == "copy"
     assert [n for n in mine.index if n.startswith(("version", "reproduction"))] == ["reproduction_1", "version_1"]
@@ -138,20 +138,20 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def test_the_same_artist_is_shown_by_a_donor(many: Path, tmp_path: Path) -> None:
-    ladder = write_ladder(many, tmp_path / "a", concepts=10, artists=dict.fromkeys(NAMES, "one"))
+    ladder = write_ladder(many, tmp_path / "a", LadderOptions(concepts=10, artists=dict.fromkeys(NAMES, "one")))
     assert (ladder.truth.name == "same_artist").sum() == len(ladder.halves)
-    apart = write_ladder(many, tmp_path / "b", concepts=10)
+    apart = write_ladder(many, tmp_path / "b", LadderOptions(concepts=10))
     assert not (apart.truth.name == "same_artist").any()
 
 
 def test_a_ladder_that_is_there_is_left_and_another_takes_its_place(many: Path, tmp_path: Path) -> None:
-    ladder = write_ladder(many, tmp_path / "a", concepts=4)
+    ladder = write_ladder(many, tmp_path / "a", LadderOptions(concepts=4))
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "a" / "gen").rglob("*.jpg")}
-    write_ladder(many, tmp_path / "a", concepts=4)
+    write_ladder(many, tmp_path / "a", LadderOptions(concepts=4))
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "a" / "gen").rglob("*.jpg")}
     (tmp_path / "a" / ".iconicity-ladder").write_text("")  # a run that was killed
-    assert hashes(write_ladder(many, tmp_path / "a", concepts=4)) == hashes(ladder)
-    fewer = write_ladder(many, tmp_path / "a", concepts=4, rungs=["R2", "N"])
+    assert hashes(write_ladder(many, tmp_path / "a", LadderOptions(concepts=4))) == hashes(ladder)
+    fewer = write_ladder(many, tmp_path / "a", LadderOptions(concepts=4, rungs=["R2", "N"]))
     assert set(fewer.truth.rung) == {"R2", "N"} == {p.name for p in (tmp_path / "a" / "gen").iterdir()}
 
 
@@ -161,17 +161,17 @@ def test_what_cannot_be_a_ladder_is_refused(many: Path, tmp_path: Path) -> None:
         write_ladder(many, tmp_path / "full")
     assert (tmp_path / "full" / "mine.png").is_file()
     with pytest.raises(InputError, match="R2 among them"):
-        write_ladder(many, tmp_path / "a", rungs=["R1"])
+        write_ladder(many, tmp_path / "a", LadderOptions(rungs=["R1"]))
     with pytest.raises(InputError, match="5 concepts with images; a ladder needs 6"):
         write_ladder(make_refs(tmp_path / "few", NAMES[:5], each=1), tmp_path / "a")
 
 
 def test_unusable_references_are_told_and_passed_over(many: Path, tmp_path: Path) -> None:
-    subjects = list(write_ladder(many, tmp_path / "a", concepts=10).halves)
+    subjects = list(write_ladder(many, tmp_path / "a", LadderOptions(concepts=10)).halves)
     (many / subjects[0] / "00.png").write_bytes(b"no image")
     shutil.rmtree(many / subjects[1])
     write(many / subjects[1] / "00.png", draw(9, (30, 30)))
-    ladder = write_ladder(many, tmp_path / "b", concepts=10)
+    ladder = write_ladder(many, tmp_path / "b", LadderOptions(concepts=10))
     # the broken file's near-duplicate takes its place; the small one has none
     assert {(s.concept, s.reason.split(":")[0]) for s in ladder.skipped} == {
         (subjects[0], "not an image of a known format"), (subjects[1], "too small"),

@@ -27,6 +27,7 @@ from iconicity.scorer.measure.calibrate.calibration import read_calibration
 from iconicity.scorer.measure.specific import image_null
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
+from iconicity.scorer.validate.ladder import LadderOptions
 from iconicity.scorer.validate.layers import loaders, measure
 from iconicity.scorer.validate.page import write_page
 from iconicity.scorer.validate.run import Validation, validate
@@ -77,8 +78,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Valid
 
 def checked(root: Path, toys: Toys, out: str = "out") -> Validation:
     cache = VectorCache(root / "cache")
-    found = validate(root / "refs", root / out, EncoderChoice(), cache, concepts=13, alpha=0.05, draws=200,
-                     load=toys.loaders())  # type: ignore[arg-type]  # fmt: skip
+    found = validate(root / "refs", root / out, EncoderChoice(), cache, LadderOptions(concepts=13, alpha=0.05, draws=200), load=toys.loaders())  # type: ignore[arg-type]  # fmt: skip
     cache.close()
     return found
 
@@ -258,7 +258,7 @@ def test_layers_that_are_none_are_refused(done: tuple[Path, Validation, Toys]) -
     root, found, _ = done
     for names in (["token"], ["crop", "all"]):
         with pytest.raises(InputError, match="and crop among them"):
-            measure(found.ladder, {}, VectorCache(root / "cache"), names=names)
+            measure(found.ladder, {}, VectorCache(root / "cache"), LadderOptions(embeddings=names))
     assert (root / "out" / "results").is_dir()  # nothing was touched
 
 

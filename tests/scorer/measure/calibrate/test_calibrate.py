@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from toys import Study as Scoring
-from toys import draw, toy_encoders, write
+from toys import draw, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.fill import cache_keys
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.scorer.measure.calibrate import calibrate as module
@@ -33,6 +34,7 @@ from iconicity.scorer.measure.calibrate.calibration import (
 from iconicity.scorer.measure.specific import image_null, specific
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.options import ScoreOptions, Writing
 
 NAMES = [f"k{i:02d}" for i in range(14)]
 ALPHA = 0.1
@@ -58,7 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 picture = noisy(50_000 + 100 * m + 10 * i + n, 1000 * i, 0.3 + 0.3 * n)
                 write(root / "gen" / f"m{m}" / name / f"{n}.png", picture)
     scoring = Scoring(root / "i", root)
-    scoring({f"m{m}": root / "gen" / f"m{m}" for m in range(2)}, tau_cra=0.8)
+    scoring({f"m{m}": root / "gen" / f"m{m}" for m in range(2)}, ScoreOptions(tau_cra=0.8))
     return root
 
 
@@ -176,8 +178,8 @@ class Loop:
 def wide(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with overlapping reference cells."""
     root = tmp_path_factory.mktemp("wide")
-    build_index(place / "refs", root / "i", toy_encoders(), reference_cells="overlapping")
-    Scoring(root / "i", root)({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, tau_cra=0.8)
+    build_index(place / "refs", root / "i", toy_encoders(), IndexOptions(reference_cells="overlapping"))
+    Scoring(root / "i", root)({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, ScoreOptions(tau_cra=0.8))
     return root
 
 
@@ -306,7 +308,7 @@ def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
         write(tmp_path / "refs" / name / "0.png", draw(1000 * i))
         write(tmp_path / "gen" / name / "0.png", noisy(5, 1000 * i, 0.3))
     build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
-    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen"}, tau_cra=0.8)
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen"}, ScoreOptions(tau_cra=0.8))
     calibration = found(tmp_path, whiten=True)
     assert {t["metric"] for t in calibration.thresholds} == {"cra", "vr"}
     assert any(n.startswith("not whitened") for n in calibration.notes)
@@ -434,7 +436,7 @@ def test_score_takes_a_calibration(place: Path) -> None:
     assert meta["calibration"]["calibration_sha256"] == calibration.digest
     other = Scoring(place / "i", place)
     with pytest.raises(SettingsError, match="mode=static"):
-        other({"m0": place / "gen" / "m0"}, out=place / "static", mode="static", calibration=calibration)
+        other({"m0": place / "gen" / "m0"}, ScoreOptions(mode="static"), out=place / "static", calibration=calibration)
 
 
 def test_an_unrelated_concept_changes_no_value(place: Path, tmp_path: Path) -> None:
@@ -444,9 +446,9 @@ def test_an_unrelated_concept_changes_no_value(place: Path, tmp_path: Path) -> N
     calibration = found(place)
     before = pq.read_table(place / "out" / "null_dynamic.parquet")
     write(tmp_path / "more" / "new" / "0.png", draw(999_000))
-    add_references(tmp_path / "more", tmp_path / "i", load=lambda c, d: toy_encoders())
+    add_references(tmp_path / "more", tmp_path / "i", run=running())
     scoring = Scoring(tmp_path / "i", tmp_path)
-    scoring({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, update=True)
+    scoring({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, writing=Writing(update=True))
     found(tmp_path, apply=calibration)
     assert pq.read_table(tmp_path / "out" / "null_dynamic.parquet").to_pylist() == before.to_pylist()
     assert "another version of the index" in " ".join(calibration.notes_for(open_study(tmp_path / "out")))
@@ -457,7 +459,7 @@ def test_an_unrelated_concept_changes_no_value(place: Path, tmp_path: Path) -> N
 
 def test_static_mode_draws_the_first_reference(place: Path) -> None:
     scoring = Scoring(place / "i", place)
-    scoring({"m0": place / "gen" / "m0"}, out=place / "st", mode="static")
+    scoring({"m0": place / "gen" / "m0"}, ScoreOptions(mode="static"), out=place / "st")
     study, index, cache = open_study(place / "st"), open_index(place / "i"), VectorCache(place / "cache")
     calibration = calibrate(study, index, cache, alpha=ALPHA, draws=200)
     assert {t["references"] for t in calibration.thresholds if t["null"] == "unrelated"} == {1}
@@ -472,8 +474,8 @@ def test_static_mode_draws_the_first_reference(place: Path) -> None:
 
 def test_only_one_metric_scored(place: Path) -> None:
     scoring = Scoring(place / "i", place)
-    scoring({"m0": place / "gen" / "m0"}, out=place / "one", metrics=("vr",))
-    scoring({"m1": place / "gen" / "m1"}, out=place / "one", metrics=("cra",))
+    scoring({"m0": place / "gen" / "m0"}, ScoreOptions(metrics=("vr",)), out=place / "one")
+    scoring({"m1": place / "gen" / "m1"}, ScoreOptions(metrics=("cra",)), out=place / "one")
     calibration = calibrate(
         open_study(place / "one"), open_index(place / "i"), VectorCache(place / "cache"), alpha=ALPHA
     )
@@ -484,7 +486,7 @@ def test_only_one_metric_scored(place: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["cra", "vr"])
 def test_results_of_one_metric(place: Path, tmp_path: Path, metric: str) -> None:
-    Scoring(place / "i", place)({"m0": place / "gen" / "m0"}, out=tmp_path / "o", metrics=(metric,))
+    Scoring(place / "i", place)({"m0": place / "gen" / "m0"}, ScoreOptions(metrics=(metric,)), out=tmp_path / "o")
     calibration = calibrate(
         open_study(tmp_path / "o"), open_index(place / "i"), VectorCache(place / "cache"), alpha=ALPHA
     )

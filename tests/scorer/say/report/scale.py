@@ -17,6 +17,7 @@ from toys import draw, make_refs, toy_encoders, write
 from iconicity.indexer.build import build_index
 from iconicity.indexer.sources.folders import sha256_hex
 from iconicity.indexer.store.index import open_index
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.results import SCHEMA, writing_scores
 from iconicity.scorer.say.report.build import report
 from iconicity.scorer.text import table
@@ -35,7 +36,7 @@ def make_study(root: Path, concepts: int, each: int) -> None:
         path = write(root / "gen" / "m" / names[0] / f"{i:05d}.png", draw(10**6 + i, (512, 512)))
         files.append((str(path), sha256_hex(path.read_bytes())))
     scoring = Scoring(root / "i", root)
-    scoring({"m": root / "gen" / "m"}, k_gen=1)
+    scoring({"m": root / "gen" / "m"}, ScoreOptions(k_gen=1))
     settings = scoring.results().settings
     rng = np.random.default_rng(0)
 

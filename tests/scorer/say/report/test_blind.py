@@ -15,6 +15,7 @@ from iconicity.indexer.build import build_index
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.results import require_results, writing_scores
 from iconicity.scorer.say.report.build import report
 from iconicity.scorer.validate.labelled import match, read_labels
@@ -57,7 +58,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for concept in ("alpha", "beta"):
             for k in range(EACH):
                 write(root / "gen" / name / concept / f"{k}.png", draw(1000 * m + 100 * k + len(concept)))
-    Scoring(root / "i", root)({n: root / "gen" / n for n in ("m", "n")}, scope="all")
+    Scoring(root / "i", root)({n: root / "gen" / n for n in ("m", "n")}, ScoreOptions(scope="all"))
     for k in (0, 1):
         other_scores(root / "out", root / str(k) / "out", k)
         report(root / str(k) / "out", open_index(root / "i"), root / f"site{k}")

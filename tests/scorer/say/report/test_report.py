@@ -23,6 +23,7 @@ from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.calibrate.calibration import (
     NULL_EDGES,
@@ -34,6 +35,7 @@ from iconicity.scorer.measure.calibrate.calibration import (
 from iconicity.scorer.measure.specific import write_null
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say.report.build import read_titles, report
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, needed_references
 
@@ -57,7 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(root / "gen" / "m1" / "alpha" / "<img src=x onerror=alert(1)>.png", draw(70_001))
     write(root / "gen" / "m1" / "alpha" / "gone.png", draw(70_002))
     Scoring(root / "i", root)(
-        {HOSTILE: root / "gen" / "m2", ODD: root / "gen" / "m2", "m1": root / "gen" / "m1"}, scope="all", tau_vr=0.9
+        {HOSTILE: root / "gen" / "m2", ODD: root / "gen" / "m2", "m1": root / "gen" / "m1"},
+        ScoreOptions(scope="all", tau_vr=0.9),
     )
     leave_null(root / "out")
     (root / "gen" / "m1" / "alpha" / "gone.png").unlink()
@@ -256,7 +259,7 @@ def test_thumbnails_show_the_pixels_that_were_scored(tmp_path: Path) -> None:
         upright.save(path, exif=turned)
     for pixels, size in (("shown", (96, 48)), ("published", (48, 96)), ("shown", (96, 48))):
         index, out = tmp_path / f"{pixels}.index", tmp_path / pixels
-        build_index(tmp_path / "refs", index, toy_encoders(), pixels=pixels)
+        build_index(tmp_path / "refs", index, toy_encoders(), IndexOptions(pixels=pixels))
         Scoring(index, tmp_path)({"m": tmp_path / "gen" / "m"}, out=out)
         report(out, open_index(index), tmp_path / "site")
         (thumbnail,) = (tmp_path / "site" / "thumbs").glob("*/*")
@@ -413,11 +416,11 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
 
 def test_overlapping_cells_are_outlined_where_they_lie(browser: Any, tmp_path: Path) -> None:
     make_refs(tmp_path / "refs", ["alpha"], each=1)
-    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells="overlapping")
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), IndexOptions(reference_cells="overlapping"))
     moved = draw(70_000)
     moved.paste(draw(0).crop((24, 18, 40, 30)), (0, 0))  # what stands at row 3, column 3 of the half steps
     write(tmp_path / "gen" / "m" / "alpha" / "x.png", moved)
-    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, tau_vr=0.95)
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, ScoreOptions(tau_vr=0.95))
     report(tmp_path / "out", open_index(tmp_path / "i"), tmp_path / "one.html", single_file=True)
     page = browser.new_page()
     page.goto(f"{(tmp_path / 'one.html').as_uri()}#/image/m/alpha%2Fx.png")

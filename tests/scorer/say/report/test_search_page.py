@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from run import models, run
-from toys import draw, make_refs, tiny_clip, tiny_vit, toy_encoders, write
+from toys import draw, make_refs, running, tiny_clip, tiny_vit, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.options import IndexOptions
 from iconicity.scorer.say.report.search_page import write_search_page
 from iconicity.scorer.search import search_image
 
@@ -23,7 +24,7 @@ def test_pictures_of_the_hits(tmp_path: Path) -> None:
     make_refs(tmp_path / "refs", ["alpha", "<b>&beta"], each=2)
     build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
     image = write(tmp_path / "<img src=x onerror=alert(1)>.png", draw(100))  # <b>&beta/00.png
-    hits = search_image(image, tmp_path / "i", k=3, load=toy_encoders)
+    hits = search_image(image, tmp_path / "i", k=3, run=running())
     (tmp_path / "refs" / "alpha" / "01.png").unlink()
     page = write_search_page(hits, image, tmp_path / "new" / "h.html", grid=(4, 4), pixels="shown")
     text = page.read_text()
@@ -43,10 +44,10 @@ def test_pictures_of_the_hits(tmp_path: Path) -> None:
 
 def test_windows_of_overlapping_cells_show_half_steps(tmp_path: Path) -> None:
     make_refs(tmp_path / "refs", ["alpha"], each=1)
-    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), reference_cells="overlapping")
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders(), IndexOptions(reference_cells="overlapping"))
     # half a cell to the left and up: what stood in the overlapping cell (1, 1) stands in the first cell
     image = write(tmp_path / "moved.png", draw(0).crop((8, 6, 64, 48)).resize((56, 42)))
-    hits = search_image(image, tmp_path / "i", k=1, load=toy_encoders)
+    hits = search_image(image, tmp_path / "i", k=1, run=running())
     assert max(p[0]["cell"] for p in hits["patches"]) < 49
     page = write_search_page(hits, image, tmp_path / "h.html", grid=(4, 4), overlapping=True, pixels="shown")
     windows = re.findall(r"background-size:400.0% 400.0%;background-position:([\d.]+)% ([\d.]+)%", page.read_text())
