@@ -169,6 +169,13 @@ def test_the_build_context_holds_the_package_and_little_else() -> None:
     for name in wanted:
         assert (ROOT / name).exists(), name
     folders = {p.split(".")[1] for p in PROJECT["tool"]["setuptools"]["packages"] if "." in p}
-    needed = {"cli.py", "pyproject.toml", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"], *folders}
+    needed = {
+        "__init__.py",
+        "cli.py",
+        "pyproject.toml",
+        PROJECT["project"]["readme"],
+        *PROJECT["project"]["license-files"],
+        *folders,
+    }
     assert needed == wanted
     assert any(fnmatch("scorer/__pycache__", rule) for rule in rules[1:])

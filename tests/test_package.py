@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def test_wheel_contents(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "w"), str(copy)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = (tmp_path / "w").glob("*.whl")
+    fallback = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools_scm"]["fallback_version"]
+    assert wheel.name == f"iconicity-{fallback}-py3-none-any.whl"  # neither git nor an archive's note is there
     with zipfile.ZipFile(wheel) as z:
         names = {n for n in z.namelist() if ".dist-info/" not in n}
     assert names == {f"iconicity/{f}" for f in source}
