@@ -1,18 +1,30 @@
-# `make demo` and `make test` do all their own set-up: .venv with every extra they need.
+# Each target does its own set-up in .venv, and installs what it needs: the demo 90 packages, the tests 180.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet
+# Stamps of what is installed: the demo's needs, and those of tests and linters, which hold the demo's.
+FOR_DEMO := $(VENV)/.demo
+FOR_ALL := $(VENV)/.ready
 
 .PHONY: setup demo test lint sim ladder faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
 
-setup: $(VENV)/.ready
+setup: $(FOR_ALL)
 
-$(VENV)/.ready: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[demo,dev,offline,validate]"
+# The usual torch for Linux brings 5 GB of CUDA libraries: TORCH_INDEX=https://download.pytorch.org/whl/cpu leaves them out.
+	$(if $(TORCH_INDEX),$(INSTALL) --index-url $(TORCH_INDEX) torch torchvision)
+
+$(FOR_DEMO): pyproject.toml | $(BIN)/python
+	$(INSTALL) -e ".[demo]"
 	touch $@
 
-demo: setup
+$(FOR_ALL): pyproject.toml | $(BIN)/python
+	$(INSTALL) -e ".[demo,dev,validate]"
+	touch $(FOR_DEMO) $@
+
+demo: $(or $(wildcard $(FOR_ALL)),$(FOR_DEMO))
 	$(BIN)/iconicity demo --out iconicity-demo
 
 # Three processes of one thread each, as some tests wait for others' processes; a file to a process: its fixtures are made once.
