@@ -13,6 +13,7 @@ import click
 from iconicity.indexer.command_line import DIRECTORY, progress_bar, with_storage
 from iconicity.indexer.commands import index
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.help import group
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import echo, echo_line, one_line
 from iconicity.scorer.commands.audit import check_command, reproduce_command
@@ -23,8 +24,17 @@ from iconicity.scorer.commands.scoring import cache, score_command, search_comma
 from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back
 
+SECTIONS = {
+    "Start": ["demo"],
+    "Build": ["index"],
+    "Score": ["score", "search"],
+    "Read": ["summary", "sweep", "compare", "attribute", "correlate", "specific", "export", "report", "plot"],
+    "Trust": ["calibrate", "validate", "check", "reproduce"],
+    "Manage": ["results", "cache"],
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@group(sections=SECTIONS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="iconicity")
 def cli() -> None:
     """Does a text-to-image model recognise a famous image behind a prompt, and does it copy or transform it?

@@ -29,6 +29,7 @@ from iconicity.indexer.command_line import (
     speed_options,
 )
 from iconicity.indexer.errors import mending
+from iconicity.indexer.help import group
 from iconicity.indexer.left_out import left_out_lines
 from iconicity.indexer.text import counted, echo, echo_line, json_text
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.shards import Shard
 
 
-@click.group()
+@group()
 def index() -> None:
     """Build and look after an index of reference images.
 

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from run import ICONICITY, models, run, run_alone
 from toys import draw, make_gen, make_refs, pack, tiny_clip, tiny_vit, write
 
+from iconicity.cli import cli
+from iconicity.indexer.help import GROUPS
 from iconicity.scorer.results import require_results
 
 
@@ -37,7 +41,40 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_command_that_is_not_whole_prints_its_help(command: tuple[str, ...]) -> None:
     said = run(*command, code=2)
     assert said.stderr.strip() == run(*command, "--help").stdout.strip()
-    assert "\\n" not in said.stderr and "\n\nCommands:\n" in said.stderr
+    assert "\\n" not in said.stderr and ("\n\nCommands:\n" if command else "\n\nBuild:\n") in said.stderr
+
+
+def leaves(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, *above, name)
+        else:
+            yield " ".join((*above, name)), command
+
+
+def test_help_shows_every_command_with_its_whole_summary() -> None:
+    text = " ".join(run("--help").stdout.split())
+    for name, command in leaves(cli):
+        first = " ".join((command.help or "").split("\n\n")[0].split())
+        assert f" {name} {first} " in f"{text} ", name
+
+
+def test_options_stand_in_groups() -> None:
+    lines = run("score", "--help").stdout.splitlines()
+    headings = [line[:-1] for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == list(GROUPS)
+    group = {
+        line.split()[0].rstrip(","): h for h, *rest in _sections(lines) for line in rest if line.startswith("  --")
+    }
+    of = {"--index": "Files", "--mode": "What is measured", "--shard": "Which images", "--device": "How it runs"}
+    assert {name: group[name] for name in of} == of
+
+
+def _sections(lines: list[str]) -> Iterator[list[str]]:
+    """Each heading with the lines below it."""
+    starts = [i for i, line in enumerate(lines) if line.endswith(":") and not line.startswith(" ")]
+    for a, z in zip(starts, [*starts[1:], len(lines)], strict=True):
+        yield [lines[a][:-1], *lines[a + 1 : z]]
 
 
 @pytest.mark.parametrize(

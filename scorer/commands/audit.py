@@ -17,6 +17,7 @@ from iconicity.indexer.command_line import (
     progress_bar,
     speed_options,
 )
+from iconicity.indexer.help import command
 from iconicity.indexer.places import Place
 from iconicity.scorer.commands.findings import (
     draw_options,
@@ -32,7 +33,7 @@ from iconicity.scorer.commands.findings import (
 from iconicity.scorer.staging import RESULTS
 
 
-@click.command("check")
+@command("check")
 @results_argument
 @click.option(
     "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
@@ -84,7 +85,7 @@ def check_command(
     return EXIT_FOUND if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 
 
-@click.command("reproduce")
+@command("reproduce")
 @click.argument("results", type=RESULTS)
 @scored_index_option
 @moved_images_options

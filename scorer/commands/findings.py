@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from iconicity.indexer.command_line import DIRECTORY, PLACE, F, index_option, options, progress_bar, say_note
+from iconicity.indexer.help import command
 from iconicity.indexer.places import Place, place
 from iconicity.indexer.text import echo, echo_line
 from iconicity.scorer.staging import RESULTS
@@ -138,7 +139,7 @@ def calibration_of(path: Path | None) -> Calibration | None:
     return None if path is None else read_calibration(path)
 
 
-@click.command("summary")
+@command("summary")
 @results_argument
 @click.option(
     "--aggregate", type=click.Choice(["macro", "micro"]), default="macro", show_default=True,
@@ -171,7 +172,7 @@ def summary_command(
     return say(found, table, out, as_json, SHORT, columns, digits)
 
 
-@click.command("sweep")
+@command("sweep")
 @results_argument
 @click.option("--step", type=float, default=0.05, show_default=True, help="Step between two thresholds.")
 @vi_scope_option
@@ -197,7 +198,7 @@ def sweep_command(
     return say(found, table, out, as_json, (), columns, digits)
 
 
-@click.command("calibrate")
+@command("calibrate")
 @results_argument
 @index_option
 @click.option(
@@ -275,7 +276,7 @@ def calibrate_command(
     return say(replace(finding, notes=[*finding.notes, *said]), table, out, as_json)
 
 
-@click.command("specific")
+@command("specific")
 @results_argument
 @click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
 @draw_options
@@ -302,7 +303,7 @@ def specific_command(
     return say(specific(study, summarise(study, draws=draws, seed=seed)), table, out, as_json)
 
 
-@click.command("attribute")
+@command("attribute")
 @results_argument
 @index_option
 @click.option("--ic-tau", type=click.FloatRange(-1, 1), help="CRA threshold.  [default: as the results have it]")
@@ -334,7 +335,7 @@ def attribute_command(
     return say(attribute(study, open_index(index), draws=draws, seed=seed), table, out, as_json)
 
 
-@click.command("compare")
+@command("compare")
 @click.argument("names", nargs=-1, required=True, metavar="A B ...")
 @results_option
 @vi_scope_option
@@ -365,7 +366,7 @@ def compare_command(
     return say(found, table, out, as_json, (), columns, digits)
 
 
-@click.command("export")
+@command("export")
 @results_argument
 @calibration_option
 @tau_options
@@ -398,7 +399,7 @@ def export_command(
     return 0
 
 
-@click.command("correlate")
+@command("correlate")
 @results_argument
 @click.option("--attributes", type=DIRECTORY, help="CSV of concepts and their attributes: numbers, dates.")
 @concept_col_option

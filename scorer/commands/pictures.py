@@ -12,6 +12,7 @@ import click
 
 from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.help import command
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.commands.findings import (
@@ -39,7 +40,7 @@ calibration_option = click.option(
 )
 
 
-@click.command("report")
+@command("report")
 @click.argument("results", type=RESULTS)
 @scored_index_option
 @click.option("--out", type=DIRECTORY, help="What to write.  [default: the folder report, or report.html]")
@@ -109,7 +110,7 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
     return read_calibration(named or beside)
 
 
-@click.command("plot")
+@command("plot")
 @click.argument(
     "figure", type=click.Choice(["bars", "recognition", "curves", "heatmap", "nulls", "correlates", "evidence"])
 )

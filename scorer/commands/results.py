@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from iconicity.indexer.command_line import PLACE, progress_bar, say_problems, say_skipped
+from iconicity.indexer.help import group
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.staging import RESULTS
@@ -17,7 +18,7 @@ index_of_results = click.option(
 )
 
 
-@click.group()
+@group()
 def results() -> None:
     """Look after results directories: merge them, remove models, test their bytes.
 

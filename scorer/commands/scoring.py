@@ -29,6 +29,7 @@ from iconicity.indexer.command_line import (
     speed_options,
 )
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.help import command, group
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.text import counted, echo, echo_line, json_text
 from iconicity.scorer.staging import RESULTS
@@ -46,7 +47,7 @@ class _Generated(TakesUrls):
         return str(value)
 
 
-@click.command("score")
+@command("score")
 @click.option("--index", "index", type=PLACE, help="The index directory, or its URL.")
 @click.option("--metric", type=click.Choice(["cra", "vr", "all"]), default="all", show_default=True)
 @click.option(
@@ -197,7 +198,7 @@ def score_command(
     return _say_score(report)
 
 
-@click.command("search")
+@command("search")
 @click.argument("image", type=DIRECTORY)
 @index_option
 @click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
@@ -241,7 +242,7 @@ def search_command(
     return 0
 
 
-@click.group()
+@group()
 def cache() -> None:
     """Look after the vectors of generated images that are kept.
 

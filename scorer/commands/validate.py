@@ -20,6 +20,7 @@ from iconicity.indexer.command_line import (
     say_note,
     say_skipped,
 )
+from iconicity.indexer.help import group
 from iconicity.indexer.text import echo_line
 from iconicity.scorer.commands.findings import (
     cache_option,
@@ -41,7 +42,7 @@ WAYS_ON = (
 TABLES = ("cells", "methods", "rungs", "differences", "improvements", "thresholds")
 
 
-@click.group()
+@group()
 def validate() -> None:
     """Does VR separate copying from transforming? On controlled truth, and on outputs that people labelled.
 
