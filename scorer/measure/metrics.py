@@ -18,24 +18,6 @@ DEFAULT_TAU_CRA = {"static": 0.70, "dynamic": 0.75}
 DEFAULT_TAU_VR = 0.60
 
 
-def best_similarity(queries: Float32, references: Float32 | Float64) -> tuple[Float32, Ints]:
-    """Highest cosine of each query over all references, and which reference gave it.
-
-    queries (n, d) and references (m, d) are unit rows, m >= 1. Returns similarities (n,) in [-1, 1] and row
-    numbers (n,); of equal similarities the first counts. Products are taken in float64 and rounded once, so
-    that a similarity, and a decision at a threshold, does not depend on the shape of the batch.
-
-    >>> best_similarity(np.eye(2, dtype=np.float32), np.float32([[1, 0]]))[0].tolist()
-    [1.0, 0.0]
-    """
-    if references.shape[0] < 1:
-        raise ValueError("no references to compare with")
-    products = (queries.astype(np.float64) @ references.astype(np.float64).T).astype(np.float32)
-    best: Ints = products.argmax(axis=1)
-    similarity: Float32 = np.clip(products[np.arange(len(best)), best], -1.0, 1.0)
-    return similarity, best
-
-
 def passes(similarity: npt.ArrayLike, tau: npt.ArrayLike) -> Bools:
     """similarity >= tau, inclusive as in the published code (the paper's figure says ">"). Both broadcast.
 

@@ -1,30 +1,24 @@
-"""Nearest patches over many references: exact product, FAISS index with exact refinement, and a proof of absence."""
+"""Nearest patches over many references without comparing all: a FAISS index whose hits are exact, and a proof of absence."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.files import file_sha256, replacing, turn, write_atomically
 from iconicity.indexer.store.schema import read_json
+from iconicity.scorer.measure.highest import NEAR, Ranges, cosines, highest_cosine, mask, runs, take_first
 from iconicity.scorer.measure.metrics import Float64, Ints
 
-Blocks = Callable[[], Iterable[tuple[int, FloatArray]]]  # (first position, unit rows), as often as asked
-Ranges = npt.NDArray[np.int64]
-NEAR = 1e-5  # more than float32 moves a product; what is this near to another, or to a threshold, is taken in float64
 FACTORY = "IVF1024,RaBitQfs"  # on real ViT vectors 4-bit PQ missed 8 % of the hits, this 1 % (docs/performance.md)
 NPROBE, REFINE = 16, 20
 LEAST = 50_000  # patches below which the exact product is as fast as asking an index
-_FEW = 64  # rows of a block near a query's best; where there are more (blank paper), all are taken in float64
-_WIDE_ROWS = 256  # queries of which that is done at once
-_PAIRS = 4096  # compared in float64 at once
 _TRAIN = 50_000
 _SAMPLE = 4096
 _DIMS = (32, 64, 96, 128, 192, 256)
@@ -52,101 +46,6 @@ class Patches(Protocol):
     def patch_rows(self, at: Ints) -> FloatArray: ...
 
 
-def _mask(products: Any, own: Ranges, start: int, width: int) -> None:
-    """Own positions never win. Queries of one image stand together, so that runs are masked at once."""
-    for a, b in _runs(own):
-        lo, hi = (min(max(int(v) - start, 0), width) for v in own[a])
-        if lo < hi:
-            products[a:b, lo:hi] = -np.inf
-
-
-def best_outside(queries: FloatArray, own: Ranges, blocks: Blocks, device: str = "cpu") -> tuple[FloatArray, Ints]:
-    """Best similarity (n,) of each query outside its own range, and its position (n,); -1 and -1 where there is none.
-
-    queries (n, d) and blocks (first position, (m, d)) are unit rows; own (n, 2) holds half-open ranges of positions.
-    Found in float32; all that come near the best are compared in float64, rounded once, and of equal ones the first
-    counts: what is best does not depend on how positions are divided into blocks. ``device`` cuda multiplies there.
-    """
-    best, at = np.full(len(queries), -np.inf, np.float32), np.full(len(queries), -1, np.int64)
-    close = torch_close if device.startswith("cuda") else _close
-    for start, block in blocks():
-        q, x, dense = close(queries, block, own, start, best, device)
-        if q.size:
-            _take_first(q, x + start, _cosines_of(queries, block, q, x), best, at)
-        if dense.size:
-            _take_dense(queries, block, own, start, dense, best, at)
-    return np.where(at >= 0, best, np.float32(-1.0)), at
-
-
-def _take_dense(
-    queries: FloatArray, block: FloatArray, own: Ranges, start: int, dense: Ints, best: FloatArray, at: Ints
-) -> None:
-    """Compare some queries with a whole block in float64; improve ``best`` and ``at`` in place."""
-    wide = block.T.astype(np.float64)
-    for i in range(0, len(dense), _WIDE_ROWS):
-        part = dense[i : i + _WIDE_ROWS]
-        products = (queries[part].astype(np.float64) @ wide).astype(np.float32)
-        np.clip(products, -1.0, 1.0, out=products)
-        _mask(products, own[part], start, len(block))
-        top = products.argmax(axis=1)
-        _take_first(part, top + start, products[np.arange(len(part)), top], best, at)
-
-
-def _take_first(q: Ints, x: Ints, similarity: FloatArray, best: FloatArray, at: Ints) -> None:
-    """Improve ``best`` and ``at`` of queries q (sorted) by positions x (sorted within each q), in place."""
-    starts = np.flatnonzero(np.diff(q, prepend=-1))
-    top = np.maximum.reduceat(similarity, starts)
-    hits = np.flatnonzero(similarity == np.repeat(top, np.diff(starts, append=len(q))))
-    first = hits[np.unique(q[hits], return_index=True)[1]]
-    first = first[top > best[q[first]]]
-    best[q[first]], at[q[first]] = similarity[first], x[first]
-
-
-def _cosines_of(queries: FloatArray, block: FloatArray, q: Ints, x: Ints) -> FloatArray:
-    parts = (slice(i, i + _PAIRS) for i in range(0, len(q), _PAIRS))
-    return np.concatenate([_cosines(queries[q[p]], block[x[p]]) for p in parts])
-
-
-def _cosines(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> FloatArray:
-    """Row by row products of unit rows, in float64, rounded once."""
-    products = np.einsum("...d,...d->...", a.astype(np.float64), b.astype(np.float64)).astype(np.float32)
-    clipped: FloatArray = np.clip(products, -1.0, 1.0)
-    return clipped
-
-
-def _close(
-    queries: FloatArray, block: FloatArray, own: Ranges, start: int, best: FloatArray, device: str = "cpu"
-) -> tuple[Ints, Ints, Ints]:
-    """Pairs (query q, row x of the block), sorted, that may be a query's best; and queries with too many to list."""
-    products = queries @ block.T
-    _mask(products, own, start, len(block))
-    value = products.max(axis=1)
-    least = np.maximum(value, best) - np.float32(NEAR)
-    live = np.flatnonzero((value >= least) & (value > -np.inf) & (best < 1))  # 1 cannot be beaten
-    near = (products if len(live) == len(products) else products[live]) >= least[live, None]
-    few = np.count_nonzero(near, axis=1) <= _FEW
-    q, x = np.nonzero(near[few])
-    return live[few][q], x, live[~few]
-
-
-def torch_close(
-    queries: FloatArray, block: FloatArray, own: Ranges, start: int, best: FloatArray, device: str
-) -> tuple[Ints, Ints, Ints]:
-    """As on the processor, multiplied by torch on a device: where there is a GPU, there."""
-    import torch
-
-    products = torch.from_numpy(queries).to(device) @ torch.from_numpy(block).to(device).T
-    _mask(products, own, start, len(block))
-    value = products.max(dim=1).values
-    held = torch.from_numpy(best).to(device)
-    least = torch.maximum(value, held) - NEAR
-    live = torch.nonzero((value >= least) & (value > -torch.inf) & (held < 1))[:, 0]
-    near = products[live] >= least[live, None]
-    few = near.sum(dim=1) <= _FEW
-    q, x = torch.nonzero(near[few], as_tuple=True)
-    return live[few][q].cpu().numpy(), x.cpu().numpy(), live[~few].cpu().numpy()
-
-
 class Approximate:
     """A FAISS index over patches; what it finds is compared exactly from the stored vectors."""
 
@@ -171,7 +70,7 @@ class Approximate:
             return cls(patches, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def search(self, queries: FloatArray, own: Ranges) -> tuple[FloatArray, Ints]:
-        """As :func:`best_outside`, but a better match may have been missed."""
+        """As :func:`highest_cosine`, but a better match may have been missed."""
         best, at = np.full(len(queries), -1.0, np.float32), np.full(len(queries), -1, np.int64)
         found = self._outside(queries, own)
         rows = self._patches.patch_rows(np.maximum(found, 0))
@@ -181,7 +80,7 @@ class Approximate:
         pick = np.arange(len(queries))
         there = found[pick, top] >= 0
         at[there] = found[pick, top][there]
-        best[there] = _cosines(queries[there], rows[pick, top][there])
+        best[there] = cosines(queries[there], rows[pick, top][there])
         return best, at
 
     def _outside(self, queries: FloatArray, own: Ranges) -> Ints:
@@ -189,7 +88,7 @@ class Approximate:
         found: Ints = self._index.search(queries, REFINE, params=faiss.SearchParametersIVF(nprobe=NPROBE))[1]
         found[(found >= own[:, :1]) & (found < own[:, 1:])] = -1
         few = np.flatnonzero((found >= 0).sum(axis=1) < REFINE // 2)
-        for a, b in _runs(own[few]) if few.size else ():
+        for a, b in runs(own[few]) if few.size else ():
             outside = faiss.IDSelectorNot(faiss.IDSelectorRange(*own[few[a]].tolist()))
             options = faiss.SearchParametersIVF(nprobe=NPROBE, sel=outside)
             found[few[a:b]] = self._index.search(queries[few[a:b]], REFINE, params=options)[1]
@@ -203,12 +102,6 @@ def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
         return bool(held == {**facts, "sha256": file_sha256(path)})
     except (OSError, ValueError):
         return False
-
-
-def _runs(own: Ranges) -> Iterator[tuple[int, int]]:
-    """Stretches of queries with one own range."""
-    edges = np.flatnonzero(np.any(own[1:] != own[:-1], axis=1)) + 1
-    return zip([0, *edges.tolist()], [*edges.tolist(), len(own)], strict=True)
 
 
 def _build(patches: Patches) -> Any:
@@ -268,7 +161,7 @@ class Bound:
         Where none reaches tau, ``upper`` is the number just below it and ``best`` the best one that was looked at.
         """
         if self._rotated is None:
-            best, at = best_outside(queries, own, self._patches.blocks)
+            best, at = highest_cosine(queries, self._patches.blocks(), own)
             return best, at, best
         n = len(queries)
         best, at = np.full(n, -1.0, np.float32), np.full(n, -1, np.int64)
@@ -278,12 +171,12 @@ class Bound:
             for offset in range(0, len(whole), _BOUND_ROWS):
                 block, start = whole[offset : offset + _BOUND_ROWS], first_row + offset
                 bound = rotated @ self._rotated[start : start + len(block)].T
-                _mask(bound, own, start, len(block))
+                mask(bound, own, start)
                 q, x = np.divmod(np.flatnonzero(bound >= limit), len(block))
                 if q.size:
                     self._take_best(queries, block, start, q, x, best, at)
         found = np.flatnonzero(at >= 0)
-        best[found] = _cosines(queries[found], self._patches.patch_rows(at[found]))
+        best[found] = cosines(queries[found], self._patches.patch_rows(at[found]))
         below = np.nextafter(np.float32(self._tau), np.float32(-2.0))
         return best, at, np.where(best >= np.float32(self._tau), best, below)
 
@@ -293,5 +186,5 @@ class Bound:
         """Compare pairs (query q, row x of a block) in full; improve ``best`` and ``at`` in place. q is sorted."""
         products = np.einsum("nd,nd->n", queries[q], block[x])
         near = np.flatnonzero(np.abs(products - self._tau) < NEAR)
-        products[near] = _cosines(queries[q[near]], block[x[near]])
-        _take_first(q, x + start, products, best, at)
+        products[near] = cosines(queries[q[near]], block[x[near]])
+        take_first(q, x + start, products, best, at)

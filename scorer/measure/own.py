@@ -12,7 +12,8 @@ from threadpoolctl import ThreadpoolController
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import ConceptCount
-from iconicity.scorer.measure.metrics import Float64, best_similarity
+from iconicity.scorer.measure.highest import highest_cosine
+from iconicity.scorer.measure.metrics import Float64
 
 _AHEAD = 16  # concepts read at once
 
@@ -82,10 +83,10 @@ class OwnConcept:
     def _maxima(own: ConceptReferences, clip: FloatArray | None, patches: FloatArray | None) -> dict[str, Any]:
         out: dict[str, Any] = {}
         if clip is not None:
-            similarity, best = best_similarity(clip[None], own.clip)
+            similarity, best = highest_cosine(clip[None], [(0, own.clip)], exact=True)
             out |= {"cra_sim": float(similarity[0]), "cra_ref_id": own.ref_ids[int(best[0])]}
         if patches is not None:
-            similarity, best = best_similarity(patches, own.patches)
+            similarity, best = highest_cosine(patches, [(0, own.patches)], exact=True)
             out["p"] = similarity.tolist()
             out["p_ref_id"] = [own.ref_ids[b // own.cells] for b in best.tolist()]
             out["p_ref_cell"] = [b % own.cells for b in best.tolist()]

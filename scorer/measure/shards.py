@@ -21,8 +21,9 @@ from iconicity.indexer.shards import Shard
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.store.vectors import AllVectors, open_vectors
+from iconicity.scorer.measure.highest import highest_cosine
 from iconicity.scorer.measure.metrics import Float32, Ints
-from iconicity.scorer.measure.nearest import LEAST, Approximate, Bound, best_outside
+from iconicity.scorer.measure.nearest import LEAST, Approximate, Bound
 from iconicity.scorer.measure.universe import Universe
 
 Found = list[str | None]  # ref_ids; None: nothing was found
@@ -135,7 +136,9 @@ class ShardSearch:
 
     def _clip(self, queries: ClipQueries) -> ClipAnswers:
         universe = self._universe
-        best, at, higher = universe.best_other_concept(queries.vectors, universe.own(queries.concepts), queries.own)
+        own = universe.own(queries.concepts)
+        best, at = highest_cosine(queries.vectors, universe.clip_blocks(), own, exact=True)
+        higher = universe.concepts_above(queries.vectors, own, queries.own)
         return ClipAnswers(_known(best, at), [universe.ref_id(int(a)) for a in at], higher)
 
     def _patches(self, queries: PatchQueries) -> PatchAnswers:
@@ -152,7 +155,7 @@ class ShardSearch:
         if queries.how not in ("exact", "approximate", "settle"):
             raise ValueError(f"a search is exact, approximate or settle, not {queries.how!r}")
         if queries.how == "exact" or not universe.n or universe.n * universe.cells < LEAST:
-            best, at = best_outside(vectors, own, universe.blocks, self._device)
+            best, at = highest_cosine(vectors, universe.blocks(), own, device=self._device)
             return best, at, best
         if queries.how == "approximate":
             if self._approximate is None:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.vectors import AllVectors
+from iconicity.scorer.measure.highest import Ranges, mask
 from iconicity.scorer.measure.metrics import Float32, Ints
 
-Ranges = npt.NDArray[np.int64]  # (n, 2): first position and the one after the last
 TIE = 1e-6  # similarities this near are one: the same picture under two titles does not beat itself
 _BLOCK = 1024  # references a product takes at once
 
@@ -67,34 +66,30 @@ class Universe:
         for start in range(0, self.n, _BLOCK):
             yield start * self.cells, self.patches(start, min(self.n, start + _BLOCK))
 
-    def best_other_concept(
-        self, queries: FloatArray, own: Ranges, similarity: Float32
-    ) -> tuple[FloatArray, Ints, Ints]:
-        """(n,) best CLIP similarity outside the own concept, its position, and how many concepts beat the own one.
+    def clip_blocks(self) -> Iterator[tuple[int, FloatArray]]:
+        """Every image's CLIP vector, a block at a time, each with its first position."""
+        for start in range(0, self.n, _BLOCK):
+            yield start, self.clip(start, min(self.n, start + _BLOCK))
 
-        queries (n, D) are unit rows, ``similarity`` (n,) their own concept's best, nan where it has none. Where there is no other
-        reference the best is -1, its position too. Of equal ones the first counts.
+    def concepts_above(self, queries: FloatArray, own: Ranges, similarity: Float32) -> Ints:
+        """How many other concepts have a higher best CLIP similarity than the own one, (n,).
+
+        queries (n, D) are unit rows, own (n, 2) their concepts' positions, ``similarity`` (n,) the own concept's best,
+        nan where it has none.
         """
-        n = len(queries)
-        best, at, higher = np.full(n, -np.inf, np.float32), np.full(n, -1), np.zeros(n, np.int64)
+        higher = np.zeros(len(queries), np.int64)
         wide = queries.astype(np.float64)
         bounds = np.append(self.starts, self.n)
         first = 0
-        while first < len(self.starts):  # whole concepts, about a block at a time
+        while first < len(self.starts):  # whole concepts, about so many references at a time
             last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + _BLOCK * 16, side="right")) - 1)
             start, stop = int(bounds[first]), int(bounds[last])
             products = (wide @ self.clip(start, stop).astype(np.float64).T).astype(np.float32)
-            np.clip(products, -1.0, 1.0, out=products)
-            for i, (lo, hi) in enumerate(own):
-                products[i, max(lo, start) - start : max(0, hi - start)] = -np.inf
-            top = products.argmax(axis=1)
-            value = products[np.arange(n), top]
-            better = value > best
-            best[better], at[better] = value[better], top[better] + start
+            mask(products, own, start)
             maxima = np.maximum.reduceat(products, bounds[first:last] - start, axis=1)
-            higher += (maxima > similarity[:, None] + TIE).sum(axis=1)
+            higher += (np.clip(maxima, -np.inf, 1.0) > similarity[:, None] + TIE).sum(axis=1)
             first = last
-        return np.clip(best, -1.0, 1.0), at, higher
+        return higher
 
     def _at(self, start: int, stop: int) -> Any:
         return slice(start, stop) if self._rows is None else self._rows[start:stop]

@@ -16,8 +16,9 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.columns import StoredArray
 from iconicity.indexer.store.index import open_index
+from iconicity.scorer.measure.highest import highest_cosine
 from iconicity.scorer.measure.metrics import Bools, Float32, Ints
-from iconicity.scorer.measure.nearest import Approximate, Bound, best_outside
+from iconicity.scorer.measure.nearest import Approximate, Bound
 from iconicity.scorer.measure.own import OwnConcept
 
 CELLS = 16
@@ -98,7 +99,7 @@ def bench_search(vectors: StoredArray, queries: FloatArray, repeat: int, settle:
         for _ in range(repeat):
             started = time.perf_counter()
             for g in groups:
-                best[g], _ = best_outside(queries[g], own[g], held.blocks)
+                best[g], _ = highest_cosine(queries[g], held.blocks(), own[g])
             plain.append(len(queries) / (time.perf_counter() - started))
         started = time.perf_counter()
         Approximate.open(held)

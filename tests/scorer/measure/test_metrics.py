@@ -17,51 +17,6 @@ similarities = hnp.arrays(np.float32, st.integers(1, 16), elements=st.floats(-1,
 taus = st.floats(-1, 1)
 
 
-def unit(rng: np.random.Generator, n: int, d: int = 8) -> metrics.Float32:
-    v = rng.standard_normal((n, d))
-    rows: metrics.Float32 = (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32)
-    return rows
-
-
-@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9))
-def test_best_similarity_is_the_loop(seed: int, n: int, m: int) -> None:
-    rng = np.random.default_rng(seed)
-    q, r = unit(rng, n), unit(rng, m)
-    similarity, best = metrics.best_similarity(q, r)
-    for i in range(n):
-        loop = [sum(float(a) * float(b) for a, b in zip(q[i], row, strict=True)) for row in r]
-        assert similarity[i] == pytest.approx(max(loop), abs=1e-6)
-        assert loop[best[i]] == pytest.approx(max(loop), abs=1e-7)
-
-
-@given(st.integers(0, 10_000))
-def test_shape_of_the_batch_and_order_do_not_matter(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    q, r = unit(rng, 20, 64), unit(rng, 50, 64)
-    whole, best = metrics.best_similarity(q, r)
-    for i in range(20):
-        one, at = metrics.best_similarity(q[i : i + 1], r)
-        assert one[0] == whole[i] and at[0] == best[i]
-    order = rng.permutation(50)
-    shuffled, _ = metrics.best_similarity(q, r[order])
-    np.testing.assert_array_equal(shuffled, whole)
-
-
-@given(st.integers(0, 10_000))
-def test_another_reference_never_lowers_and_a_copy_gives_one(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    q, r = unit(rng, 4), unit(rng, 5)
-    assert np.all(metrics.best_similarity(q, r)[0] >= metrics.best_similarity(q, r[:3])[0])
-    np.testing.assert_allclose(metrics.best_similarity(r, r)[0], 1, atol=1e-6)
-
-
-def test_of_equals_the_first_counts_and_none_is_an_error() -> None:
-    r = np.eye(2, dtype=np.float32)[[0, 0, 1]]
-    assert metrics.best_similarity(r, r)[1].tolist() == [0, 0, 2]
-    with pytest.raises(ValueError, match="no references"):
-        metrics.best_similarity(r, r[:0])
-
-
 @given(similarities, taus, taus)
 def test_reuse_is_a_share_that_falls_as_tau_rises(p: metrics.Float32, a: float, b: float) -> None:
     low, high = sorted((a, b))

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iconicity.indexer.spec import FloatArray
-from iconicity.scorer.measure import nearest
+from iconicity.scorer.measure import highest, nearest
+from iconicity.scorer.measure.highest import highest_cosine
 from iconicity.scorer.measure.metrics import Ints
-from iconicity.scorer.measure.nearest import Approximate, Bound, best_outside
+from iconicity.scorer.measure.nearest import Approximate, Bound
 
 
 def unit(rng: np.random.Generator, n: int, dim: int) -> FloatArray:
@@ -59,12 +60,12 @@ def plain(queries: FloatArray, own: Ints, vectors: FloatArray) -> tuple[FloatArr
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(8, 900))
-def test_exact_is_the_plain_loop(seed: int, n: int, total: int) -> None:
+@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(8, 900), st.booleans())
+def test_it_is_the_plain_loop(seed: int, n: int, total: int, exact: bool) -> None:
     rng = np.random.default_rng(seed)
     vectors, queries = unit(rng, total, 16), unit(rng, n, 16)
     own = ranges(rng, n, total)
-    best, at = best_outside(queries, own, Held(vectors).blocks)
+    best, at = highest_cosine(queries, Held(vectors).blocks(), own, exact=exact)
     expected, _ = plain(queries, own, vectors)
     some = expected > -2
     np.testing.assert_allclose(best[some], expected[some], atol=1e-6)
@@ -74,25 +75,26 @@ def test_exact_is_the_plain_loop(seed: int, n: int, total: int) -> None:
     assert not np.any((at[some] >= own[some, 0]) & (at[some] < own[some, 1]))
 
 
-def test_decisions_at_tau_are_those_of_float64() -> None:
+@pytest.mark.parametrize("exact", [False, True])
+def test_decisions_at_tau_are_those_of_float64(exact: bool) -> None:
     rng = np.random.default_rng(5)
     vectors, queries = unit(rng, 3000, 32), unit(rng, 200, 32)
     own = np.zeros((200, 2), np.int64)
     expected, where = plain(queries, own, vectors)
-    best, at = best_outside(queries, own, Held(vectors).blocks)
+    best, at = highest_cosine(queries, Held(vectors).blocks(), own, exact=exact)
     assert np.array_equal(best, expected) and np.array_equal(at, where)
 
 
 @pytest.mark.parametrize("few", [64, 1])
-@pytest.mark.parametrize("close", [nearest._close, nearest.torch_close])
+@pytest.mark.parametrize("close", [highest._close, highest.torch_close])
 def test_of_equal_patches_the_first_counts_however_they_lie_in_blocks(
     close: Callable[..., Any], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blank paper: many patches are one and the same, or differ by less than float32 tells."""
-    monkeypatch.setattr(nearest, "_FEW", few)
-    monkeypatch.setattr(nearest, "_WIDE_ROWS", 7)
-    monkeypatch.setattr(nearest, "_PAIRS", 5)
-    monkeypatch.setattr(nearest, "_close", close)
+    monkeypatch.setattr(highest, "_FEW", few)
+    monkeypatch.setattr(highest, "_WIDE_ROWS", 7)
+    monkeypatch.setattr(highest, "_PAIRS", 5)
+    monkeypatch.setattr(highest, "_close", close)
     rng = np.random.default_rng(2)
     pool = unit(rng, 30, 48)
     pool[10:20] = pool[0] + np.float32(1e-7) * rng.standard_normal((10, 48)).astype(np.float32)
@@ -103,7 +105,7 @@ def test_of_equal_patches_the_first_counts_however_they_lie_in_blocks(
     expected, where = np.where(expected < -1, -1, np.minimum(expected, 1)), where
     for size in (2000, 700, 1, 33):
         blocks = [(i, vectors[i : i + size]) for i in range(0, 2000, size)]
-        best, at = best_outside(queries, own, lambda blocks=blocks: blocks)  # type: ignore[misc]
+        best, at = highest_cosine(queries, blocks, own)
         assert np.array_equal(best, expected.astype(np.float32))
         first = [-1 if i < 4 else next(j for j in range(2000) if outside(j, o) and product(q, vectors[j]) == b)
                  for i, (q, o, b) in enumerate(zip(queries, own, best, strict=True))]  # fmt: skip
@@ -116,6 +118,48 @@ def outside(j: int, own: Ints) -> bool:
 
 def product(a: FloatArray, b: FloatArray) -> np.float32:
     return min(np.float32(1), np.float32(a.astype(np.float64) @ b.astype(np.float64)))
+
+
+def over(queries: FloatArray, rows: FloatArray) -> tuple[FloatArray, Ints]:
+    return highest_cosine(queries, [(0, rows)], exact=True)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 9))
+def test_a_single_block_is_the_loop(seed: int, n: int, m: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, n, 8), unit(rng, m, 8)
+    similarity, best = over(q, r)
+    for i in range(n):
+        loop = [sum(float(a) * float(b) for a, b in zip(q[i], row, strict=True)) for row in r]
+        assert similarity[i] == pytest.approx(max(loop), abs=1e-6)
+        assert loop[best[i]] == pytest.approx(max(loop), abs=1e-7)
+
+
+@given(st.integers(0, 10_000))
+def test_shape_of_the_batch_and_order_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 20, 64), unit(rng, 50, 64)
+    whole, best = over(q, r)
+    for i in range(20):
+        one, at = over(q[i : i + 1], r)
+        assert one[0] == whole[i] and at[0] == best[i]
+    order = rng.permutation(50)
+    shuffled, _ = over(q, r[order])
+    np.testing.assert_array_equal(shuffled, whole)
+
+
+@given(st.integers(0, 10_000))
+def test_another_reference_never_lowers_and_a_copy_gives_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    q, r = unit(rng, 4, 8), unit(rng, 5, 8)
+    assert np.all(over(q, r)[0] >= over(q, r[:3])[0])
+    np.testing.assert_allclose(over(r, r)[0], 1, atol=1e-6)
+
+
+def test_of_equals_the_first_counts_and_without_rows_there_is_none() -> None:
+    r = np.eye(2, dtype=np.float32)[[0, 0, 1]]
+    assert over(r, r)[1].tolist() == [0, 0, 2]
+    assert [v.tolist() for v in highest_cosine(r[:1], [])] == [[-1], [-1]]
 
 
 @pytest.fixture
