@@ -10,7 +10,6 @@ from typing import Any
 from iconicity.indexer.builder import (
     Builder,
     BuildReport,
-    Candidate,
     manifest_or_none,
     seal,
     skipped_files,
@@ -18,7 +17,7 @@ from iconicity.indexer.builder import (
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.encode.engine import Local
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.given import list_given, new_candidates
+from iconicity.indexer.given import list_given, new_images
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import (
     EMPTY,
@@ -34,6 +33,7 @@ from iconicity.indexer.places import PROBE, Place, Remote, place
 from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import concept_name
+from iconicity.indexer.sources.image import Image, stored_image
 from iconicity.indexer.store.disks import require_hard_links
 from iconicity.indexer.store.files import LOCK, LOCKS, lock
 from iconicity.indexer.store.index import require_no_links, require_same_settings, require_whole_files
@@ -87,11 +87,11 @@ def build_index(
         )
         builder.report.notices += left_out_lines({"": given.left_out})
         builder.report.left_out = renewed(held_left_out(held), given.left_out, shard)
-        if shard is not None and not given.candidates:
+        if shard is not None and not given.images:
             builder.report.notices.append(
                 f"{refs}: none of its {counted(given.n_concepts, 'concept')} falls to shard {shard}"
             )
-        wanted = [*_of_other_shards(store.references(), shard), *given.candidates]
+        wanted = [*_of_other_shards(store.references(), shard), *given.images]
         if not prune:
             require_kept(index, store.references(), lost_references(store.references(), wanted))
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
@@ -115,15 +115,17 @@ def add_references(
         store, manifest = _open_for_change(index)
         skipped = skipped_files(manifest)
         held = store.references()
-        new = new_candidates(given.candidates, held)
+        new = new_images(given.images, held)
         builder = Builder(
             index, store, run.engine or here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "add"
         )
         builder.report.notices += left_out_lines({"": given.left_out})
         builder.report.left_out = _still(
-            held_left_out(manifest), given.left_out, {r.concept for r in held.values()} | {c.concept for c in new}
+            held_left_out(manifest),
+            given.left_out,
+            {r.concept for r in held.values()} | {image.concept for image in new},
         )
-        retried = {c.ref_id for c in new}
+        retried = {image.id for image in new}
         old = _as_held(held.values())
         return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *given.unusable])
 
@@ -265,11 +267,11 @@ def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None
             pass
 
 
-def _as_held(references: Iterable[Reference]) -> list[Candidate]:
-    return [Candidate(r.ref_id, r.concept, r.path, read=False) for r in references]
+def _as_held(references: Iterable[Reference]) -> list[Image]:
+    return [stored_image(r.path, r.concept, r.ref_id, r.sha256) for r in references]
 
 
-def _of_other_shards(held: Mapping[str, Reference], shard: Shard | None) -> list[Candidate]:
+def _of_other_shards(held: Mapping[str, Reference], shard: Shard | None) -> list[Image]:
     return _as_held(r for r in held.values() if shard is not None and r.concept not in shard)
 
 

@@ -21,6 +21,7 @@ from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.folders import REQUESTS, hashed
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import passed_over
 from iconicity.indexer.store.files import file_sha256, no_readers
 from iconicity.indexer.store.manifest import (
@@ -59,16 +60,6 @@ class BuildReport:
     notices: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)  # what the index says of what was given and is not in it
     changed: bool = False
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A reference the index is to hold. ``read`` False: the stored row is taken at its word."""
-
-    ref_id: str
-    concept: str
-    path: str
-    read: bool
 
 
 Seen = str | ImageError | None  # SHA-256 of a file that was read, or why it could not be; None: not read yet
@@ -113,21 +104,23 @@ class Builder:
         self._committed_at = time.monotonic()
         self._writing: Future[None] | None = None
 
-    def run(self, candidates: Sequence[Candidate], skipped: list[Skipped]) -> BuildReport:
+    def run(self, images: Sequence[Image], skipped: list[Skipped]) -> BuildReport:
         report = self.report
         report.skipped = list(skipped)
         report.notices += passed_over(skipped)
         noted = Noted()
-        ordered = sorted(candidates, key=lambda c: (c.concept, c.ref_id))
-        workers = self._workers(sum(c.read for c in ordered)) if callable(self._workers) else self._workers
+        ordered = sorted(images, key=lambda image: (image.concept, image.id))
+        workers = (
+            self._workers(sum(not image.stored for image in ordered)) if callable(self._workers) else self._workers
+        )
         with ThreadPoolExecutor(1) as writer:
             outcomes = self._engine.run(self._plan(workers), self._tasks(ordered))
-            for done, ((candidate, seen), outcome) in enumerate(outcomes, 1):
+            for done, ((image, seen), outcome) in enumerate(outcomes, 1):
                 try:
-                    self._take(candidate, seen, outcome)
-                    noted.add(outcome.notes, candidate.path)
+                    self._take(image, seen, outcome)
+                    noted.add(outcome.notes, image.path)
                 except ImageError as e:
-                    report.skipped.append(Skipped(candidate.path, candidate.concept, e.reason))
+                    report.skipped.append(Skipped(image.path, image.concept, e.reason))
                 self._progress("references", done, len(ordered))
                 if (
                     len(self._rows) + len(self._copies) >= self._pace[0]
@@ -158,46 +151,46 @@ class Builder:
             overlaps(settings),
         )  # fmt: skip
 
-    def _tasks(self, ordered: Sequence[Candidate]) -> Iterator[Task[tuple[Candidate, Seen]]]:
+    def _tasks(self, ordered: Sequence[Image]) -> Iterator[Task[tuple[Image, Seen]]]:
         """What the index knows by content is not read again, but where dedup revives a row without vectors."""
         for c, seen in self._seen(ordered):
             if isinstance(seen, ImageError):
-                yield Task((c, seen), None, c.concept, c.ref_id)
+                yield Task((c, seen), None, c.concept, c.id)
                 continue
             known = None if seen is None else self._known(c, seen)
             if known is None:
-                yield Task((c, seen), Job(c.path, seen, phash=True), c.concept, c.ref_id)
+                yield Task((c, seen), Job(c.path, seen, phash=True), c.concept, c.id)
             else:
                 assert seen is not None
                 source = self._source(c, seen)
                 job = None if source is not None and source.kept else Job(c.path, seen)
-                yield Task((c, seen), job, c.concept, c.ref_id, known.phash)
+                yield Task((c, seen), job, c.concept, c.id, known.phash)
 
-    def _seen(self, ordered: Sequence[Candidate]) -> Iterator[tuple[Candidate, Seen]]:
-        """Candidates with their SHA-256, in order. A first build does not hash first: every file is new."""
+    def _seen(self, ordered: Sequence[Image]) -> Iterator[tuple[Image, Seen]]:
+        """Images with their SHA-256, in order. A first build does not hash first: every file is new."""
         iterator = iter(ordered)
         with ThreadPoolExecutor(REQUESTS, "hash") as threads:
             while part := list(islice(iterator, _HASHED)):
                 yield from zip(part, threads.map(self._look, part), strict=True)
 
-    def _look(self, c: Candidate) -> Seen:
-        if not c.read:
-            return self._old[c.ref_id].sha256
+    def _look(self, c: Image) -> Seen:
+        if c.stored:
+            return c.sha256
         if not self._old:
             return None
         return hashed(c.path)
 
-    def _known(self, c: Candidate, sha: str) -> Reference | None:
+    def _known(self, c: Image, sha: str) -> Reference | None:
         """A stored row of these bytes."""
-        held = self._old.get(c.ref_id)
+        held = self._old.get(c.id)
         return held if held is not None and held.sha256 == sha else self._by_sha.get(sha)
 
-    def _source(self, c: Candidate, sha: str) -> Reference | None:
+    def _source(self, c: Image, sha: str) -> Reference | None:
         """The row whose vectors these bytes have, if it has any."""
-        held = self._old.get(c.ref_id)
+        held = self._old.get(c.id)
         return held if held is not None and held.kept and held.sha256 == sha else self._by_sha.get(sha)
 
-    def _take(self, candidate: Candidate, seen: Seen, outcome: Outcome) -> None:
+    def _take(self, candidate: Image, seen: Seen, outcome: Outcome) -> None:
         """Raises :class:`ImageError`; :class:`InputError` when a duplicate whose original goes cannot be read any more."""
         if isinstance(seen, ImageError):
             raise seen
@@ -213,11 +206,11 @@ class Builder:
         image_hash = known.phash if known is not None else outcome.phash
         width, height = (known.width, known.height) if known is not None else outcome.size
         reference = Reference(
-            candidate.ref_id, candidate.concept, candidate.path, sha, width, height, image_hash, outcome.dup_of is None,
+            candidate.id, candidate.concept, candidate.path, sha, width, height, image_hash, outcome.dup_of is None,
             outcome.dup_of, outcome.dup_distance,
         )  # fmt: skip
         self._wanted[reference.ref_id] = reference
-        if reference == self._old.get(candidate.ref_id):
+        if reference == self._old.get(candidate.id):
             self.report.unchanged += 1
         elif not reference.kept:
             self._rows.append(Row(reference, None, None))

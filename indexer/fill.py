@@ -20,6 +20,7 @@ from iconicity.indexer.errors import ImageError
 from iconicity.indexer.places import is_url
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.folders import hashed, hashed_ahead, read_bytes, sha256_hex
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import FACTS, VectorCache, stat_text
 from iconicity.indexer.store.index import Index
@@ -27,30 +28,6 @@ from iconicity.indexer.store.index import Index
 _CHUNK = 64  # images looked up in the cache at once
 _SAVE_IMAGES, _SAVE_SECONDS = 64, 5.0  # at most this much work is lost when the process is killed
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class GeneratedImage:
-    """One generated image: ``path`` as given, ``relpath`` = <concept>/<name>; what its metadata say.
-
-    An image known from a stored row and not from a listed file, which may be gone or another by now, is taken at
-    the row's word: ``stored_sha256``, or the ``stored_reason`` why it could not be used.
-    """
-
-    model: str
-    concept: str
-    path: str
-    relpath: str
-    seed: int | None = None
-    prompt: str | None = None
-    variant: str | None = None
-    stored_sha256: str | None = None
-    stored_reason: str | None = None
-    identity: str | None = None  # what the listing says that another object would not have; None: look at the file
-
-    @property
-    def stored(self) -> bool:
-        return self.stored_sha256 is not None or self.stored_reason is not None
 
 
 @dataclass(frozen=True)
@@ -91,7 +68,7 @@ class Facts:
         return cls((int(array[0]), int(array[1])), Note(int(array[2])))
 
 
-Need = Callable[[GeneratedImage, "Record | None"], Wanted]  # of an image with its true row, None: no row
+Need = Callable[[Image, "Record | None"], Wanted]  # of an image with its true row, None: no row
 
 
 @dataclass(frozen=True)
@@ -106,7 +83,7 @@ class Lookup:
 class Embedded:
     """A generated image on its way: its stored ``row`` if that is still true, then its vectors or the reason why not."""
 
-    image: GeneratedImage
+    image: Image
     row: Record | None = None
     sha256: str | None = None
     reason: str | None = None
@@ -180,9 +157,7 @@ class GeneratedEmbedder:
         self._save()
         self._runner.close()
 
-    def fill(
-        self, engine: Engine, requests: Iterable[tuple[GeneratedImage, Record | None, Need]], progress: Progress
-    ) -> None:
+    def fill(self, engine: Engine, requests: Iterable[tuple[Image, Record | None, Need]], progress: Progress) -> None:
         """Have an engine embed what the cache lacks, and put it there, where :meth:`stream` finds it.
 
         Files that the cache does not know are read by the engine alone. One that cannot be used is left to the stream.
@@ -201,13 +176,13 @@ class GeneratedEmbedder:
             progress("embed", done, len(tasks))
         self._save()
 
-    def _missing(self, requests: Iterable[tuple[GeneratedImage, Record | None, Need]]) -> Iterator[Task[Lookup]]:
+    def _missing(self, requests: Iterable[tuple[Image, Record | None, Need]]) -> Iterator[Task[Lookup]]:
         """What an engine is to embed: no file is read here."""
         assert self._cache is not None
         for image, row, wanted in requests:
-            if image.stored_reason is not None:
+            if image.problem is not None:
                 continue
-            sha, stat = image.stored_sha256, ""
+            sha, stat = image.sha256, ""
             if not image.stored:
                 stat = image.identity or stat_text(image.path)
                 sha = self._known(image, stat)
@@ -220,7 +195,7 @@ class GeneratedEmbedder:
 
     def stream(
         self,
-        requests: Iterable[tuple[GeneratedImage, Record | None]],
+        requests: Iterable[tuple[Image, Record | None]],
         wanted: Need,
     ) -> Iterator[Embedded]:
         """Images with their stored rows to images with their vectors, in order.
@@ -235,7 +210,7 @@ class GeneratedEmbedder:
 
     def _looked_up(
         self,
-        requests: Iterable[tuple[GeneratedImage, Record | None]],
+        requests: Iterable[tuple[Image, Record | None]],
         wanted: Need,
     ) -> Iterator[tuple[Embedded, Job | None]]:
         iterator = iter(requests)
@@ -250,14 +225,14 @@ class GeneratedEmbedder:
             for item in items:
                 yield item, self._job(item)
 
-    def _known(self, image: GeneratedImage, stat: str) -> str | None:
+    def _known(self, image: Image, stat: str) -> str | None:
         return None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
 
-    def _identify(self, image: GeneratedImage, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
+    def _identify(self, image: Image, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
         """The image's SHA-256, without reading a file that has not changed; else the reason."""
         if image.stored:
-            row = row if image.stored_reason is None else None
-            return Embedded(image, row, image.stored_sha256, image.stored_reason, facts=Facts.of_row(row))
+            row = row if image.problem is None else None
+            return Embedded(image, row, image.sha256, image.problem, facts=Facts.of_row(row))
         stat = image.identity or stat_text(image.path)
         sha = self._known(image, stat)
         if sha is None:
@@ -338,14 +313,14 @@ class GeneratedEmbedder:
 
 
 def missing_vectors(
-    index: Index, cache: VectorCache | None, requests: Iterable[tuple[GeneratedImage, Record | None, Need]]
+    index: Index, cache: VectorCache | None, requests: Iterable[tuple[Image, Record | None, Need]]
 ) -> int:
     """Images that would go through a forward pass. Files are read where the cache does not know them."""
     keys = cache_keys(index)
     missing = set[str]()
     for image, row, wanted in requests:
-        sha = image.stored_sha256
-        if sha is None and image.stored_reason is None:
+        sha = image.sha256
+        if sha is None and image.problem is None:
             sha = None if cache is None else cache.known_sha256(image.path, image.identity or stat_text(image.path))
             found = sha or hashed(image.path)
             sha = found if isinstance(found, str) else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES, LeftOut, Skipped, rows_left_out
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
-from iconicity.indexer.shards import Shard
-from iconicity.indexer.sources.folders import LEADS_OUT, Discovery, discover, has_images, hashed, shown
+from iconicity.indexer.sources.folders import LEADS_OUT, folder_images, has_images, hashed
+from iconicity.indexer.sources.image import Image
+from iconicity.indexer.sources.listing import Listing, grouped
 from iconicity.indexer.sources.suffixes import not_images, passed_over
 from iconicity.indexer.store.rows import Reference
 
@@ -20,7 +20,7 @@ from iconicity.indexer.store.rows import Reference
 class Given:
     """Files by concept and name, and how many concepts there are in all shards."""
 
-    candidates: list[Candidate]
+    images: list[Image]
     unusable: list[Skipped]
     left_out: list[LeftOut]
     n_concepts: int
@@ -32,59 +32,47 @@ def list_given(refs: Place, select: Select) -> Given:
     Raises :class:`InputError` when no image lies there.
     """
     named, shard = None if select.concepts is None else list(select.concepts), select.shard
-    found = discover(refs, named, select.follow_links)
-    if not any(f.names for f in found.folders):
-        if found.linked:
-            raise InputError(f"{shown(found.linked[0][1])}: {LEADS_OUT}")
-        told = passed_over(_unusable(found))
-        where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
-        if has_images(refs):
-            where = "images lie directly in it; name the folder above"
-        raise InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
-    n_concepts = len(found.concept_set())
+    found = grouped(folder_images(refs, named, select.follow_links), refs, [])
+    if not any(found.concepts.values()):
+        raise _no_images(refs, found.skipped)
+    n_concepts = len(found.concepts)
     if shard is not None:
-        found = _within(found, shard)
+        found.concepts = {c: images for c, images in found.concepts.items() if c in shard}
+        found.skipped = [s for s in found.skipped if s.concept in shard]
+        found.not_asked_for = [c for c in found.not_asked_for if c in shard]
         named = None if named is None else [c for c in named if c in shard]
-    candidates = [
-        Candidate(f"{folder.concept}/{name}", folder.concept, str(folder.path / name), read=True)
-        for folder in found.folders
-        for name in folder.names
-    ]
-    return Given(candidates, _unusable(found), _left_out(found, named), n_concepts)
+    images = [image for images in found.concepts.values() for image in images]
+    return Given(images, found.skipped, _left_out(found, named), n_concepts)
 
 
-def new_candidates(candidates: Sequence[Candidate], held: Mapping[str, Reference]) -> list[Candidate]:
+def _no_images(refs: Place, skipped: Sequence[Skipped]) -> InputError:
+    linked = [s.path for s in skipped if s.reason == LEADS_OUT]
+    if linked:
+        return InputError(f"{linked[0]}: {LEADS_OUT}")
+    told = passed_over(skipped)
+    where = f"no images in its folders that can be used ({told[0]})" if told else "no images in its folders"
+    if has_images(refs):
+        where = "images lie directly in it; name the folder above"
+    return InputError(f"{refs}: {where}: a reference is {refs.name or 'refs'}/<concept>/<file>.jpg, .png, ...")
+
+
+def new_images(images: Sequence[Image], held: Mapping[str, Reference]) -> list[Image]:
     """Those an index does not hold. Raises :class:`InputError` where it holds other bytes under a name."""
-    for c in candidates:
-        sha = hashed(c.path) if c.ref_id in held else None
-        if isinstance(sha, str) and sha != held[c.ref_id].sha256:
+    for image in images:
+        sha = hashed(image.path) if image.id in held else None
+        if isinstance(sha, str) and sha != held[image.id].sha256:
             raise InputError(
-                f"{c.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
+                f"{image.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
             )
-    return [c for c in candidates if c.ref_id not in held]
+    return [image for image in images if image.id not in held]
 
 
-def _within(found: Discovery, shard: Shard) -> Discovery:
-    return replace(
-        found,
-        folders=tuple(f for f in found.folders if f.concept in shard),
-        unnamed=tuple(u for u in found.unnamed if u[0] in shard),
-        linked=tuple(u for u in found.linked if u[0] in shard),
-        passed=tuple(u for u in found.passed if u[0] in shard),
-        unwanted=tuple(c for c in found.unwanted if c in shard),
-    )
-
-
-def _left_out(found: Discovery, concepts: Sequence[str] | None) -> list[LeftOut]:
+def _left_out(found: Listing, concepts: Sequence[str] | None) -> list[LeftOut]:
     """What was given to build from and is not in an index of what was ``found``."""
-    empty = [f for f in found.folders if not f.names]
-    out = [LeftOut(EMPTY, 1, concept=f.concept, first=str(f.path)) for f in empty]
-    out += [LeftOut(NOT_NAMED_REFERENCES, 1, concept=c, first=f"'{c}'") for c in found.unwanted]
+    out = [LeftOut(EMPTY, 1, concept=c, first=found.folders[c]) for c, images in found.concepts.items() if not images]
+    out += [LeftOut(NOT_NAMED_REFERENCES, 1, concept=c, first=f"'{c}'") for c in found.not_asked_for]
     if concepts is not None:
-        lacking = sorted(set(concepts) - found.concept_set() - {c for c, _ in found.linked})
+        linked = {s.concept for s in found.skipped if s.reason == LEADS_OUT}
+        lacking = sorted(set(concepts) - found.concepts.keys() - linked)
         out += [LeftOut(NO_FOLDER, 1, concept=c, first=f"'{c}'") for c in lacking] + rows_left_out(concepts)
-    return out + [LeftOut(line) for line in not_images([shown(path) for path in found.ignored])]
-
-
-def _unusable(found: Discovery) -> list[Skipped]:
-    return [Skipped(shown(path), concept, reason) for concept, path, reason in found.unusable()]
+    return out + [LeftOut(line) for line in not_images(found.ignored)]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.places import Place
 from iconicity.indexer.sources.folders import REQUESTS, hashed
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.rows import Reference
 
 
-def lost_references(held: Mapping[str, Reference], wanted: Sequence[Candidate]) -> list[str]:
+def lost_references(held: Mapping[str, Reference], wanted: Sequence[Image]) -> list[str]:
     """Those of ``held`` that are not ``wanted``. A file with the same bytes under a new name is the same reference."""
-    lacking = sorted(held.keys() - {c.ref_id for c in wanted})
+    lacking = sorted(held.keys() - {image.id for image in wanted})
     if not lacking:
         return []
-    new = [c.path for c in wanted if c.read and c.ref_id not in held]
+    new = [image.path for image in wanted if not image.stored and image.id not in held]
     with ThreadPoolExecutor(REQUESTS, "hash") as threads:
         renamed = set(threads.map(hashed, new))
     return [ref_id for ref_id in lacking if held[ref_id].sha256 not in renamed]

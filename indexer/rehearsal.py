@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from iconicity.indexer.builder import Candidate
 from iconicity.indexer.errors import IndexFormatError, InputError
-from iconicity.indexer.given import Given, list_given, new_candidates
+from iconicity.indexer.given import Given, list_given, new_images
 from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.sources.folders import concept_name, hashed
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.manifest import read_manifest
 from iconicity.indexer.store.rows import Reference, ReferenceStore
 
@@ -51,9 +51,9 @@ def rehearse_build(
     store = ReferenceStore.open(index)
     held = {} if store is None else store.references()
     mine = {ref_id: r for ref_id, r in held.items() if shard is None or r.concept in shard}
-    out = _looked_at(given, given.candidates, held)
-    lost = lost_references(mine, given.candidates)
-    out.remove = sorted(mine.keys() - {c.ref_id for c in given.candidates})
+    out = _looked_at(given, given.images, held)
+    lost = lost_references(mine, given.images)
+    out.remove = sorted(mine.keys() - {image.id for image in given.images})
     if not prune:
         out.refused = _refusal(index, held, lost)
     return out
@@ -63,7 +63,7 @@ def rehearse_add(refs: Place, index: Place, *, select: Select = Select()) -> Reh
     """What :func:`add_references` would do. Raises :class:`InputError` as that does."""
     given = list_given(refs, select)
     held = _references(index)
-    new = new_candidates(given.candidates, held)
+    new = new_images(given.images, held)
     out = _looked_at(given, new, held)
     out.unchanged = len(held)
     return out
@@ -93,18 +93,18 @@ def _references(index: Place) -> dict[str, Reference]:
     return store.references()
 
 
-def _looked_at(given: Given, candidates: Sequence[Candidate], held: dict[str, Reference]) -> Rehearsal:
+def _looked_at(given: Given, images: Sequence[Image], held: dict[str, Reference]) -> Rehearsal:
     out = Rehearsal(skipped=list(given.unusable), notices=left_out_lines({"": given.left_out}))
     by_content = {r.sha256 for r in held.values()}
-    for c in candidates:
-        sha = hashed(c.path)
+    for image in images:
+        sha = hashed(image.path)
         if not isinstance(sha, str):
-            out.skipped.append(Skipped(c.path, c.concept, sha.reason))
-        elif c.ref_id in held and held[c.ref_id].sha256 == sha:
+            out.skipped.append(Skipped(image.path, image.concept, sha.reason))
+        elif image.id in held and held[image.id].sha256 == sha:
             out.unchanged += 1
         elif sha in by_content:
             out.copy += 1
-        elif c.ref_id in held:
+        elif image.id in held:
             out.replace += 1
         else:
             out.embed += 1

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.build import here
-from iconicity.indexer.builder import Builder, Candidate, manifest_or_none, seal, skipped_files
+from iconicity.indexer.builder import Builder, manifest_or_none, seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.sources.folders import read_bytes, sha256_hex
+from iconicity.indexer.sources.image import stored_image
 from iconicity.indexer.store.files import lock, replacing
 from iconicity.indexer.store.index import damaged_files
 from iconicity.indexer.store.manifest import MANIFEST, encoder_specs, index_id
@@ -101,13 +102,13 @@ def repair_index(
         if not _is_finished(index, version, manifest):
             repair.unfinished = True  # the build embeds them again
             return repair
-        candidates = [Candidate(r.ref_id, r.concept, r.path, read=False) for r in store.references().values()]
+        images = [stored_image(r.path, r.concept, r.ref_id, r.sha256) for r in store.references().values()]
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
-        candidates += [Candidate(r.ref_id, r.concept, r.path, read=True) for r in again.values()]
+        images += [stored_image(r.path, r.concept, r.ref_id, None)._replace(stored=False) for r in again.values()]
         skipped = skipped_files(manifest) if manifest is not None else []
         report = Builder(
             index, store, here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "repair"
-        ).run(candidates, skipped)
+        ).run(images, skipped)
         repair.embedded = report.embedded
         repair.done.append(f"{counted(report.embedded, 'image')} embedded again")
     return repair

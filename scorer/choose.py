@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import repeat
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
@@ -14,21 +13,14 @@ from iconicity.indexer.left_out import EMPTY, LeftOut, Skipped, left_out_lines, 
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.sources.folders import (
-    Discovery,
-    concept_name,
-    discover,
-    discovery_of,
-    has_images,
-    is_text,
-    shown,
-)
-from iconicity.indexer.sources.layouts import is_geneval, list_geneval, list_imagefolder, metadata_below
-from iconicity.indexer.sources.listing import ConceptImages, Listed, Listing
+from iconicity.indexer.sources.folders import concept_name, folder_images, has_images, is_text, object_images
+from iconicity.indexer.sources.image import Image
+from iconicity.indexer.sources.layouts import geneval_images, imagefolder_images, is_geneval, metadata_below
+from iconicity.indexer.sources.listing import Listing, Source, grouped
 from iconicity.indexer.sources.metadata import FILES, find_metadata
 from iconicity.indexer.sources.suffixes import not_images, passed_over
 from iconicity.indexer.sources.tar import COMPRESSED, SUFFIX
-from iconicity.indexer.sources.webdataset import list_webdataset
+from iconicity.indexer.sources.webdataset import webdataset_images
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import ConceptCount
 from iconicity.indexer.text import counted
@@ -45,18 +37,18 @@ class Chosen:
     ``beyond``: names that a concept has beyond ``k_gen``, which do not count but are there.
     """
 
-    concepts: list[ConceptImages]
+    concepts: Mapping[str, Sequence[Image]]
     skipped: list[Skipped]
     left_out: list[LeftOut]
     beyond: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        return sum(len(c.images) for c in self.concepts)
+        return sum(map(len, self.concepts.values()))
 
     def within(self, shard: Shard) -> Chosen:
         """Those of the shard's concepts. What is left out of no single concept stays: tasks of one array say the same."""
-        concepts = [c for c in self.concepts if c.concept in shard]
+        concepts = {c: images for c, images in self.concepts.items() if c in shard}
         left_out = [item for item in self.left_out if not item.concept or item.concept in shard]
         return Chosen(concepts, [s for s in self.skipped if s.concept in shard], left_out, self.beyond)
 
@@ -84,9 +76,10 @@ def choose(
     """
     listing = list_images(path, counts, variant_of(label), select.follow_links, select.image_key)
     skipped = [s for s in listing.skipped if only is None or not s.concept or s.concept in only]
-    left_out, concepts = [LeftOut(line) for line in (*listing.notices, *passed_over(skipped))], []
+    left_out = [LeftOut(line) for line in (*listing.notices, *passed_over(skipped))]
+    concepts: dict[str, Sequence[Image]] = {}
     more: dict[str, list[str]] = {}
-    for concept, images in sorted(listing.concepts.items()):
+    for concept, images in listing.concepts.items():
         n = len(images)
         if only is not None and concept not in only:
             left_out += [LeftOut(NOT_NAMED, n, concept=concept, first=f"'{concept}'")] if n else []
@@ -95,10 +88,9 @@ def choose(
             meant = f" (is it '{close[0]}'?)" if close else ""
             left_out.append(LeftOut(NO_REFERENCES, n, concept=concept, first=f"'{concept}'{meant}"))
         elif not images:
-            left_out.append(LeftOut(EMPTY, 1, concept=concept, first=listing.places.get(concept, str(path))))
+            left_out.append(LeftOut(EMPTY, 1, concept=concept, first=listing.folders[concept]))
         else:
-            taken, rest = _first(images, options.k_gen)
-            concepts.append(ConceptImages(concept, taken))
+            concepts[concept], rest = _first([i._replace(model=label) for i in images], options.k_gen)
             if rest:
                 more[concept] = [image.name for image in rest]
                 left_out.append(LeftOut(beyond(options.k_gen), len(rest), n, concept, f"{concept}/{rest[0].name}"))
@@ -118,11 +110,11 @@ def _unusable(skipped: Iterable[Skipped]) -> list[LeftOut]:
     ]
 
 
-def _first(images: Iterable[Listed], k: int) -> tuple[list[Listed], list[Listed]]:
+def _first(images: Iterable[Image], k: int) -> tuple[list[Image], list[Image]]:
     """The first ``k`` images of each variant, and the others."""
     seen: Counter[str | None] = Counter()
-    taken: list[Listed] = []
-    rest: list[Listed] = []
+    taken: list[Image] = []
+    rest: list[Image] = []
     for image in images:
         seen[image.variant] += 1
         (taken if seen[image.variant] <= k else rest).append(image)
@@ -197,30 +189,60 @@ def list_images(
 
     Raises :class:`InputError` when it is none of these, or its metadata cannot be read.
     """
-    listing = Listing(path, counts, variant, follow_links, image_key)
-    if isinstance(path, Remote):
-        _list_objects(listing, path)
-        listing.finish()
-        return listing
-    if path.name.lower().endswith(COMPRESSED):
-        raise InputError(f"{path}: compressed, so that no image can be read by itself; uncompress it to a {SUFFIX}")
-    if not is_text(str(path)) or not (path.is_dir() or (path.is_file() and path.suffix.lower() == SUFFIX)):
-        discover(path)  # says what is wrong
-    if path.is_file():
-        list_webdataset(listing, [path])
-    elif find_metadata(path) is not None:
-        list_imagefolder(listing, path, metadata_below(path))
-    else:
-        _list_by_children(listing, path)
+    notices: list[str] = []
+    source = Source(path, counts, notices.append, variant, follow_links, image_key)
+    listing = grouped(_images(source), path, notices)
+    if not any(c in counts for c in listing.concepts) and isinstance(path, Path):
+        _require_no_models(path, listing, counts)
+    listing.notices += not_images(listing.ignored)
     if image_key is not None and not any(
         f"{SUFFIX}/" in i.path.lower() for images in listing.concepts.values() for i in images
     ):
         listing.notices.append(f"{path}: holds no WebDataset tar, so that --image-key {image_key} was not used")
-    listing.finish()
     return listing
 
 
-def _list_objects(listing: Listing, root: Remote) -> None:
+def _images(source: Source) -> Iterator[Image]:
+    """The images at a place, by the layout that they have there."""
+    path = source.root
+    if isinstance(path, Remote):
+        return _of_variant(source, _objects(path))
+    if path.name.lower().endswith(COMPRESSED):
+        raise InputError(f"{path}: compressed, so that no image can be read by itself; uncompress it to a {SUFFIX}")
+    if path.is_file() and path.suffix.lower() == SUFFIX:
+        return webdataset_images(source, [path])
+    if not is_text(str(path)) or not path.is_dir():
+        return folder_images(path)  # says what is wrong
+    if find_metadata(path) is not None:
+        return imagefolder_images(source, path, metadata_below(path))
+    children = sorted(p for p in path.iterdir() if not p.name.startswith("."))
+    folders = [p for p in children if p.is_dir()]
+    tars = [p for p in children if p.suffix.lower() == SUFFIX and p.is_file()]
+    packed = [p for p in children if p.name.lower().endswith(COMPRESSED) and p.is_file()]
+    if packed and not folders:
+        raise InputError(f"{packed[0]}: compressed, so that no image can be read by itself; uncompress it")
+    if tars and not folders:
+        return webdataset_images(source, tars)
+    if any(is_geneval(f) for f in folders):
+        return geneval_images(source, folders)
+    if metadata := metadata_below(path):
+        return imagefolder_images(source, path, metadata)
+    if tars:
+        verb, them, their = ("was", "it", "its") if len(tars) == 1 else ("were", "them", "their")
+        source.tell(
+            f"{path}: {counted(len(tars), 'tar file')} beside folders {verb} not read; give {them} a folder of {their} "
+            f"own, first {tars[0]}"
+        )
+    told = set(map(str, tars))
+    plain = folder_images(path, follow_links=source.follow_links)
+    return _of_variant(source, (image for image in plain if image.path not in told))
+
+
+def _of_variant(source: Source, images: Iterable[Image]) -> Iterator[Image]:
+    return (image._replace(variant=source.variant) for image in images)
+
+
+def _objects(root: Remote) -> Iterator[Image]:
     """One folder a concept on object storage, in one listing."""
     items = root.files()
     other = [k for k in items if "/" not in k and (k in FILES or k.lower().endswith((SUFFIX, *COMPRESSED)))]
@@ -230,58 +252,13 @@ def _list_objects(listing: Listing, root: Remote) -> None:
             f"{root / other[0] if other else root}: on object storage images lie in one folder a concept; copy "
             f"{'this' if other else 'tar files'} to a disk and name that with --gen"
         )
-    _take_folders(listing, discovery_of(root, items))
+    return object_images(root, items)
 
 
-def _list_by_children(listing: Listing, root: Path) -> None:
-    children = sorted(p for p in root.iterdir() if not p.name.startswith("."))
-    folders = [p for p in children if p.is_dir()]
-    tars = [p for p in children if p.suffix.lower() == SUFFIX and p.is_file()]
-    packed = [p for p in children if p.name.lower().endswith(COMPRESSED) and p.is_file()]
-    if packed and not folders:
-        raise InputError(f"{packed[0]}: compressed, so that no image can be read by itself; uncompress it")
-    if tars and not folders:
-        list_webdataset(listing, tars)
-    elif any(is_geneval(f) for f in folders):
-        list_geneval(listing, folders)
-    elif metadata := metadata_below(root):
-        list_imagefolder(listing, root, metadata)
-    else:
-        _list_concept_folders(listing, root, tars)
-        if tars:
-            listing.notices.append(
-                f"{root}: {counted(len(tars), 'tar file')} beside folders {'was' if len(tars) == 1 else 'were'} not read; give {'it' if len(tars) == 1 else 'them'} a folder of {'its' if len(tars) == 1 else 'their'} own, first {tars[0]}"
-            )
-
-
-def _list_concept_folders(listing: Listing, root: Path, told: Sequence[Path]) -> None:
-    """One folder a concept, the plain layout. ``told``: files that another notice names."""
-    found = discover(root, follow_links=listing.follow_links)
-    found = replace(found, ignored=tuple(p for p in found.ignored if p not in told))
-    known = listing.known
-    if not any(c in known for c in found.concept_set()):
-        inner = next(
-            (f.path for f in found.folders if isinstance(f.path, Path) and _holds_concepts(f.path, listing)), None
-        )
-        if inner is not None:
+def _require_no_models(root: Path, listing: Listing, counts: Counts) -> None:
+    """Raises :class:`InputError` where no folder is a concept of the index, but a folder within one is."""
+    for folder in listing.folders.values():
+        if any(p.is_dir() and concept_name(p.name) in counts for p in Path(folder).iterdir()):
             raise InputError(
-                f"{listing.root}: no folder here is a concept of the index, but {inner} holds some; "
-                f"use --gen-root {listing.root}"
+                f"{root}: no folder here is a concept of the index, but {folder} holds some; use --gen-root {root}"
             )
-    _take_folders(listing, found)
-
-
-def _take_folders(listing: Listing, found: Discovery) -> None:
-    for concept, path, reason in found.unusable():
-        listing.skip(shown(path), concept, reason)
-    listing.notices += not_images([shown(path) for path in found.ignored])
-    for f in found.folders:
-        base, told = str(f.path), f.identities or repeat(None)
-        listing.concepts[f.concept] = [
-            Listed(n, f"{base}/{n}", variant=listing.variant, identity=i) for n, i in zip(f.names, told, strict=False)
-        ]
-        listing.places[f.concept] = str(f.path)
-
-
-def _holds_concepts(folder: Path, listing: Listing) -> bool:
-    return any(p.is_dir() and concept_name(p.name) in listing.known for p in folder.iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.places import is_url
 from iconicity.indexer.sources.folders import hashed, hashed_ahead
-from iconicity.indexer.sources.listing import Listed
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.cache import VectorCache, stat_text
 from iconicity.scorer.choose import Chosen
 from iconicity.scorer.results import Results
@@ -43,7 +43,7 @@ def lost_rows(
     with the same bytes. ``asked``: whether the run is about a concept. ``indexed``: concepts that have references
     (None: that does not matter); rows of others go because the index has changed.
     """
-    listed = {f"{c.concept}/{image.name}": image for c in chosen.concepts for image in c.images}
+    listed = {image.id: image for images in chosen.concepts.values() for image in images}
     more = {f"{concept}/{name}" for concept, names in chosen.beyond.items() for name in names}
     elsewhere: dict[str, tuple[str, str]] = {}  # relative path -> where it was, its SHA-256
     known, of = set[str](), 0
@@ -98,7 +98,7 @@ def _same_file(path: str, other: str) -> bool:
     return Path(path).resolve() == Path(other).resolve()
 
 
-def _digests(images: Collection[Listed], cache: VectorCache | None) -> dict[str, str | None]:
+def _digests(images: Collection[Image], cache: VectorCache | None) -> dict[str, str | None]:
     """SHA-256 of the images' bytes by path, None where they cannot be read; what the cache knows is not read again."""
     found: dict[str, str | None] = {}
     unknown = []

@@ -15,7 +15,7 @@ from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import named
 from iconicity.indexer.sources.folders import EMPTY
-from iconicity.indexer.sources.listing import ConceptImages, Listed
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.manifest import versions
 from iconicity.scorer.choose import Chosen
@@ -96,13 +96,12 @@ def reproduce_results(
 
 def _chosen(rows: Mapping[str, Record], paths: Mapping[str, str]) -> Chosen:
     """The images of some rows, at these paths."""
-    concepts: dict[str, list[Listed]] = {}
+    concepts: dict[str, list[Image]] = {}
     for relpath, row in sorted(rows.items()):
-        name = relpath.removeprefix(f"{row['concept']}/")
-        concepts.setdefault(row["concept"], []).append(
-            Listed(name, paths[relpath], row["seed"], row["prompt"], row["variant"])
-        )
-    return Chosen([ConceptImages(c, images) for c, images in sorted(concepts.items())], [], [])
+        concept, name = row["concept"], relpath.removeprefix(f"{row['concept']}/")
+        image = Image(paths[relpath], concept, name, row["model"], row["seed"], row["prompt"], row["variant"])
+        concepts.setdefault(concept, []).append(image)
+    return Chosen(dict(sorted(concepts.items())), [], [])
 
 
 def compare(row: Record, found: Record, tau: Mapping[str, float | None]) -> tuple[str, str]:

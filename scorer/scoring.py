@@ -15,10 +15,11 @@ from typing import Any
 from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
 from iconicity.indexer.encode.fit import areas_seen
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.fill import Embedded, GeneratedEmbedder, GeneratedImage, Need, Wanted
+from iconicity.indexer.fill import Embedded, GeneratedEmbedder, Need, Wanted
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, local
+from iconicity.indexer.sources.image import Image, stored_image
 from iconicity.indexer.store.files import lock, sweep
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.text import counted
@@ -173,7 +174,7 @@ def _thresholds(idx: Index, options: ScoreOptions, held: Results | None) -> dict
     return out
 
 
-Request = tuple[GeneratedImage, Record | None]
+Request = tuple[Image, Record | None]
 
 
 class ScoringRun:
@@ -224,7 +225,7 @@ class ScoringRun:
             assert self._embedder is not None
             self._embedder.fill(self._run.engine, self.requests(), self._run.progress)
 
-    def requests(self) -> Iterator[tuple[GeneratedImage, Record | None, Need]]:
+    def requests(self) -> Iterator[tuple[Image, Record | None, Need]]:
         """Images of the models that change with their rows, and which vectors they still need."""
         for model in self.models:
             if model in self.changed:
@@ -300,17 +301,17 @@ class ScoringRun:
     @staticmethod
     def _usable(e: Embedded) -> Embedded:
         """Raises :class:`InputError` rather than lose a row whose image cannot be had any more."""
-        if e.reason is not None and e.image.stored_reason is None and e.image.stored:
+        if e.reason is not None and e.image.problem is None and e.image.stored:
             raise InputError(
                 f"{e.image.path}: {e.reason}, and its vectors are not in the cache, so that its row of {e.image.model} "
                 "cannot be scored again; restore the file, or score into a new folder with --out"
             )
         return e
 
-    def _wanted(self, metrics: set[str]) -> Callable[[GeneratedImage, Record | None], Wanted]:
+    def _wanted(self, metrics: set[str]) -> Callable[[Image, Record | None], Wanted]:
         everywhere = self._options.scope == "all"
 
-        def wanted(image: GeneratedImage, row: Record | None) -> Wanted:
+        def wanted(image: Image, row: Record | None) -> Wanted:
             if row is None or not self._same_index:
                 return Wanted("cra" in metrics, "vr" in metrics)
             if image.stored:
@@ -329,7 +330,7 @@ class ScoringRun:
     def _order(self, model: str) -> list[str]:
         """Concepts of a model's rows."""
         chosen = self._work.get(model)
-        order = set[str]() if chosen is None else {c.concept for c in chosen.concepts}
+        order = set[str]() if chosen is None else set(chosen.concepts)
         if self._held is not None and (chosen is None or self._only is not None):
             for batch in self._held.batches(model, ["concept"]):
                 order.update(c for c in batch.column("concept").to_pylist() if not self._asked(chosen, c))
@@ -338,12 +339,8 @@ class ScoringRun:
     def _requests(self, model: str) -> Iterator[Request]:
         """Images to score with the rows they have, sorted; rows of concepts this run is not about come along."""
         chosen = self._work.get(model)
-        listed = () if chosen is None else chosen.concepts
-        images = (
-            ((c.concept, f"{c.concept}/{i.name}"), 0, GeneratedImage(model, c.concept, i.path, f"{c.concept}/{i.name}", i.seed, i.prompt, i.variant, identity=i.identity))
-            for c in listed
-            for i in c.images
-        )  # fmt: skip
+        listed = {} if chosen is None else chosen.concepts
+        images = (((concept, i.id), 0, i._replace(model=model)) for concept, found in listed.items() for i in found)
         stored = (
             ((row["concept"], row["gen_relpath"]), 1, row)
             for batch in (self._held.batches(model) if self._held is not None else ())
@@ -360,9 +357,8 @@ class ScoringRun:
                     continue  # its references are gone, and left_out says so
                 assert row is not None
                 sha = row["gen_sha256"] if row["status"] == "ok" else None
-                image = GeneratedImage(
-                    model, concept, row["gen_path"], relpath, row["seed"], row["prompt"], row["variant"], sha, row["reason"],
-                )  # fmt: skip
+                image = stored_image(row["gen_path"], concept, relpath, sha, row["reason"])
+                image = image._replace(model=model, seed=row["seed"], prompt=row["prompt"], variant=row["variant"])
             yield image, row
 
     def _seen(self, size: tuple[int, int]) -> Record:
@@ -374,7 +370,7 @@ class ScoringRun:
         row: Record = dict(e.row) if e.row is not None and self._same_index else dict.fromkeys(SCHEMA.names)
         row |= {
             "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
-            "gen_relpath": e.image.relpath, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
+            "gen_relpath": e.image.id, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
             "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
             **({} if e.facts is None else {**e.facts.columns(), **self._seen(e.facts.size)}),
         }  # fmt: skip

@@ -18,7 +18,7 @@ from iconicity.indexer.build import add_references, build_index, remove_referenc
 from iconicity.indexer.csv_cells import neutral, plain
 from iconicity.indexer.errors import IconicityError, IndexFormatError, InputError
 from iconicity.indexer.options import Select
-from iconicity.indexer.sources.folders import concept_name, discover, read_bytes, read_concept_rows
+from iconicity.indexer.sources.folders import concept_name, folder_images, read_bytes, read_concept_rows
 from iconicity.indexer.sources.suffixes import NESTED
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.text import json_text, one_line
@@ -251,9 +251,9 @@ def test_two_folders_that_differ_by_case_or_form_are_named(tmp_path: Path) -> No
             write(root / name / "0.png", draw(1))
         if concept_name(pair[0]) == concept_name(pair[1]):
             with pytest.raises(InputError, match="merge or rename one"):
-                discover(root)
+                list(folder_images(root))
         else:
-            assert len(discover(root).folders) == 2
+            assert len({image.concept for image in folder_images(root)}) == 2
 
 
 def test_results_keep_hostile_names_whole(place: Path) -> None:

@@ -7,13 +7,13 @@ import os
 import stat
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from iconicity.indexer.errors import ImageError, InputError
 from iconicity.indexer.places import Item, Place, Remote, is_url, place
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import LOOSE, NESTED, UNSUPPORTED, is_image, is_read
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.sources.tar import read_member, split
@@ -22,6 +22,8 @@ from iconicity.indexer.text import counted
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
 NO_CONCEPT = "a folder whose name names no concept; rename it"
+NOT_AN_IMAGE = "no image by its name"
+NOT_ASKED_FOR = "a folder of a concept that was not asked for"
 REQUESTS = 16  # sent at once
 EMPTY = "empty file"
 MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
@@ -34,40 +36,6 @@ def concept_name(folder: str) -> str:
     'the_great_wave'
     """
     return unicodedata.normalize("NFC", folder).strip().replace(" ", "_").lower()
-
-
-@dataclass(frozen=True)
-class ConceptFolder:
-    """One ``<root>/<folder>/`` with the names of its image files, sorted."""
-
-    concept: str
-    path: Place
-    names: tuple[str, ...]
-    identities: tuple[str, ...] = ()  # of its objects on object storage, name by name
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """What lies under a root: concept folders in order of concept, and what was passed over."""
-
-    root: Place
-    folders: tuple[ConceptFolder, ...]
-    ignored: tuple[Place, ...] = field(default=())  # no images by suffix
-    passed: tuple[tuple[str, Place, str], ...] = field(default=())  # (concept, image, why it is passed over by name)
-    unnamed: tuple[tuple[str, Place], ...] = field(default=())  # (concept, image file whose name is not UTF-8)
-    linked: tuple[tuple[str, Place], ...] = field(default=())  # (concept, link that leads out of the root)
-    unwanted: tuple[str, ...] = field(default=())  # concepts of folders that were not asked for
-
-    def concept_set(self) -> set[str]:
-        return {f.concept for f in self.folders}
-
-    def unusable(self) -> list[tuple[str, Place, str]]:
-        """(concept, path, reason) of what cannot be used by its name or place."""
-        return [
-            *((c, p, NOT_UTF8) for c, p in self.unnamed),
-            *((c, p, LEADS_OUT) for c, p in self.linked),
-            *self.passed,
-        ]
 
 
 class Inside:
@@ -93,62 +61,63 @@ class Inside:
         return Path(os.path.realpath(self._base + name)).is_relative_to(self._real)
 
 
-def discover(root: Place, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Discovery:
-    """List ``root/<concept>/*`` with an image suffix; hidden files are ignored, nothing is opened.
+def folder_images(root: Place, concepts: Iterable[str] | None = None, follow_links: bool = False) -> Iterator[Image]:
+    """``root/<concept>/*`` as images, folder by folder and name by name; hidden files are left out, nothing is opened.
 
-    Images that are passed over by name or place, and links that lead out of ``root`` unless ``follow_links``, are listed
-    apart. Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders give one concept.
+    Each concept's folder comes first, without a name. What is passed over by its name or place has the reason as its
+    problem: links that lead out of ``root`` unless ``follow_links``, folders of other concepts than ``concepts``, files
+    that are no images, ... Raises :class:`InputError` if ``root`` is no folder, its name is not UTF-8, or two folders
+    give one concept.
     """
+    wanted = None if concepts is None else set(concepts)
     if isinstance(root, Remote):
-        return discovery_of(root, root.files(), concepts)
+        yield from object_images(root, root.files(), wanted)
+        return
     if not is_text(str(root)):
         raise InputError(f"{shown(root)}: its name is not UTF-8, so that no result could name its files; rename it")
     if root.is_file():
         raise InputError(f"{root}: a file; it must be a folder with one folder of images for each concept")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; it must hold one folder of images for each concept")
-    found = _Found(concepts)
-    unnamed: list[tuple[str, Path]] = []
-    linked: list[tuple[str, Path]] = []
+    seen: dict[str, Place] = {}
     stays = Inside(root, follow_links)
     for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".")):
         if not folder.is_dir():
-            found.loose(folder, folder.name)
-            continue
-        if not is_text(folder.name):
-            unnamed.append(("", folder))
-            continue
-        concept = found.concept(folder, folder.name)
-        if concept is None:
-            continue
-        if not stays(folder.name):
-            linked.append((concept, folder))
-            continue
-        names: list[str] = []
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                if entry.name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    for path in _files_below(folder / entry.name):
-                        found.beside(concept, path, path.name, NESTED)
-                elif not is_read(entry.name):
-                    found.beside(concept, folder / entry.name, entry.name, UNSUPPORTED)
-                elif not stays(f"{folder.name}/{entry.name}"):
-                    linked.append((concept, folder / entry.name))
-                elif is_text(entry.name):
-                    names.append(entry.name)
-                else:
-                    unnamed.append((concept, folder / entry.name))
-        found.folders.append(ConceptFolder(concept, folder, tuple(names)))
-    return replace(found.discovery(root), unnamed=tuple(unnamed), linked=tuple(linked))
+            yield _passed(folder, "", LOOSE)
+        elif not is_text(folder.name):
+            yield Image(shown(folder), problem=NOT_UTF8)
+        else:
+            image = _folder(folder, seen, wanted)
+            if image.problem is None and not stays(folder.name):
+                image = image._replace(problem=LEADS_OUT)
+            yield image
+            if image.problem is None:
+                yield from _files_of(folder, image.concept, stays)
 
 
-def discovery_of(root: Remote, items: Mapping[str, Item], concepts: Iterable[str] | None = None) -> Discovery:
-    """:func:`discover` of objects that are listed already, by the same rules."""
+def _files_of(folder: Path, concept: str, stays: Inside) -> Iterator[Image]:
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda e: e.name):
+            path = f"{folder}/{entry.name}"
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                yield from (_passed(below, concept, NESTED) for below in _files_below(folder / entry.name))
+            elif not is_read(entry.name):
+                yield _passed(folder / entry.name, concept, UNSUPPORTED)
+            elif not stays(f"{folder.name}/{entry.name}"):
+                yield Image(shown(folder / entry.name), concept, problem=LEADS_OUT)
+            elif not is_text(entry.name):
+                yield Image(shown(folder / entry.name), concept, problem=NOT_UTF8)
+            else:
+                yield Image(path, concept, entry.name)
+
+
+def object_images(root: Remote, items: Mapping[str, Item], concepts: Container[str] | None = None) -> Iterator[Image]:
+    """:func:`folder_images` of objects that are listed already, by the same rules."""
     if not items:
         raise InputError(f"{root}: no object lies there; it must hold one folder of images for each concept")
-    found = _Found(concepts)
+    seen: dict[str, Place] = {}
     inside: dict[str, list[str]] = {}
     for key in sorted(items):
         folder, _, name = key.partition("/")
@@ -157,69 +126,35 @@ def discovery_of(root: Remote, items: Mapping[str, Item], concepts: Iterable[str
         if "/" in key:
             inside.setdefault(folder, []).append(name)
         else:
-            found.loose(root / key, key)
+            yield _passed(root / key, "", LOOSE)
     for folder, keys in sorted(inside.items()):
-        path = root / folder
-        concept = found.concept(path, folder)
-        if concept is None:
-            continue
-        names = []
-        for key in keys:
+        image = _folder(root / folder, seen, concepts)
+        yield image
+        for key in keys if image.problem is None else ():
             nested, name = "/" in key, key.rpartition("/")[2]
             if not name or any(part.startswith(".") for part in key.split("/")):
                 continue
+            path = root / folder / key
             if nested or not is_read(name):
-                found.beside(concept, path / key, name, NESTED if nested else UNSUPPORTED)
+                yield _passed(path, image.concept, NESTED if nested else UNSUPPORTED)
             else:
-                names.append(name)
-        identities = tuple(items[f"{folder}/{name}"].identity for name in names)
-        found.folders.append(ConceptFolder(concept, path, tuple(names), identities))
-    return found.discovery(root)
+                yield Image(str(path), image.concept, name, identity=items[f"{folder}/{name}"].identity)
 
 
-class _Found:
-    """What lies under a root, as it is found."""
+def _folder(folder: Place, seen: dict[str, Place], wanted: Container[str] | None) -> Image:
+    """The folder of a concept. Raises :class:`InputError` for the second one of a concept."""
+    concept = concept_name(folder.name)
+    if not concept:
+        return Image(str(folder), problem=NO_CONCEPT)
+    if concept in seen:
+        raise InputError(f"{seen[concept]} and {folder} are both the concept '{concept}': merge or rename one")
+    seen[concept] = folder
+    return Image(str(folder), concept, problem=None if wanted is None or concept in wanted else NOT_ASKED_FOR)
 
-    def __init__(self, concepts: Iterable[str] | None) -> None:
-        self.folders: list[ConceptFolder] = []
-        self._wanted = None if concepts is None else set(concepts)
-        self._seen: dict[str, Place] = {}
-        self._ignored: list[Place] = []
-        self._passed: list[tuple[str, Place, str]] = []
-        self._unwanted: list[str] = []
 
-    def concept(self, folder: Place, name: str) -> str | None:
-        """The concept of a folder, None where it is not wanted or names none. Raises :class:`InputError`."""
-        concept = concept_name(name)
-        if not concept:
-            self._passed.append(("", folder, NO_CONCEPT))
-            return None
-        if concept in self._seen:
-            raise InputError(
-                f"{self._seen[concept]} and {folder} are both the concept '{concept}': merge or rename one"
-            )
-        self._seen[concept] = folder
-        if self._wanted is None or concept in self._wanted:
-            return concept
-        self._unwanted.append(concept)
-        return None
-
-    def loose(self, path: Place, name: str) -> None:
-        """A file beside the concept folders."""
-        self.beside("", path, name, LOOSE)
-
-    def beside(self, concept: str, path: Place, name: str, reason: str) -> None:
-        """A file that is not listed."""
-        if is_image(name):
-            self._passed.append((concept, path, reason))
-        else:
-            self._ignored.append(path)
-
-    def discovery(self, root: Place) -> Discovery:
-        folders = sorted(self.folders, key=lambda f: f.concept)
-        return Discovery(
-            root, tuple(folders), tuple(self._ignored), tuple(self._passed), unwanted=tuple(self._unwanted)
-        )
+def _passed(path: Place, concept: str, reason: str) -> Image:
+    """A file that is passed over; ``reason`` is why an image is."""
+    return Image(shown(path), concept, problem=reason if is_image(path.name) else NOT_AN_IMAGE)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -1,16 +1,17 @@
-"""How generated images may lie on disk in folders with metadata. Each layout fills a :class:`Listing`."""
+"""How generated images may lie on disk in folders with metadata. Each layout is a generator of images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from unicodedata import normalize
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.sources.folders import LEADS_OUT, NOT_UTF8, is_text, shown
-from iconicity.indexer.sources.listing import Listing, name_within
+from iconicity.indexer.sources.image import Image
+from iconicity.indexer.sources.listing import Source, name_within
 from iconicity.indexer.sources.metadata import FILE_NAME, KNOWN, Columns, Fields, find_metadata, open_metadata
 from iconicity.indexer.sources.suffixes import UNSUPPORTED, is_image, is_read
 from iconicity.indexer.sources.tables import Row, open_table
@@ -37,7 +38,7 @@ def _names_files(path: Path) -> bool:
     return FILE_NAME in open_table(path, KNOWN, lambda _: None, only=True).columns
 
 
-def list_imagefolder(listing: Listing, root: Path, metadata: Mapping[str, Path]) -> None:
+def imagefolder_images(source: Source, root: Path, metadata: Mapping[str, Path]) -> Iterator[Image]:
     """Hugging Face ``imagefolder``: the metadata file nearest above an image names it, by ``file_name``.
 
     ``metadata``: folder below the root -> its file. An image that has none above it belongs to its folder's concept. A
@@ -50,64 +51,68 @@ def list_imagefolder(listing: Listing, root: Path, metadata: Mapping[str, Path])
     for name in files.names:
         owned.setdefault(_nearest(name, metadata), set()).add(name)
     for below, path in metadata.items():
-        listed = _list_rows(listing, base, below, metadata, files, columns)
-        if unlisted := owned.get(below, set()) - listed:
+        listed: dict[str, int] = {}  # file -> line
+        yield from _row_images(source, base, below, metadata, files, columns, listed)
+        if unlisted := owned.get(below, set()) - listed.keys():
             verb = "it does" if len(unlisted) == 1 else "they do"
-            listing.notices.append(
+            source.tell(
                 f"{path}: does not list {counted(len(unlisted), 'image')} of its folder, and {verb} not count, "
                 f"first {min(unlisted)[len(below) :]}"
             )
-    for name in owned.get(_NOBODY, ()):
-        _add(listing, base, name, Fields(), "")
-    listing.notices += columns.notices(metadata[min(metadata)] if len(metadata) == 1 else root)
+    yield from (_image(source, base, name, Fields(), "") for name in owned.get(_NOBODY, ()))
+    for line in columns.notices(metadata[min(metadata)] if len(metadata) == 1 else root):
+        source.tell(line)
 
 
-def _list_rows(
-    listing: Listing, base: str, below: str, metadata: Mapping[str, Path], files: _Files, columns: Columns
-) -> set[str]:
-    """List what the metadata file of one folder names; returns those paths. ``base``: the root as the start of a path."""
-    source = str(metadata[below])
-    listed: dict[str, int] = {}  # file -> line
+def _row_images(
+    source: Source,
+    base: str,
+    below: str,
+    metadata: Mapping[str, Path],
+    files: _Files,
+    columns: Columns,
+    listed: dict[str, int],
+) -> Iterator[Image]:
+    """What the metadata file of one folder names; ``listed`` gets its paths. ``base``: the root as the start of a path."""
+    file = str(metadata[below])
     elsewhere: list[str] = []
     table = open_metadata(metadata[below], partial(columns.fault, "delimiter"))
     columns.see(table.columns)
     for line, row in table.lines:
-        where = f"{source}:{line}"
+        where = f"{file}:{line}"
         if isinstance(row, str):
-            listing.skip(where, "", row)
+            yield Image(where, problem=row)
             continue
         try:
             name = _relative(row.get(FILE_NAME), below, files)
         except ValueError as e:
-            listing.skip(where, "", str(e))
+            yield Image(where, problem=str(e))
             continue
         before = listed.setdefault(name, line)
         if before != line:
-            listing.skip(where, "", f"{name} is listed in line {before} already; remove one of the two")
+            yield Image(where, problem=f"{name} is listed in line {before} already; remove one of the two")
         elif name in files.names and _nearest(name, metadata) != below:
             elsewhere.append(name)
         else:
-            _add(listing, base, name, columns.read(row, where), where, name in files.names)
+            yield _image(source, base, name, columns.read(row, where), where, name in files.names)
     if elsewhere:
         nearer = metadata[_nearest(elsewhere[0], metadata)]
-        listing.notices.append(
-            f"{source}: lists {counted(len(elsewhere), 'image')} that a nearer metadata file is for, and what is said "
+        source.tell(
+            f"{file}: lists {counted(len(elsewhere), 'image')} that a nearer metadata file is for, and what is said "
             f"here does not count, first {elsewhere[0]} ({nearer})"
         )
-    return set(listed)
 
 
-def _add(listing: Listing, base: str, name: str, fields: Fields, where: str, on_disk: bool = True) -> None:
+def _image(source: Source, base: str, name: str, fields: Fields, where: str, on_disk: bool = True) -> Image:
     path = base + name
-    concept = listing.concept(fields, name.rpartition("/")[0].rpartition("/")[2], path)
-    if concept is None:
-        return
-    if not on_disk and not listing.stays(name):
-        listing.skip(path, concept, LEADS_OUT)
-    elif is_image(name) and not is_read(name):
-        listing.skip(path, concept, UNSUPPORTED)
-    else:
-        listing.add(concept, (name_within(concept, name), name), path, fields, where)
+    concept = source.concept(fields, name.rpartition("/")[0].rpartition("/")[2])
+    if not concept:
+        return Image(path, prompt=fields.prompt)
+    if not on_disk and not source.stays(name):
+        return Image(path, concept, problem=LEADS_OUT)
+    if is_image(name) and not is_read(name):
+        return Image(path, concept, problem=UNSUPPORTED)
+    return source.image(concept, name_within(concept, name), path, fields, where)
 
 
 def _nearest(name: str, metadata: Mapping[str, Path]) -> str:
@@ -169,7 +174,7 @@ def is_geneval(folder: Path) -> bool:
     return (folder / "metadata.jsonl").is_file() and (folder / "samples").is_dir()
 
 
-def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
+def geneval_images(source: Source, folders: Sequence[Path]) -> Iterator[Image]:
     """GenEval: a folder for each prompt, with a ``metadata.jsonl`` of one object, and images in ``samples``."""
     columns, others = Columns(_GENEVAL), []
     for folder in folders:
@@ -177,37 +182,42 @@ def list_geneval(listing: Listing, folders: Sequence[Path]) -> None:
             others.append(folder)
             continue
         metadata = folder / "metadata.jsonl"
-        if not all(map(listing.stays, (folder.name, f"{folder.name}/metadata.jsonl", f"{folder.name}/samples"))):
-            listing.skip(shown(folder), "", LEADS_OUT)
+        if not all(map(source.stays, (folder.name, f"{folder.name}/metadata.jsonl", f"{folder.name}/samples"))):
+            yield Image(shown(folder), problem=LEADS_OUT)
             continue
         row = _first_object(metadata)
         if row is None or not is_text(str(folder)):
-            listing.skip(shown(metadata), "", "holds no JSON object" if row is None else "its path is not UTF-8")
+            yield Image(shown(metadata), problem="holds no JSON object" if row is None else "its path is not UTF-8")
             continue
-        seeds = row.get("seed")
-        common = columns.read({**row, "seed": None}, str(metadata))
-        names = sorted(p.name for p in (folder / "samples").iterdir() if is_image(p.name))
-        for i, name in enumerate(n for n in names if not n.startswith(".")):
-            path = folder / "samples" / name
-            concept = listing.concept(common, None, shown(path))
-            if concept is None:
-                continue
-            if not is_text(name) or not listing.stays(f"{folder.name}/samples/{name}"):
-                listing.skip(shown(path), concept, LEADS_OUT if is_text(name) else NOT_UTF8)
-                continue
-            if not is_read(name):
-                listing.skip(path.as_posix(), concept, UNSUPPORTED)
-                continue
-            number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else i
-            seed = (seeds[number] if number < len(seeds) else None) if isinstance(seeds, list) else seeds
-            fields = common._replace(seed=columns.seed(seed, str(metadata)))
-            listing.add(concept, (f"{folder.name}/{name}",), path.as_posix(), fields, str(metadata))
-    listing.notices += columns.notices(listing.root)
+        yield from _samples(source, folder, row, columns)
+    for line in columns.notices(source.root):
+        source.tell(line)
     if others:
-        listing.notices.append(
-            f"{listing.root}: {counted(len(others), 'folder')} without metadata.jsonl beside samples/ {'was' if len(others) == 1 else 'were'} "
+        source.tell(
+            f"{source.root}: {counted(len(others), 'folder')} without metadata.jsonl beside samples/ {'was' if len(others) == 1 else 'were'} "
             f"ignored, first {shown(others[0])}"
         )
+
+
+def _samples(source: Source, folder: Path, row: Row, columns: Columns) -> Iterator[Image]:
+    """The images of one prompt's folder."""
+    where, seeds = str(folder / "metadata.jsonl"), row.get("seed")
+    common = columns.read({**row, "seed": None}, where)
+    names = sorted(p.name for p in (folder / "samples").iterdir() if is_image(p.name))
+    for i, name in enumerate(n for n in names if not n.startswith(".")):
+        path = folder / "samples" / name
+        concept = source.concept(common, None)
+        if not concept:
+            yield Image(shown(path), prompt=common.prompt)
+        elif not is_text(name) or not source.stays(f"{folder.name}/samples/{name}"):
+            yield Image(shown(path), concept, problem=LEADS_OUT if is_text(name) else NOT_UTF8)
+        elif not is_read(name):
+            yield Image(path.as_posix(), concept, problem=UNSUPPORTED)
+        else:
+            number = int(path.stem) if path.stem.isdecimal() and len(path.stem) < 10 else i
+            seed = (seeds[number] if number < len(seeds) else None) if isinstance(seeds, list) else seeds
+            fields = common._replace(seed=columns.seed(seed, where))
+            yield source.image(concept, f"{folder.name}/{name}", path.as_posix(), fields, where)
 
 
 def _first_object(path: Path) -> Row | None:

@@ -1,4 +1,4 @@
-"""The images of one model, by concept, however they lie on disk."""
+"""What every layout lists images with, and the one place where listed images are grouped by concept."""
 
 from __future__ import annotations
 
@@ -6,65 +6,42 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import Skipped
 from iconicity.indexer.places import Place
-from iconicity.indexer.sources.folders import Inside, concept_name
+from iconicity.indexer.sources.folders import NOT_AN_IMAGE, NOT_ASKED_FOR, Inside, concept_name
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.metadata import Fields
+from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.text import counted
 
 _concept_name = lru_cache(1 << 14)(concept_name)
 
 
-class Listed(NamedTuple):
-    """One image: ``name`` is its own within its concept, ``path`` leads to its bytes."""
-
-    name: str
-    path: str
-    seed: int | None = None
-    prompt: str | None = None
-    variant: str | None = None
-    identity: str | None = None  # of an object on object storage
-
-
-class ConceptImages(NamedTuple):
-    """A concept's images that count, by name."""
-
-    concept: str
-    images: list[Listed]
-
-
-@dataclass
-class Listing:
-    """What was found at ``root``, to be filled by one of the layouts.
+@dataclass(frozen=True)
+class Source:
+    """A place with generated images, and how a layout looks at it.
 
     ``known``: concepts of the index, against which prompts are matched. ``variant``: that of every image, from --gen.
     ``follow_links``: also where they lead out of ``root``. ``image_key``: which image of a WebDataset sample counts.
+    ``tell`` takes what a user should know, one line each.
     """
 
     root: Place
     known: Container[str]
+    tell: Tell
     variant: str | None = None
     follow_links: bool = False
     image_key: str | None = None
-    concepts: dict[str, list[Listed]] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)  # concept -> its folder, where it has one
-    skipped: list[Skipped] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    _taken: dict[str, set[str]] = field(default_factory=dict)
-    _unplaced: int = 0
-    _first_unplaced: tuple[str, str | None] | None = None
 
     def __post_init__(self) -> None:
-        self.stays = Inside(self.root, self.follow_links)
+        object.__setattr__(self, "stays", Inside(self.root, self.follow_links))
 
-    def concept(self, fields: Fields, folder: str | None, path: str) -> str | None:
-        """Concept an image belongs to: named, else its folder, else its prompt where the index has such a concept.
+    stays: Inside = field(init=False)
 
-        None, and counted, when it has none.
-        """
+    def concept(self, fields: Fields, folder: str | None) -> str:
+        """Concept an image belongs to: named, else its folder, else its prompt where the index has such a concept; else ""."""
         for named in (fields.concept, folder):
             name = _concept_name(named or "").replace("/", "_")  # a concept is the name of a folder
             if name not in ("", ".", ".."):
@@ -72,44 +49,82 @@ class Listing:
         for prompt in (fields.prompt or "", " ".join(re.sub(r"[^\w\s]", " ", fields.prompt or "").split())):
             if (name := _concept_name(prompt)) in self.known:
                 return name
-        self._unplaced += 1
-        self._first_unplaced = self._first_unplaced or (path, fields.prompt)
-        return None
+        return ""
 
-    def add(self, concept: str, names: Iterable[str], path: str, fields: Fields, where: str) -> None:
-        """Add an image under the first of ``names`` that its concept has free.
-
-        Raises :class:`InputError` when metadata at ``where`` give another variant than --gen.
-        """
+    def image(self, concept: str, name: str, path: str, fields: Fields, where: str) -> Image:
+        """An image with its fields. Raises :class:`InputError` when metadata at ``where`` give another variant than --gen."""
         variant = fields.variant
         if self.variant is not None:
             if variant not in (None, self.variant):
                 raise InputError(f"{where}: variant '{variant}', but --gen says @{self.variant}; leave one of them out")
             variant = self.variant
-        taken = self._taken.setdefault(concept, set())
-        name = next((n for n in names if n not in taken), None)
-        if name is None:
-            self.skip(path, concept, f"another image of '{concept}' has the same name; rename one")
-            return
-        taken.add(name)
-        self.concepts.setdefault(concept, []).append(Listed(name, path, fields.seed, fields.prompt, variant))
+        return Image(path, concept, name, seed=fields.seed, prompt=fields.prompt, variant=variant)
 
-    def skip(self, path: str, concept: str, reason: str) -> None:
-        """Note a file or a row that cannot be used."""
-        self.skipped.append(Skipped(path, concept, reason))
 
-    def finish(self) -> None:
-        """Sort by name, and say which images have no concept."""
-        self._taken.clear()
-        for images in self.concepts.values():
-            images.sort(key=lambda image: image.name)
-        if self._first_unplaced is not None:
-            path, prompt = self._first_unplaced
-            why = "" if prompt is None else f", and the index has no concept like its prompt {prompt[:80]!r}"
-            self.notices.append(
-                f"{self.root}: {counted(self._unplaced, 'image')} not scored, as nothing names {'its' if self._unplaced == 1 else 'their'} concept: first {path}{why}; "
-                "give each a 'concept' in the metadata"
+@dataclass
+class Listing:
+    """Images by concept, each concept's by name, no two of a concept with one name; and what cannot be used.
+
+    A concept whose folder holds no image has an empty list. ``folders``: concept -> its folder, where it has one.
+    ``ignored``: files that are no images. ``not_asked_for``: concepts of folders that were passed over.
+    """
+
+    concepts: dict[str, list[Image]] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    not_asked_for: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def grouped(images: Iterable[Image], root: Place, notices: list[str]) -> Listing:
+    """Group the images that a layout lists at ``root``; ``notices``, to which the layout may add, becomes the listing's.
+
+    An image whose name its concept has already goes by its path below ``root``; where that is taken too, it is skipped.
+    Images without a concept are counted in a notice.
+    """
+    out = Listing(notices=notices)
+    taken: dict[str, set[str]] = {}
+    unplaced: list[Image] = []
+    for image in images:
+        if image.problem == NOT_AN_IMAGE:
+            out.ignored.append(image.path)
+        elif image.problem == NOT_ASKED_FOR:
+            out.not_asked_for.append(image.concept)
+        elif image.problem is not None:
+            out.skipped.append(Skipped(image.path, image.concept, image.problem))
+        elif not image.concept:
+            unplaced.append(image)
+        elif not image.name:
+            out.concepts.setdefault(image.concept, [])
+            out.folders[image.concept] = image.path
+        else:
+            names = taken.setdefault(image.concept, set())
+            below = image.path.removeprefix(f"{root}/")
+            wanted = (
+                (image.name,) if ".." in below.split("/") else (image.name, below)
+            )  # a tar's member may have any name
+            name = next((n for n in wanted if n not in names), None)
+            if name is None:
+                reason = f"another image of '{image.concept}' has the same name; rename one"
+                out.skipped.append(Skipped(image.path, image.concept, reason))
+                continue
+            names.add(name)
+            out.concepts.setdefault(image.concept, []).append(
+                image if name == image.name else image._replace(name=name)
             )
+    out.concepts = dict(sorted(out.concepts.items()))
+    for found in out.concepts.values():
+        found.sort(key=lambda image: image.name)
+    if unplaced:
+        path, prompt = unplaced[0].path, unplaced[0].prompt
+        why = "" if prompt is None else f", and the index has no concept like its prompt {prompt[:80]!r}"
+        whose = "its" if len(unplaced) == 1 else "their"
+        out.notices.append(
+            f"{root}: {counted(len(unplaced), 'image')} not scored, as nothing names {whose} concept: first {path}{why}; "
+            "give each a 'concept' in the metadata"
+        )
+    return out
 
 
 def name_within(concept: str, path: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.sources.folders import LEADS_OUT, is_text, shown
-from iconicity.indexer.sources.listing import Listing, name_within
+from iconicity.indexer.sources.image import Image
+from iconicity.indexer.sources.listing import Source, name_within
 from iconicity.indexer.sources.metadata import KNOWN, Columns, Fields, clean
 from iconicity.indexer.sources.suffixes import UNSUPPORTED, is_image, is_read
 from iconicity.indexer.sources.tables import Names, parse_object
@@ -33,62 +34,65 @@ class _Told:
     dotted: list[str] = field(default_factory=list)  # images whose names hold dots that end no key
 
 
-def list_webdataset(listing: Listing, tars: Sequence[Path]) -> None:
+def webdataset_images(source: Source, tars: Sequence[Path]) -> Iterator[Image]:
     """WebDataset: members of a tar that share a key (the path up to the first dot of its last part) are one sample.
 
-    One image of a sample is listed, by a path through the tar: that of ``listing.image_key``, else the first of
+    One image of a sample counts, by a path through the tar: that of ``source.image_key``, else the first of
     :data:`IMAGE_KEYS`. Its ``.json`` gives the fields, its ``.txt`` the prompt. Raises :class:`InputError` when it is
     open which image of the samples is meant.
     """
-    columns, told = Columns(), _Told()
+    columns, told, any_usable = Columns(), _Told(), False
     for tar in tars:
-        if tar != listing.root and not listing.stays(tar.name):
-            listing.skip(shown(tar), "", LEADS_OUT)
+        if tar != source.root and not source.stays(tar.name):
+            yield Image(shown(tar), problem=LEADS_OUT)
             continue
         try:
             index = tar_index(tar)
         except OSError as e:
-            listing.skip(shown(tar), "", f"cannot be read: {e.strerror or e}")
+            yield Image(shown(tar), problem=f"cannot be read: {e.strerror or e}")
             continue
         if index.damage is not None:
-            listing.skip(shown(tar), "", index.damage)
+            yield Image(shown(tar), problem=index.damage)
         if index.others:
-            listing.notices.append(
+            source.tell(
                 f"{tar}: {counted(index.others, 'link, device or sparse file in it was', 'links, devices or sparse files in it were')} ignored"
             )
-        _list_tar(listing, tar, index, columns, told)
-    if told.lacking and not listing.concepts and listing.image_key is not None:
+        for image in _tar_images(source, tar, index, columns, told):
+            any_usable = any_usable or bool(image.name)
+            yield image
+    if told.lacking and not any_usable and source.image_key is not None:
         images = (kind for kind, _ in told.unread.most_common() if is_image(f"x.{kind}"))
         known = ", ".join(islice(images, _NAMED))
         raise InputError(
-            f"{listing.root}: no sample has an image {listing.image_key} (images: {known}); name one of these"
+            f"{source.root}: no sample has an image {source.image_key} (images: {known}); name one of these"
         )
-    listing.notices += [*columns.notices(listing.root), *_said(listing, told)]
+    for line in (*columns.notices(source.root), *_said(source, told)):
+        source.tell(line)
 
 
-def _said(listing: Listing, told: _Told) -> list[str]:
+def _said(source: Source, told: _Told) -> list[str]:
     lines = []
     if told.unread:
         kinds = [f"{kind} ({n})" for kind, n in told.unread.most_common(_NAMED)]
         more = f" and {len(told.unread) - _NAMED} more kinds" if len(told.unread) > _NAMED else ""
         lines.append(
-            f"{listing.root}: one image, .json and .txt of each sample were read (--image-key names another image); "
+            f"{source.root}: one image, .json and .txt of each sample were read (--image-key names another image); "
             f"parts that were not read: {', '.join(kinds)}{more}"
         )
     if told.lacking:
-        key = listing.image_key or "jpg, jpeg, png or webp"
+        key = source.image_key or "jpg, jpeg, png or webp"
         samples = counted(len(told.lacking), "sample has", "samples have")
-        lines.append(f"{listing.root}: {samples} no image {key} and did not count, first {told.lacking[0]}")
+        lines.append(f"{source.root}: {samples} no image {key} and did not count, first {told.lacking[0]}")
     if told.dotted:
         images = counted(len(told.dotted), "image has", "images have")
         lines.append(
-            f"{listing.root}: {images} a dot in the name, where WebDataset ends the key of a sample; each was taken as a "
+            f"{source.root}: {images} a dot in the name, where WebDataset ends the key of a sample; each was taken as a "
             f"sample of its own, first {told.dotted[0]}"
         )
     return lines
 
 
-def _list_tar(listing: Listing, tar: Path, index: TarIndex, columns: Columns, told: _Told) -> None:
+def _tar_images(source: Source, tar: Path, index: TarIndex, columns: Columns, told: _Told) -> Iterator[Image]:
     sidecars: dict[tuple[str, str], str] = {}
     samples: dict[str, list[tuple[str, str]]] = {}  # key -> (what follows it, member) of its images
     others: list[str] = []
@@ -104,28 +108,27 @@ def _list_tar(listing: Listing, tar: Path, index: TarIndex, columns: Columns, to
         else:
             others.append(follows)
     told.unread.update(others)
-    chosen = _chosen(listing, tar, samples, sidecars, told)
-    for member, key in chosen:
-        folder = member.rpartition("/")[0]
+    for member, key in _chosen(source, tar, samples, sidecars, told):
         path = f"{tar.as_posix()}/{member}"
         if not is_text(path):
-            listing.skip(shown(Path(path)), "", "its name is not UTF-8; rename it")
+            yield Image(shown(Path(path)), problem="its name is not UTF-8; rename it")
             continue
         if not is_read(member):
-            listing.skip(path, "", UNSUPPORTED)
+            yield Image(path, problem=UNSUPPORTED)
             continue
         fields = _fields(tar, index, sidecars, (os.path.splitext(member)[0], key), columns)  # noqa: PTH122
-        concept = listing.concept(fields, folder.rpartition("/")[2], path)
-        if concept is None:
+        concept = source.concept(fields, member.rpartition("/")[0].rpartition("/")[2])
+        if not concept:
+            yield Image(path, prompt=fields.prompt)
             continue
         # a label must stay one wherever it is used to name a file
         label = "/".join("__" if part == ".." else part for part in name_within(concept, member).split("/"))
-        name = label if tar == listing.root else f"{tar.name}/{label}"
-        listing.add(concept, (name,), path, fields, f"{tar}/{key}")
+        name = label if tar == source.root else f"{tar.name}/{label}"
+        yield source.image(concept, name, path, fields, f"{tar}/{key}")
 
 
 def _chosen(
-    listing: Listing,
+    source: Source,
     tar: Path,
     samples: dict[str, list[tuple[str, str]]],
     sidecars: dict[tuple[str, str], str],
@@ -139,8 +142,8 @@ def _chosen(
         # a sidecar with the whole stem says that the dots belong to the name
         own = [m for follows, m in images if "." in follows and _has_sidecar(m, sidecars)]
         rest = [(follows, m) for follows, m in images if m not in own]
-        taken = _first(rest, listing.image_key)
-        if taken is None and rest and listing.image_key is None and not any(often[f] > 1 and plain for f, _ in rest):
+        taken = _first(rest, source.image_key)
+        if taken is None and rest and source.image_key is None and not any(often[f] > 1 and plain for f, _ in rest):
             if len(rest) > 1 and any(often[f] > 1 for f, _ in rest):
                 kinds = ", ".join(sorted(f for f, _ in rest))
                 raise InputError(

@@ -25,7 +25,8 @@ from iconicity.indexer.null.design import half_of
 from iconicity.indexer.null.pool import choose, rank
 from iconicity.indexer.null.same_work import NEAR, work_of
 from iconicity.indexer.progress import Progress, no_progress
-from iconicity.indexer.sources.folders import concept_name, discover, read_bytes
+from iconicity.indexer.sources.folders import concept_name, folder_images, read_bytes
+from iconicity.indexer.sources.listing import grouped
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.text import counted
@@ -122,14 +123,13 @@ def write_ladder(
     known = {**(options.relations or {})}
     if not set(rungs) <= RUNGS.keys() or "R2" not in rungs:
         raise InputError(f"--rungs {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
-    found = discover(refs)
-    names = [f.concept for f in found.folders if f.names]
+    files = {c: [Path(i.path) for i in images] for c, images in grouped(folder_images(refs), refs, []).concepts.items()}
+    names = [c for c, paths in files.items() if paths]
     if len(names) < FEWEST:
         raise InputError(f"{refs}: {counted(len(names), 'concept')} with images; a ladder needs {FEWEST} or more")
     donor_names = sorted(names, key=lambda c: rank(seed, f"donor|{c}"))[: max(2, len(names) // 5)]
     subject_names = choose(set(names) - set(donor_names), options.concepts, seed)
     skipped: list[Skipped] = []
-    files = {f.concept: [refs / f.path.name / n for n in f.names] for f in found.folders}
     subjects = [c for n in subject_names if (c := _open(n, files[n], known, skipped)) is not None]
     donors = [c for n in donor_names if (c := _open(n, files[n], known, skipped)) is not None]
     donors = [d for d in donors if all(hamming(d.phash, s.phash) > NEAR for s in subjects)]

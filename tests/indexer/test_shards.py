@@ -15,7 +15,7 @@ from iconicity.indexer.build import build_index
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.options import Select
 from iconicity.indexer.shards import Shard
-from iconicity.indexer.sources.folders import discover
+from iconicity.indexer.sources.folders import folder_images
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.verify import verify_index
 
@@ -47,7 +47,7 @@ def test_shards_hold_all_files_once(refs: Path, tmp_path: Path) -> None:
         found = {r.ref_id: r.concept for r in open_index(index).references().values()}
         assert all(c in shard for c in found.values()) and not held.keys() & found.keys()
         held |= found
-        empty = not any(c in shard for c in discover(refs).concept_set())
+        empty = not any(image.concept in shard for image in folder_images(refs))
         assert any(f"none of its 3 concepts falls to shard {i}/5" in n for n in report.notices) == empty
         assert verify_index(index) == []
     assert held.keys() == open_index(tmp_path / "whole").references().keys()

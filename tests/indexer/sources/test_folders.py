@@ -8,19 +8,27 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image as Picture
 from toys import draw, write
 
 from iconicity.indexer.encode.decode import FORMATS, decode
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.sources.folders import concept_name, discover, read_bytes, read_concepts, shown
+from iconicity.indexer.sources.folders import (
+    NOT_AN_IMAGE,
+    NOT_UTF8,
+    concept_name,
+    folder_images,
+    read_bytes,
+    read_concepts,
+)
+from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import LOOSE, NESTED, UNSUPPORTED
 
 AVIF = "AVIF" in FORMATS
 needs_avif = pytest.mark.skipif(not AVIF, reason="this Pillow has no AVIF")
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Picture.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -41,11 +49,11 @@ def test_webp_and_jpeg() -> None:
 
 @needs_avif
 def test_avif_gives_its_pixels_turned_as_its_header_says() -> None:
-    image = Image.new("RGB", (48, 32), "red")
+    image = Picture.new("RGB", (48, 32), "red")
     image.paste("blue", (0, 0, 48, 16))
-    turned = Image.Exif()
+    turned = Picture.Exif()
     turned[0x0112] = 6  # clockwise: what was above stands at the right
-    for exif, size, where in ((Image.Exif(), (48, 32), (24, 4)), (turned, (32, 48), (28, 24))):
+    for exif, size, where in ((Picture.Exif(), (48, 32), (24, 4)), (turned, (32, 48), (28, 24))):
         found = decode(encoded(image, "AVIF", exif=exif), "x").image
         r, g, b = found.getpixel(where)  # type: ignore[misc]
         assert found.size == size and b > 240 and r < 15 and g < 15
@@ -73,7 +81,7 @@ def test_other_bytes_under_an_image_name_are_called_what_they_are(data: bytes, w
 
 
 def test_animations_give_their_first_frame() -> None:
-    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    frames = [Picture.new("RGB", (8, 8), c) for c in ("red", "blue")]
     for kind in ("GIF", "WEBP", *(("AVIF",) if AVIF else ())):
         options = {"lossless": True} if kind == "WEBP" else {}
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -90,7 +98,7 @@ def test_modes_become_rgb_as_pillow_converts_them() -> None:
 
 
 def test_one_pixel() -> None:
-    assert decode(encoded(Image.new("RGB", (1, 1)), "PNG"), "x").image.size == (1, 1)
+    assert decode(encoded(Picture.new("RGB", (1, 1)), "PNG"), "x").image.size == (1, 1)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -161,11 +169,14 @@ def test_discover_lists_what_is_read_and_names_the_rest(tmp_path: Path) -> None:
     ):
         (one / name).write_bytes(b"x")
     (tmp_path / ".git").mkdir()
-    found = discover(tmp_path)
-    assert [f.concept for f in found.folders] == ["the_one"]
-    assert found.folders[0].names == ("a.jpg", "b.PNG", "c.gif", "d.Avif", "x.JFIF")
-    assert sorted(p.name for p in found.ignored) == ["README", "Thumbs.db", "in.txt", "notes.txt"]
-    assert sorted((c, str(p).removeprefix(f"{tmp_path}/"), why) for c, p, why in found.unusable()) == [
+    found = list(folder_images(tmp_path))
+    good = [image for image in found if image.problem is None]
+    assert good[0] == Image(str(one), "the_one")
+    assert [image.id for image in good[1:]] == [f"the_one/{n}" for n in ("a.jpg", "b.PNG", "c.gif", "d.Avif", "x.JFIF")]
+    ignored = [Path(image.path).name for image in found if image.problem == NOT_AN_IMAGE]
+    assert sorted(ignored) == ["README", "Thumbs.db", "in.txt", "notes.txt"]
+    passed = [image for image in found if image.problem not in (None, NOT_AN_IMAGE)]
+    assert sorted((i.concept, i.path.removeprefix(f"{tmp_path}/"), i.problem) for i in passed) == [
         ("", "loose.jpg", LOOSE),
         ("the_one", "The One/e.HEIC", UNSUPPORTED),
         ("the_one", "The One/f.jp2", UNSUPPORTED),
@@ -179,17 +190,16 @@ def test_two_folders_of_one_concept_are_an_error_that_names_both(tmp_path: Path)
     (tmp_path / "The Wave").mkdir()
     (tmp_path / "the_wave").mkdir()
     with pytest.raises(InputError, match=r"The Wave.*the_wave"):
-        discover(tmp_path)
+        list(folder_images(tmp_path))
 
 
 def test_names_that_are_not_text_are_told(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     Path(os.fsdecode(bytes(tmp_path / "c") + b"/bad\xff.png")).write_bytes(b"x")
     write(tmp_path / "c" / "good.png", draw(0))
-    found = discover(tmp_path)
-    assert found.folders[0].names == ("good.png",)
-    assert len(found.unnamed) == 1 and found.ignored == ()
-    assert shown(found.unnamed[0][1]).endswith("bad\\xff.png")
+    folder, bad, good = folder_images(tmp_path)
+    assert folder.name == "" and bad.problem == NOT_UTF8 and good.name == "good.png" and good.problem is None
+    assert bad.path.endswith("bad\\xff.png")
 
 
 def test_concepts_of_a_csv(tmp_path: Path) -> None:
