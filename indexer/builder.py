@@ -18,6 +18,8 @@ from iconicity.indexer.encode.prepare import Job
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
 from iconicity.indexer.grid import overlaps
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
+from iconicity.indexer.null.fit import fit_store
+from iconicity.indexer.null.thresholds import has_thresholds
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.folders import REQUESTS, hashed
@@ -246,7 +248,7 @@ class Builder:
         """Leave an index that is whole and unchanged as it is, else seal it anew."""
         skipped = [vars(s) for s in report.skipped]
         manifest = manifest_or_none(self._index)
-        if not report.changed and manifest is not None:
+        if not report.changed and manifest is not None and has_thresholds(manifest):
             same = manifest["table_version"] == self._store.version and manifest["skipped"] == skipped
             same = same and held_left_out(manifest) == report.left_out
             if same and manifest["cleaned"]:
@@ -285,7 +287,8 @@ def seal(
     keep_days: int = KEEP_DAYS,
     left_out: Sequence[LeftOut] | None = None,
 ) -> str:
-    """Compact and sync a table, write the manifest, drop what only older versions need. Returns the index_id.
+    """Compact and sync a table, write the manifest with the thresholds that its references give, drop what only older
+    versions need. Returns the index_id.
 
     ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
     digests of what the index then holds. ``left_out`` None: as the manifest says.
@@ -321,6 +324,10 @@ def seal(
     held = manifest_or_none(index)
     said = held_left_out(held) if left_out is None else left_out
     manifest["left_out"] = [item._asdict() for item in said]
+    if held is not None and held["index_id"] == identity and has_thresholds(held):
+        manifest["thresholds"] = held["thresholds"]
+    else:
+        manifest["thresholds"] = fit_store(store).to_dict()
     entry = {
         "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import left_out_lines, read_left_out
+from iconicity.indexer.null.thresholds import IndexThresholds
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.files import LOCKS
 from iconicity.indexer.store.manifest import read_manifest
+from iconicity.indexer.store.schema import IndexThresholdsShape
 from iconicity.indexer.text import counted, one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
@@ -25,7 +27,7 @@ def index_facts(path: Place, concepts: bool = True) -> dict[str, Any]:
     manifest = read_manifest(path)
     size = _bytes(path)
     keys = ("index_id", "format", "created", "counts", "settings", "skipped", "left_out", "versions")
-    facts = {**{k: manifest[k] for k in keys}, "bytes": size}
+    facts = {**{k: manifest[k] for k in keys}, "bytes": size, "thresholds": manifest.get("thresholds")}
     return {**facts, "concepts": _concepts(path)} if concepts else facts
 
 
@@ -60,6 +62,27 @@ def log_text(log: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def threshold_lines(held: Mapping[str, Any] | None) -> list[str]:
+    """What the thresholds of an index are, and how often unrelated references reach them."""
+    if held is None:
+        return ["thresholds  none: an earlier version made this index; run the same 'iconicity index build' again"]
+    found = IndexThresholds.from_dict(cast(IndexThresholdsShape, held))
+    if not found.rows:
+        return [f"thresholds  none: {counted(len(found.concepts), 'concept')}, too few to fit any at {found.alpha:.0%}"]
+    lines = [
+        f"thresholds  fitted on {counted(len(found.concepts), 'concept')} at {found.alpha:.0%}, digest {found.digest[:12]}"
+    ]
+    for row in found.rows:
+        if row["metric"] in ("cra", "vr") and row["references"] == 1:
+            check = (
+                "not checked"
+                if row["rate_check"] is None
+                else f"{row['rate_check']:.1%} of unrelated pairs in the other half reach it"
+            )
+            lines.append(f"            {row['mode']}, {row['metric'].upper()}, one reference: {row['tau']} ({check})")
+    return lines
+
+
 def info_text(facts: dict[str, Any]) -> str:
     """The facts as lines; near-duplicates are listed where ``facts`` holds the concepts."""
     settings, counts = facts["settings"], facts["counts"]
@@ -78,6 +101,7 @@ def info_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"{name:<11} {e.label}: {e.name}, pool {e.pool}, {e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}"
         )
+    lines += threshold_lines(facts["thresholds"])
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")
     lines.append("versions    " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
     if "concepts" not in facts:

@@ -14,6 +14,7 @@ from iconicity.indexer.build import open_or_create, require_room, require_whole_
 from iconicity.indexer.builder import seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
+from iconicity.indexer.null.thresholds import has_thresholds
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store.files import lock
@@ -191,6 +192,7 @@ def _finish(
         and manifest["skipped"] == skipped
         and held_left_out(manifest) == report.left_out
         and manifest["cleaned"]
+        and has_thresholds(manifest)
     )
     if same:
         assert manifest is not None

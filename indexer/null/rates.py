@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special, stats
 
 from iconicity.indexer.arrays import Bools, Float32, Float64, Ints
 from iconicity.indexer.null.bootstrap import DRAWS, LEAST_EXACT, LEVEL, bootstrap_weights
@@ -85,6 +84,8 @@ def pair_rate(
     concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them,
     which fewer than :data:`LEAST_EXACT` do not have; nan with fewer than two, or where the draws show no spread.
     """
+    from scipy import special, stats  # takes longer to import than all else that an index build of few concepts needs
+
     use = allowed.astype(np.float64)
     hits = np.where(allowed, shares, 0.0)
     rate = float(hits.sum() / use.sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from iconicity.indexer.sources.folders import read_concept_rows
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.store.index import Index
+from iconicity.indexer.store.rows import Reference
 
 NEAR = 8  # bits of 64 two pHashes of the same picture may differ; of unrelated ones 32 +- 4 do
 _BLOCK = 2048
@@ -24,7 +26,16 @@ def same_works(index: Index, concepts: Iterable[str], works: Mapping[str, str] |
     ``works``: concept -> name of the work, from the user; concepts of one work are pairs too.
     """
     wanted = sorted(set(concepts))
-    held = list(index.references(wanted).values())
+    pairs = pairs_of(index.references(wanted).values())
+    by_work: dict[str, set[str]] = {}
+    for concept, work in (works or {}).items():
+        by_work.setdefault(work, set()).add(concept)
+    return pairs | _all_pairs(g & set(wanted) for g in by_work.values())
+
+
+def pairs_of(references: Iterable[Reference]) -> set[Pair]:
+    """Pairs of concepts that share one of these references (same bytes, or pHash at most :data:`NEAR` bits apart)."""
+    held = list(references)
     names = np.array([r.concept for r in held])
     hashes = np.array([int(r.phash, 16) for r in held], np.uint64)
     pairs: set[Pair] = set()
@@ -37,13 +48,12 @@ def same_works(index: Index, concepts: Iterable[str], works: Mapping[str, str] |
     by_sha: dict[str, set[str]] = {}
     for r in held:
         by_sha.setdefault(r.sha256, set()).add(r.concept)
-    groups = [sorted(g) for g in by_sha.values()]
-    by_work: dict[str, set[str]] = {}
-    for concept, work in (works or {}).items():
-        by_work.setdefault(work, set()).add(concept)
-    groups += [sorted(g & set(wanted)) for g in by_work.values()]
-    pairs |= {(a, b) for g in groups for i, a in enumerate(g) for b in g[i + 1 :]}
-    return pairs
+    return pairs | _all_pairs(by_sha.values())
+
+
+def _all_pairs(groups: Iterable[set[str]]) -> set[Pair]:
+    """Every pair of names within a group."""
+    return {pair for g in groups for pair in combinations(sorted(g), 2)}
 
 
 def work_of(concepts: Iterable[str], pairs: Iterable[Pair]) -> dict[str, str]:

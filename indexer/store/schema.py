@@ -100,6 +100,43 @@ class LogEntryShape(TypedDict):
     iconicity: str | None
 
 
+class NullRatesShape(TypedDict):
+    """Of how often unrelated references reach a threshold, in the half it was fitted on and in the other one."""
+
+    rate_fit: Share
+    rate_check: Share | None
+    rate_check_low: Share | None
+    rate_check_high: Share | None
+    pairs_fit: Count
+    pairs_check: Count
+    concepts_fit: Count
+    concepts_check: Count
+    status: Literal["ok", "indicative"]
+
+
+@_strict
+class IndexThresholdShape(NullRatesShape):
+    """Of one threshold of an index: for J ``references``, found with draws of ``drawn`` ones. VR strict has no tau of its own."""
+
+    mode: str
+    metric: str
+    references: Count
+    drawn: Count
+    tau: Cosine | None
+
+
+@_strict
+class IndexThresholdsShape(TypedDict):
+    """Of the thresholds of an index."""
+
+    alpha: Share
+    seed: int
+    format: int
+    concepts: list[str]
+    queries: list[str]
+    rows: list[IndexThresholdShape]
+
+
 @_strict
 class ManifestShape(TypedDict):
     """Of an index's manifest."""
@@ -117,6 +154,7 @@ class ManifestShape(TypedDict):
     created: str
     log: list[LogEntryShape]
     files: dict[str, Sha256]
+    thresholds: NotRequired[IndexThresholdsShape]  # not in an index of an earlier version
 
 
 Thresholds = dict[Literal["cra", "vr"], dict[Annotated[str, StringConstraints(pattern="^[0-9]{1,6}$")], Cosine]]

@@ -16,7 +16,7 @@ from iconicity.indexer.sources.moved import moved_references
 from iconicity.indexer.store.files import LOCKS, Reading, writer_of
 from iconicity.indexer.store.index import Index, damaged_files, open_index
 from iconicity.indexer.store.manifest import MANIFEST, index_id, read_manifest
-from iconicity.indexer.store.rows import Row, row_checksum
+from iconicity.indexer.store.rows import Reference, Row, row_checksum
 from iconicity.indexer.store.table import HINT
 from iconicity.indexer.text import counted
 
@@ -59,6 +59,7 @@ def _problems(path: Place, progress: Progress, deep: bool, refs: Place | None) -
         index = open_index(path)
         yield from _rows(index, progress)
         references = index.references()  # tests what reads without vectors rest on
+        yield from _thresholds(index, references)
     except (CorruptIndexError, IndexFormatError) as e:
         if not any(f in str(e) for f in found):
             yield str(e)
@@ -114,6 +115,13 @@ def _rows(index: Index, progress: Progress) -> Iterator[str]:
         yield f"{index.path}: some ref_id stands in more than one row"
     if index_id(identities, [s.fingerprint for s in index.specs]) != index.index_id:
         yield f"{index.path}: rows do not add up to the manifest's index_id"
+
+
+def _thresholds(index: Index, references: Mapping[str, Reference]) -> Iterator[str]:
+    """References that the thresholds were fitted on must be there: ``score`` looks for neighbours among them."""
+    for ref_id in index.manifest.get("thresholds", {}).get("queries", ()):
+        if ref_id not in references or not references[ref_id].kept:
+            yield f"{index.path}: its thresholds were fitted on {ref_id}, which is no kept reference of it"
 
 
 def _of_unit_length(row: Row, index: Index) -> bool:

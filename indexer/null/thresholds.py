@@ -1,0 +1,64 @@
+"""Thresholds of an index, fitted on its own references and kept in its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from iconicity.indexer.spec import canonical_json
+from iconicity.indexer.store.schema import IndexThresholdShape, IndexThresholdsShape
+
+ALPHA = 0.01  # false-positive rate
+CRA, VR, CSLS, STRICT = "cra", "vr", "vr_csls", "vr_strict"  # strict: a patch that reaches both of VR and CSLS
+STATIC, DYNAMIC = "static", "dynamic"
+FORMAT = 1  # of what is fitted and how; another one is fitted again at the next build
+
+
+@dataclass(frozen=True)
+class IndexThresholds:
+    """What an index knows of unrelated references: ``rows`` by mode, metric and number of references.
+
+    ``concepts`` were compared; ``queries`` are their first kept references, by name (CSLS looks for neighbours among them).
+    """
+
+    alpha: float
+    seed: int
+    format: int
+    concepts: tuple[str, ...]
+    queries: tuple[str, ...]
+    rows: tuple[IndexThresholdShape, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything here."""
+        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
+
+    def to_dict(self) -> IndexThresholdsShape:
+        """As JSON has it."""
+        return {
+            "alpha": self.alpha, "seed": self.seed, "format": self.format, "concepts": list(self.concepts),
+            "queries": list(self.queries), "rows": list(self.rows),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: IndexThresholdsShape) -> IndexThresholds:
+        return cls(
+            data["alpha"], data["seed"], data["format"], tuple(data["concepts"]), tuple(data["queries"]), tuple(data["rows"])
+        )  # fmt: skip
+
+    def taus(self, mode: str, metric: str) -> dict[int, float]:
+        """Threshold of a metric by number of references J."""
+        rows = (r for r in self.rows if r["mode"] == mode and r["metric"] == metric and r["tau"] is not None)
+        return {r["references"]: cast(float, r["tau"]) for r in rows}
+
+
+def has_thresholds(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest has thresholds as this version fits them."""
+    return "thresholds" in manifest and manifest["thresholds"]["format"] == FORMAT
+
+
+def thresholds_of(manifest: Mapping[str, Any]) -> IndexThresholds | None:
+    """The thresholds of an index; None where an earlier version made it."""
+    return IndexThresholds.from_dict(manifest["thresholds"]) if has_thresholds(manifest) else None
