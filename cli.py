@@ -28,7 +28,7 @@ SECTIONS = {
     "Start": ["demo"],
     "Build": ["index"],
     "Score": ["score", "search"],
-    "Read": ["summary", "sweep", "compare", "attribute", "correlate", "specific", "export", "report", "plot"],
+    "Read": ["summary", "sweep", "compare", "attribute", "correlate", "export", "report", "plot"],
     "Trust": ["calibrate", "validate", "check", "reproduce"],
     "Manage": ["results", "cache"],
 }

@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 MINUTES, HUB = "takes minutes", "downloads the paper's encoders"
 
 READERS = (
-    "summary", "search", "index info", "index log", "index verify", "cache info", "plot", "sweep", "specific", "attribute",
+    "summary", "search", "index info", "index log", "index verify", "cache info", "plot", "sweep", "attribute",
     "compare", "correlate", "export", "check", "results verify", "reproduce", "validate labels",
 )  # fmt: skip
 NOT_RUN = {

@@ -34,7 +34,7 @@ score --index INDEX --gen-root ROOT --out NEW
 summary RESULTS --draws 100 | --calibration CALIBRATION | --out TABLE
 sweep RESULTS --draws 100 --step 0.5 | --out TABLE
 calibrate RESULTS --index INDEX --draws 100 --to FILE | --same-work CSV | --related CSV | --apply CALIBRATION | --cache FOLDER | --out TABLE
-specific RESULTS --draws 100 | --out TABLE
+summary RESULTS --table patches --draws 100 | --out TABLE
 attribute RESULTS --index INDEX --draws 100
 compare m n --results RESULTS --draws 100 | --out TABLE
 correlate RESULTS --attributes CSV --draws 100 | --captions CSV | --plots FOLDER

@@ -200,7 +200,7 @@ class ThresholdShape(TypedDict):
     """Of one calibrated threshold."""
 
     null: Literal["unrelated", "related", "all"]
-    metric: Literal["cra", "vr", "vr_csls", "vr_whitened", "vr_whitened_csls"]
+    metric: Literal["cra", "vr", "vr_whitened", "vr_csls"]
     references: Annotated[int, Field(ge=1, lt=10**6)]
     status: str
     tau: Cosine | None

@@ -1,4 +1,4 @@
-"""``iconicity summary``, ``sweep``, ``calibrate``, ``specific``, ``attribute``, ``compare``, ``correlate``, ``export``."""
+"""``iconicity summary``, ``sweep``, ``calibrate``, ``attribute``, ``compare``, ``correlate``, ``export``."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def calibration_of(path: Path | None) -> Calibration | None:
 @calibration_option
 @tau_options
 @draw_options
-@output_options("models", "concepts", "missing")
+@output_options("models", "concepts", "missing", "patches")
 @layout_options
 def summary_command(
     results: Sequence[Path], aggregate: str, vi_scope: str, calibration: Path | None, ic_tau: float | None,
@@ -158,17 +158,19 @@ def summary_command(
 ) -> int:  # fmt: skip
     """Print CRA, VR, VI and CRT of each model, with 95 % intervals.
 
-    Several results directories of the same settings are put together.
+    Several results directories of the same settings are put together. After 'iconicity calibrate', --table patches
+    lists each reused patch with how many unrelated concepts match it as well.
 
     \b
     Example:
       iconicity summary results/ --out table.tex --out table.csv
     """
+    from iconicity.scorer.measure.patches import COLUMNS as PATCH_COLUMNS
     from iconicity.scorer.measure.summary import SHORT, summarise
 
-    study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
+    study = study_of(results, ic_tau, patch_tau, *PATCH_COLUMNS)
     found = summarise(study, vi_scope=vi_scope, aggregate=aggregate, calibration=calibration_of(calibration), draws=draws, seed=seed,
-                      concepts=table == "concepts")  # fmt: skip
+                      concepts=table == "concepts", patches=table == "patches")  # fmt: skip
     return say(found, table, out, as_json, SHORT, columns, digits)
 
 
@@ -220,7 +222,7 @@ def sweep_command(
 @click.option(
     "--whiten",
     is_flag=True,
-    help="Also of whitened vectors: for encoders that find everything alike. Takes twice as long.",
+    help="Find VR strict of whitened vectors, for encoders that find all patches alike. It takes twice as long.",
 )
 @click.option(
     "--apply", type=DIRECTORY, help="Take this calibration as it is, and only compare the images with its pool."
@@ -247,7 +249,7 @@ def calibrate_command(
     from iconicity.indexer.null.same_work import read_column
     from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.indexer.store.index import open_index
-    from iconicity.scorer.measure.calibrate.calibrate import calibrate
+    from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, apply_calibration, calibrate
     from iconicity.scorer.measure.calibrate.calibration import read_calibration, thresholds_finding
     from iconicity.scorer.measure.judgement import judgements
 
@@ -261,46 +263,22 @@ def calibrate_command(
         if fixed:
             raise click.UsageError(f"--apply takes a calibration as it is; leave out {', '.join(fixed)}")
     study = study_of(results, None, None)
-    found = calibrate(
-        study, open_index(index), VectorCache(cache or default_directory()), alpha=alpha, seed=seed, pool=pool,
-        works=None if same_work is None else read_column(same_work, "work", concept_col, "", say_note),
-        related=None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
-        whiten=whiten, apply=None if apply is None else read_calibration(apply), draws=draws, progress=progress_bar(),
-    )  # fmt: skip
-    if apply is None:
+    vectors = open_index(index), VectorCache(cache or default_directory())
+    works = {} if same_work is None else read_column(same_work, "work", concept_col, "", say_note)
+    if apply is not None:
+        found = read_calibration(apply)
+        apply_calibration(study, *vectors, found, works, progress_bar())
+    else:
+        kin = {} if related is None else read_column(related, related_col, concept_col, "--related-col", say_note)
+        found = calibrate(
+            study, *vectors, CalibrationOptions(alpha, seed, pool, works, kin, whiten, draws), progress_bar()
+        )  # fmt: skip
         path = to or study.sources[0].path / "calibration.json"
         found.write(path)
         echo_line(str(path), err=True)
     finding = thresholds_finding(found)
     said = [j.sentence for j in judgements(study, found, "this calibration")]
     return say(replace(finding, notes=[*finding.notes, *said]), table, out, as_json)
-
-
-@command("specific")
-@results_argument
-@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
-@draw_options
-@output_options("models", "concepts", "patches")
-def specific_command(
-    results: Sequence[Path],
-    patch_tau: float | None,
-    draws: int,
-    seed: int,
-    table: str,
-    out: Sequence[Path],
-    as_json: bool,
-) -> int:
-    """How much of the reuse is specific to the own references; 'iconicity calibrate' comes first.
-
-    \b
-    Example:
-      iconicity specific results/ --table patches
-    """
-    from iconicity.scorer.measure.specific import specific
-    from iconicity.scorer.measure.summary import summarise
-
-    study = study_of(results, None, patch_tau, "p_ref_id", "p_ref_cell")
-    return say(specific(study, summarise(study, draws=draws, seed=seed)), table, out, as_json)
 
 
 @command("attribute")
@@ -480,6 +458,6 @@ def correlate_command(
 
 
 COMMANDS = (
-    summary_command, sweep_command, calibrate_command, specific_command, attribute_command, compare_command,
+    summary_command, sweep_command, calibrate_command, attribute_command, compare_command,
     correlate_command, export_command,
 )  # fmt: skip

@@ -12,9 +12,10 @@ from iconicity.indexer.null.same_work import same_works
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import EXACT, Finding, exact_words, interval_columns
+from iconicity.scorer.measure.image_null import ImageNull, image_null
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, benjamini_hochberg, interval
 from iconicity.scorer.measure.metrics import Float64, passes
-from iconicity.scorer.measure.specific import FEW_DRAWS, ImageNull, image_null
+from iconicity.scorer.measure.patches import FEW_DRAWS
 from iconicity.scorer.measure.study import Study
 from iconicity.scorer.measure.universe import TIE
 

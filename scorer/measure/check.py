@@ -1,4 +1,4 @@
-"""A gate: which images, concepts or models break a rule such as ``vr_specific > 0.5``."""
+"""A gate: which images, concepts or models break a rule such as ``vr_strict > 0.5``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from iconicity.scorer.measure.finding import AT, NAMES, Finding
 from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.measures import image_measures
 from iconicity.scorer.measure.metrics import Bools
-from iconicity.scorer.measure.specific import FEW_DRAWS
 from iconicity.scorer.measure.study import Study
 from iconicity.scorer.measure.summary import summarise
 
@@ -27,9 +26,8 @@ _RULE = re.compile(r"\s*([a-z][a-z0-9_. ]*?)\s*(>=|<=|>|<)\s*([+-]?(?:\d+(?:\.\d
 _KEYS = {"image": ["model", "concept", "gen_relpath"], "concept": ["model", "concept"], "model": ["model"]}
 _OF_IMAGES = ("cra_sim", "cra_pass", "vr", "vi", "vr_max", "vr_mean", "vr_p90")
 _OF_GROUPS = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
-_OF_NULL = ("vr_specific", "excess")
-_OF_CALIBRATION = ("vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict")
-_MEASURES = (*_OF_GROUPS, "vr_arranged", *_OF_NULL, *_OF_CALIBRATION)  # of concepts and models
+_OF_CALIBRATION = ("vr_strict",)
+_MEASURES = (*_OF_GROUPS, "vr_arranged", *_OF_CALIBRATION)  # of concepts and models
 _ENDS = ("_low", "_high")
 _CAL = "_cal"  # measures at a calibration's thresholds, as in the scalars of ``summary``
 _LABELS = {label.lower(): name for name, label in NAMES.items()}
@@ -69,11 +67,8 @@ class Rule:
         shown = found[1].lower()
         name = _LABELS.get(shown, re.sub(r"[. ]+", "_", shown).strip("_"))
         value = float(found[3]) / (100.0 if found[4] else 1.0)
-        most = 2.0 if name.startswith("excess") else 1.0
-        if abs(value) > most:
-            raise RuleError(
-                f"--fail-if {text[:60]!r}: no value of {name} is beyond {most:g}; write a share, like 0.5 or 50%"
-            )
+        if abs(value) > 1.0:
+            raise RuleError(f"--fail-if {text[:60]!r}: no value of {name} is beyond 1; write a share, like 0.5 or 50%")
         return cls(text.strip(), name, found[2], value)
 
     def broken_by(self, values: pd.Series[Any]) -> Bools:
@@ -171,16 +166,12 @@ def _column(frame: pd.DataFrame, rule: Rule, of: str) -> str:
     listed = f"there are {', '.join(there)}" + ("" if of == "image" else "; and the ends of intervals, like cra_low")
     if of == "image" and name.endswith(_ENDS):
         raise RuleError(f"{said}an image's value has no interval; judge concepts or models with --of; {listed}")
-    if base in _OF_NULL:
-        raise InputError(f"{said}these results have no {base}; 'iconicity calibrate' adds it; {listed}")
     if base in _OF_CALIBRATION or (_CAL in name and base in (*_OF_IMAGES, *_OF_GROUPS, "vr_arranged")):
         raise InputError(f"{said}{name} needs thresholds of 'iconicity calibrate', by --calibration; {listed}")
     raise RuleError(f"{said}no measure of {of}s; {listed}")
 
 
 def _why(measure: str) -> str:
-    if measure in _OF_NULL:
-        return f"fewer than {FEW_DRAWS} other concepts to compare with, or scored since 'iconicity calibrate'"
     if measure.endswith(_CAL) or measure in _OF_CALIBRATION:
         return "no calibrated threshold for its number of references, or scored since 'iconicity calibrate'"
     return "not scored" if "recognised" not in measure else "no recognised image, or not scored"
@@ -206,7 +197,7 @@ def _group_values(
     values = given[keys].assign(n=given["concepts" if of == "model" else "images"], used=given.images > 0)
     for kind, part in kinds.items():
         rows = given[keys].merge(part, on=keys, how="left")
-        left_out, suffix = (_OF_CALIBRATION, "") if kind == "given" else (_OF_NULL, _CAL)
+        left_out, suffix = (_OF_CALIBRATION, "") if kind == "given" else ((), _CAL)
         for column in map(str, rows.columns):
             measure, end = re.fullmatch(r"(.+?)(_low|_high|_n)?", column).groups("")  # type: ignore[union-attr]
             if measure in left_out or measure not in _MEASURES or (end in _ENDS and not ends):

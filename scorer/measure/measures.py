@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.metrics import Float64, patch_statistics
-from iconicity.scorer.measure.specific import ImageNull, image_null
+from iconicity.scorer.measure.image_null import ImageNull, image_null
+from iconicity.scorer.measure.metrics import Float64, patch_statistics, share_reaching
 from iconicity.scorer.measure.study import Study, Tau, arranged, cells, image_values
 
 
@@ -17,8 +17,8 @@ from iconicity.scorer.measure.study import Study, Tau, arranged, cells, image_va
 class AtThresholds:
     """Thresholds of one kind, and further measures (n,) of each image that belong to them.
 
-    ``kind``: given, or calibrated. ``further``: ``vr_arranged``, and what the null beside the results adds: at given
-    thresholds ``vr_specific`` and ``excess``, at calibrated ones ``vr_csls``, ``vr_strict`` and the whitened ones.
+    ``kind``: given, or calibrated. ``further``: ``vr_arranged``, and at calibrated thresholds ``vr_strict`` where the null
+    beside the results has it.
     """
 
     kind: str
@@ -34,21 +34,27 @@ def at_thresholds(
 
     ``null``: of :func:`image_null`. Raises :class:`SettingsError` for a calibration that was made with other settings.
     """
-    further = {} if null is None else null.measures(study.p, study.tau["vr"])
-    out, notes = [_with_arranged(study, "given", study.tau["cra"], study.tau["vr"], further)], []
+    out, notes = [_with_arranged(study, "given", study.tau["cra"], study.tau["vr"], {})], []
     if calibration is not None:
         notes = calibration.notes_for(study)
-        further = {}
+        further: dict[str, Float64] = {}
         if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
-            further = null.by_thresholds(study.p, lambda metric: calibration.tau(study, metric)[study.concept])
+            further = {"vr_strict": _strict(study, null, calibration)}
         elif null is not None:
             notes.append(
-                "VR CSLS, strict and whitened are left out: the null beside the results is another calibration's; 'iconicity "
-                "calibrate --apply' takes this one"
+                "VR strict is left out: the null beside the results is another calibration's; 'iconicity calibrate --apply' takes "
+                "this one"
             )
         tau = {m: calibration.tau(study, m) for m in ("cra", "vr")}
         out.append(_with_arranged(study, "calibrated", tau["cra"], tau["vr"], further))
     return out, notes
+
+
+def _strict(study: Study, null: ImageNull, calibration: Calibration) -> Float64:
+    """Share of the patches of each image (n,) that reach both thresholds; nan where a value or a threshold lacks."""
+    parts = [(values, calibration.tau(study, metric)[study.concept]) for values, metric in null.strict(study.p)]
+    known = np.logical_and.reduce([~np.isnan(values).any(axis=1) & ~np.isnan(tau) for values, tau in parts])
+    return np.where(known, share_reaching(*parts), np.nan)
 
 
 def _with_arranged(study: Study, kind: str, tau_cra: Tau, tau_vr: Tau, further: Mapping[str, Float64]) -> AtThresholds:
@@ -73,8 +79,8 @@ def concept_measures(
 ) -> tuple[dict[str, Measure], list[str]]:
     """``cra``, ``vr_all`` and ``crt`` at the given thresholds, with notes on what was left out.
 
-    A ``calibration`` adds ``cra_cal``, ``vr_all_cal`` and ``crt_cal`` at its own, and ``vr_csls``, ``vr_strict`` and the
-    whitened ones where the null beside the results is its own: the values that ``summary`` shows.
+    A ``calibration`` adds ``cra_cal``, ``vr_all_cal`` and ``crt_cal`` at its own, and ``vr_strict`` where the null beside
+    the results is its own: the values that ``summary`` shows.
     """
     sets, notes = at_thresholds(study, None if calibration is None else image_null(study), calibration)
     out: dict[str, Measure] = {}
@@ -94,9 +100,8 @@ def concept_measures(
 def image_measures(study: Study, calibration: Calibration | None = None) -> dict[str, Float64]:
     """Measure -> (n,) value of each image, nan where undefined.
 
-    ``vr_specific`` and ``excess`` where there is a null, ``vr_arranged`` where ``study`` was read with ``p_ref_cell``.
-    A ``calibration`` adds ``cra_pass_cal``, ``vr_cal``, ``vi_cal``, ``vr_arranged_cal`` at its thresholds, and ``vr_csls``,
-    ``vr_strict`` and the whitened ones where the null is its own.
+    ``vr_arranged`` where ``study`` was read with ``p_ref_cell``. A ``calibration`` adds ``cra_pass_cal``, ``vr_cal``,
+    ``vi_cal``, ``vr_arranged_cal`` at its thresholds, and ``vr_strict`` where the null is its own.
     """
     sets, _ = at_thresholds(study, image_null(study), calibration)
     with np.errstate(invalid="ignore"):

@@ -88,27 +88,19 @@ def mean_or_nan(values: npt.ArrayLike) -> float:
     return float(a.mean()) if a.size else float("nan")
 
 
-GENERIC_SHARE = 0.05
+GENERIC_SHARE = 0.05  # of unrelated draws; a patch that more of them reach is no evidence of reuse
 
 
-def specific_reuse(p: npt.ArrayLike, reached: npt.ArrayLike, tau: float) -> Float64:
-    """Share of patches that reach tau and whose similarity at most 0.05 of the draws from other concepts reach.
+def share_reaching(*conditions: tuple[npt.ArrayLike, npt.ArrayLike]) -> Float64:
+    """Share of the patches that reach a threshold in every condition; in [0, 1].
 
-    p and ``reached`` (..., K); returns (...) in [0, 1], at most :func:`visual_reuse`; nan where a null is (ours,
-    METRICS: "Specific reuse"): sky, borders and paper match everything and are no evidence.
+    Each condition: values (n, K) and thresholds (n,). Returns (n,).
 
-    >>> specific_reuse(np.float32([0.9, 0.9, 0.2, 0.1]), [0.0, 0.5, 0.0, 0.0], 0.6).item()
-    0.25
+    >>> share_reaching((np.float32([[0.9, 0.1]]), [0.5]), (np.float32([[0.0, 0.3]]), [0.2])).tolist()
+    [0.0]
     """
-    shares = np.asarray(reached, np.float32)
-    specific = passes(p, tau) & (shares <= np.float32(GENERIC_SHARE))
-    unknown = np.isnan(np.asarray(p, np.float32)) | np.isnan(shares)
-    return np.asarray(np.where(unknown.any(axis=-1), np.nan, specific.mean(axis=-1)), np.float64)
-
-
-def excess(p: npt.ArrayLike, median: npt.ArrayLike) -> Float64:
-    """Mean over patches of (similarity - median of its null); p, median (..., K), in [-2, 2] (ours)."""
-    return np.asarray((np.asarray(p, np.float64) - np.asarray(median, np.float64)).mean(axis=-1), np.float64)
+    hits = [passes(values, np.asarray(tau)[:, None]) for values, tau in conditions]
+    return np.asarray(np.logical_and.reduce(hits).mean(axis=1), np.float64)
 
 
 def arranged_reuse(hit: npt.ArrayLike, cell: npt.ArrayLike, rows: int, cols: int, overlapping: bool = False) -> Float64:

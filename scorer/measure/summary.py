@@ -12,18 +12,18 @@ import pandas as pd
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import AT, EXACT, Finding, exact_words, interval_columns
+from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, Interval, interval
 from iconicity.scorer.measure.measures import at_thresholds
 from iconicity.scorer.measure.metrics import Bools
-from iconicity.scorer.measure.specific import image_null
+from iconicity.scorer.measure.patches import reused_patches
 from iconicity.scorer.measure.study import Cells, Study, Tau, brief, cells, image_values
 from iconicity.scorer.text import number
 
 AGGREGATES = ("macro", "micro")
-SIGNED = {"excess": (-2.0, 2.0)}
 # columns of the tables that a terminal does without
 SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
-    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_specific", "excess", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict",
+    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_strict",
 )))  # fmt: skip
 
 
@@ -37,15 +37,16 @@ def summarise(
     seed: int = 0,
     level: float = LEVEL,
     concepts: bool = True,
+    patches: bool = False,
 ) -> Finding:
     """Tables ``models``, ``concepts`` and ``missing`` (pairs of model and concept without a usable image).
 
     A model's value is the mean over its concepts (``aggregate`` macro), or over its images (micro: concepts weigh as
     many images as they have; of ``*_recognised`` measures as many recognised ones). CRT is the mean of the concepts'
     CRT, not the product of two means. Intervals of models resample concepts, those of concepts their images.
-    A ``calibration`` adds rows at its thresholds. Where ``iconicity calibrate`` has left a null beside the results,
-    ``vr_specific`` and ``excess`` are shown too, and ``vr_csls``, ``vr_strict`` and the whitened ones at a calibration's thresholds; ``vr_arranged`` where the
-    study was read with ``p_ref_cell``. ``concepts`` False leaves that table without intervals.
+    A ``calibration`` adds rows at its thresholds, with ``vr_strict`` where ``iconicity calibrate`` has left its null beside
+    the results; ``vr_arranged`` where the study was read with ``p_ref_cell``. ``concepts`` False leaves that table
+    without intervals. ``patches`` adds a table of that name (:func:`~iconicity.scorer.measure.patches.reused_patches`).
     """
     if aggregate not in AGGREGATES:
         raise ValueError(f"aggregate {aggregate!r}: one of {', '.join(AGGREGATES)}")
@@ -93,6 +94,9 @@ def summarise(
         **({} if null is None else {f"null_{k}": v for k, v in null.facts.items()}),
     }  # fmt: skip
     tables = {"models": frame, "concepts": pd.concat(by_concept, ignore_index=True), "missing": missing}
+    if patches:
+        tables["patches"], said = reused_patches(study)
+        notes += said
     return Finding(tables, list(dict.fromkeys(notes)), facts, _scalars(models))
 
 
@@ -110,8 +114,7 @@ def _model(found: Cells, m: int, judged: Bools, aggregate: str, options: Mapping
     for i, name in enumerate(names):
         column = slice(i, i + 1)
         found_ = interval(
-            value[:, column] * weight[:, column], weight[:, column], bounds=SIGNED.get(name, (0.0, 1.0)),
-            symmetric=name in SIGNED, **options,
+            value[:, column] * weight[:, column], weight[:, column], **options
         )  # fmt: skip
         row |= {c: each[0].item() for c, each in interval_columns(name, found_).items()}
         row[f"{name}_n"] = int(found_.n[0])
@@ -160,11 +163,10 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         behind = (
             ("CRA", "cra_n", "concepts", nothing), ("VR", "vr_all_n", "concepts", nothing),
             ("VI rec.", "vi_recognised_n", "cra_n", "no recognised image"),
-            ("VR CSLS and strict", "vr_strict_n", "vr_all_n", "no threshold, or scored since 'iconicity calibrate'"),
-            ("VR specific and excess", "vr_specific_n", "vr_all_n", "too few draws, or scored since 'iconicity calibrate'"),
+            ("VR strict", "vr_strict_n", "vr_all_n", "no threshold, or scored since 'iconicity calibrate'"),
         )  # fmt: skip
         for name, column, of, why in behind:
-            known = [r for r in mine if column in r and r[of] and (r[column] or name.startswith("VR spec"))]
+            known = [r for r in mine if column in r and r[of] and r[column]]
             part = [f"{r['model']} {r[column]} of {r[of]}" for r in known if r[column] < r[of]]
             if part:
                 out.append(f"{at}concepts behind {name}: {brief(part)} (in the others: {why})")

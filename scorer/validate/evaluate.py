@@ -11,9 +11,8 @@ import pandas as pd
 
 from iconicity.indexer.null.rates import pair_rate
 from iconicity.scorer.measure.intervals import DRAWS, interval
-from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, GENERIC_SHARE, Bools, Float32, Float64, Ints, passes
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.measure.rank_correlation import Ranked
-from iconicity.scorer.measure.specific import FEW_DRAWS
 from iconicity.scorer.validate.ladder import Ladder
 from iconicity.scorer.validate.layers import Layer
 from iconicity.scorer.validate.methods import EMBEDDED, OURS, View
@@ -30,7 +29,7 @@ from iconicity.scorer.validate.scores import (
 PUBLISHED = "tau 0.60"
 BASE = "calibrated"  # the rule that others are compared with: VR as published, at its calibrated tau
 ACHIEVED = 0.01  # false-positive rate of cells at which rules are compared with each other, whatever their thresholds
-_HOW = (BASE, "specific", "csls", "strict", "whitened", "whitened strict")
+_HOW = (BASE, "strict", "whitened strict")
 OPTIONS = (*_HOW, *(f"overlapping {how}" for how in _HOW))
 # R0 is a plumbing check that any threshold below 1 wins, so that no separation counts it.
 SEPARATIONS = {
@@ -155,18 +154,15 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
         prefix = "" if name == "crop" else f"{name} "
         if name == "crop":
             out[PUBLISHED] = Rule(DEFAULT_TAU_VR, passes(layer.p, DEFAULT_TAU_VR))
-        if np.isnan(tau) or layer.null is None:
+        if np.isnan(tau):
             continue
-        out[f"{prefix}calibrated"] = Rule(tau, passes(layer.p, tau), layer.p)
-        if layer.null.draws.min() >= FEW_DRAWS:
-            own = layer.null.p_reached <= np.float32(GENERIC_SHARE)
-            out[f"{prefix}specific"] = Rule(tau, passes(layer.p, tau) & own)
-        for measure, parts in layer.null.conditions(layer.p).items():
-            taus = [layer.tau(metric) for _, metric in parts]
-            if not np.isnan(taus).any():
+        out[f"{prefix}{BASE}"] = Rule(tau, passes(layer.p, tau), layer.p)
+        for how, calibrated in (("strict", layer.plain), ("whitened strict", layer.whitened)):
+            parts = () if calibrated is None else calibrated.null.strict(layer.p)
+            taus = [calibrated.tau(metric) for _, metric in parts] if calibrated else []
+            if taus and not np.isnan(taus).any():
                 hit = np.logical_and.reduce([passes(values, t) for (values, _), t in zip(parts, taus, strict=True)])
-                how = measure.removeprefix("vr_").replace("_", " ")
-                out[f"{prefix}{how}"] = Rule(taus[0], hit, parts[0][0] if len(parts) == 1 else None)
+                out[f"{prefix}{how}"] = Rule(taus[0], hit)
     return out
 
 

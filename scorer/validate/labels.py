@@ -14,7 +14,6 @@ from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import DRAWS, interval
 from iconicity.scorer.measure.metrics import Bools, Float64, Ints
-from iconicity.scorer.measure.specific import image_null
 from iconicity.scorer.measure.study import Study, image_values
 from iconicity.scorer.validate.labelled import Label, match, word
 from iconicity.scorer.validate.scores import auroc, cohens_kappa, within_concepts
@@ -94,11 +93,13 @@ def _majority(votes: Mapping[int, Mapping[str, str]], copies: Collection[str]) -
 
 
 def _scores(study: Study) -> dict[str, Float64]:
-    """What a study says of each image: CLIP's similarity, VR, mean of the patches, and specific reuse where there is a null."""
+    """What a study says of each image: CLIP similarity, VR, and the mean similarity of the patches."""
     _, _, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
-    out = {"cra_sim": study.similarity.astype(np.float64), "vr": vr, "vr_mean": study.p.astype(np.float64).mean(axis=1)}
-    null = image_null(study)
-    return out if null is None else out | null.measures(study.p, study.tau["vr"])
+    return {
+        "cra_sim": study.similarity.astype(np.float64),
+        "vr": vr,
+        "vr_mean": study.p.astype(np.float64).mean(axis=1),
+    }
 
 
 def _per_concept(scores: dict[str, Float64], concept: Ints, copied: Bools, names: Sequence[str]) -> pd.DataFrame:

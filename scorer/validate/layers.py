@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encod
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import cache_keys
 from iconicity.indexer.options import IndexOptions, Run
+from iconicity.indexer.progress import Progress
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
-from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, apply_calibration, calibrate
 from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints
-from iconicity.scorer.measure.specific import ImageNull, require_null
+from iconicity.scorer.measure.image_null import ImageNull, require_null
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints, share_reaching
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.scoring import score
@@ -38,6 +39,24 @@ _COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """A calibration of a layer, and the null of its images, row for row as the truth."""
+
+    calibration: Calibration
+    null: ImageNull
+
+    def tau(self, metric: str) -> float:
+        """Threshold at J = 1; nan where there is none."""
+        return self.calibration.taus(metric).get(1, float("nan"))
+
+    def strict(self, p: Float32) -> Float64:
+        """VR strict (n,) of patches whose similarities are ``p`` (n, K); nan without a threshold."""
+        parts = [(values, np.full(len(p), self.tau(metric))) for values, metric in self.null.strict(p)]
+        known = not np.isnan([tau[0] for _, tau in parts]).any()
+        return share_reaching(*parts) if known else np.full(len(p), np.nan)
+
+
+@dataclass(frozen=True)
 class Layer:
     """A ladder seen by one way of embedding. Arrays follow the truth's n rows; K cells, 1 for a whole image."""
 
@@ -46,14 +65,14 @@ class Layer:
     p: Float32  # (n, K) best similarity to the own reference
     cell: Ints  # (n, K) the reference's cell that gave it
     similarity: Float64  # (n,) CLIP's to the own reference; nan where not scored
-    null: ImageNull | None  # rows as the truth's; None for whole images
-    calibration: Calibration | None
     shas: Sequence[str]
     study: Study
+    plain: Calibrated | None = None  # None for whole images
+    whitened: Calibrated | None = None  # None where the pool's cells could not be whitened, too
 
     def tau(self, metric: str = "vr") -> float:
         """Calibrated threshold at J = 1; nan where there is none."""
-        return float("nan") if self.calibration is None else self.calibration.taus(metric).get(1, float("nan"))
+        return float("nan") if self.plain is None else self.plain.tau(metric)
 
     def patches(self, cache: VectorCache) -> FloatArray:
         """Vectors of all cells (n, K, D')."""
@@ -120,36 +139,46 @@ def measure(
             metrics = ("cra", "vr") if name == "crop" else ("vr",)
             scoring = ScoreOptions(metrics, tau_vr=DEFAULT_TAU_VR)
             score(index, rungs, results[-1], scoring, writing=Writing(replace=True), run=own)
-        found = None
-        if grid == GRID:
-            pool = len(ladder.halves)
-            found = calibrate(open_study(results[0]), index, cache, alpha=options.alpha, seed=options.seed, pool=pool, related=options.artists,
-                              whiten=True, progress=progress)  # fmt: skip
-            found.write(results[0] / "calibration.json")
-            for bland in results[1:]:
-                calibrate(open_study(bland), index, cache, apply=found, related=options.artists, progress=progress)
-        out[name] = _layer(name, ladder, index, results, found)
+        fitted = CalibrationOptions(options.alpha, options.seed, pool=len(ladder.halves), related=options.artists or {})
+        out[name] = _layer(name, ladder, index, results)
+        if grid == GRID:  # whitened first: the plain calibration is what stays beside the results
+            whitened, plain = (
+                _calibrated(ladder, index, cache, results, replace(fitted, whiten=white), progress)
+                for white in (True, False)
+            )
+            out[name] = replace(out[name], plain=plain, whitened=whitened if whitened.calibration.whitened else None)
     return out
 
 
-def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path], calibration: Calibration | None) -> Layer:
+def _calibrated(
+    ladder: Ladder, index: Index, cache: VectorCache, results: Sequence[Path], options: CalibrationOptions,
+    progress: Progress,
+) -> Calibrated:  # fmt: skip
+    """Calibrate a layer's results, the bland images apart, and read the null of all of them."""
+    found = calibrate(open_study(results[0]), index, cache, options, progress)
+    found.write(results[0] / "calibration.json")
+    for bland in results[1:]:
+        apply_calibration(open_study(bland), index, cache, found, progress=progress)
     study = open_study(list(results), _COLUMNS)
+    null, at = require_null(study), _rows(ladder, study, results[0])
+    taken = {f.name: getattr(null, f.name)[at] for f in fields(null) if isinstance(getattr(null, f.name), np.ndarray)}
+    return Calibrated(found, replace(null, table=null.table.take(pa.array(at)), **taken))
+
+
+def _rows(ladder: Ladder, study: Study, results: Path) -> Ints:
+    """Rows of the study that the rows of the truth are."""
     rung = np.array(study.models, object)[study.model]
     keys = pd.MultiIndex.from_arrays([rung, study.relpaths])
     at = keys.get_indexer(pd.MultiIndex.from_frame(ladder.truth[["rung", "gen_relpath"]]))
     if (at < 0).any() or not study.ok[at].all():
-        raise InputError(f"{results[0]}: lacks images of the ladder; remove {ladder.out} and run again")
+        raise InputError(f"{results}: lacks images of the ladder; remove {ladder.out} and run again")
+    return np.asarray(at, np.int64)
+
+
+def _layer(name: str, ladder: Ladder, index: Index, results: Sequence[Path]) -> Layer:
+    study = open_study(list(results), _COLUMNS)
+    at = _rows(ladder, study, results[0])
     cells = study.table.column("p_ref_cell").combine_chunks().flatten().to_numpy().reshape(study.p.shape)
     shas = study.table.column("gen_sha256").take(pa.array(at)).to_pylist()
-    null = None if calibration is None else require_null(study)
-    return Layer(
-        name, index, study.p[at], cells[at].astype(np.int64), study.similarity[at].astype(np.float64),
-        None if null is None else _taken(null, at), calibration, shas, study,
-    )  # fmt: skip
-
-
-def _taken(null: ImageNull, at: Ints) -> ImageNull:
-    return ImageNull(
-        null.draws[at], null.reached[at], null.median[at], null.p_reached[at], null.p_median[at], null.p_csls[at],
-        null.p_whitened[at], null.p_whitened_csls[at], null.table.take(pa.array(at)), null.facts,
-    )  # fmt: skip
+    similarity = study.similarity[at].astype(np.float64)
+    return Layer(name, index, study.p[at], cells[at].astype(np.int64), similarity, shas, study)

@@ -19,7 +19,7 @@ from iconicity.indexer.errors import ModelUnavailableError
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.files import file_sha256
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
-from iconicity.scorer.validate.layers import Layer
+from iconicity.scorer.validate.layers import Calibrated, Layer
 from iconicity.scorer.validate.rungs import GRID
 
 PairFunction = Callable[[Image.Image, Image.Image], float]
@@ -135,14 +135,6 @@ def _calibrated(layer: Layer) -> Float64:
     return np.full(len(layer.p), np.nan) if np.isnan(tau) else visual_reuse(layer.p, tau)
 
 
-def _specific(layer: Layer, name: str) -> Float64:
-    """vr_specific or excess at the calibrated tau; nan where there is none, or too few draws."""
-    tau = layer.tau()
-    if layer.null is None or np.isnan(tau):
-        return np.full(len(layer.p), np.nan)
-    return layer.null.measures(layer.p, tau)[name]
-
-
 def _crt(view: View) -> Float64:
     """-(recognised x VI): CRT is high where an image is recognised and transformed."""
     crop = view.layers["crop"]
@@ -165,12 +157,9 @@ def _arranged(layer: Layer) -> Float64:
     return arranged_reuse(passes(layer.p, layer.tau()), layer.cell, *GRID, layer.index.overlapping)
 
 
-def _at_thresholds(layer: Layer, name: str) -> Float64:
-    """vr_csls, vr_strict, vr_whitened or vr_whitened_strict at calibrated thresholds; nan where there is none."""
-    lacking = np.full(len(layer.p), np.nan)
-    if layer.null is None:
-        return lacking
-    return layer.null.by_thresholds(layer.p, lambda metric: np.full(len(layer.p), layer.tau(metric))).get(name, lacking)
+def _strict(calibrated: Calibrated | None, layer: Layer) -> Float64:
+    """VR strict; nan where there is no calibrated threshold."""
+    return np.full(len(layer.p), np.nan) if calibrated is None else calibrated.strict(layer.p)
 
 
 def _of(view: View, name: str, measure: Callable[[Layer], Float64]) -> Float64:
@@ -185,30 +174,20 @@ def _whole(view: View, name: str) -> Float64:
 
 
 OURS = (
-    "vr", "vr_specific", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict", "vr_overlapping", "vr_overlapping_csls",
-    "vr_overlapping_strict", "vr_overlapping_whitened", "vr_overlapping_whitened_strict", "vr_arranged", "excess", "vr_mean",
+    "vr", "vr_strict", "vr_whitened_strict", "vr_overlapping", "vr_overlapping_strict", "vr_overlapping_whitened_strict",
+    "vr_arranged", "vr_mean",
 )  # fmt: skip
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
     "vr": lambda v: _calibrated(v.layers["crop"]),
-    "vr_specific": lambda v: _specific(v.layers["crop"], "vr_specific"),
-    "excess": lambda v: _specific(v.layers["crop"], "excess"),
     "vr_mean": lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
     "vr_token": lambda v: _of(v, "token", _calibrated),
-    "vr_specific_token": lambda v: _of(v, "token", lambda layer: _specific(layer, "vr_specific")),
     "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
-    "vr_csls": lambda v: _at_thresholds(v.layers["crop"], "vr_csls"),
-    "vr_strict": lambda v: _at_thresholds(v.layers["crop"], "vr_strict"),
-    "vr_whitened": lambda v: _at_thresholds(v.layers["crop"], "vr_whitened"),
-    "vr_whitened_strict": lambda v: _at_thresholds(v.layers["crop"], "vr_whitened_strict"),
+    "vr_strict": lambda v: _strict(v.layers["crop"].plain, v.layers["crop"]),
+    "vr_whitened_strict": lambda v: _strict(v.layers["crop"].whitened, v.layers["crop"]),
     "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
-    "vr_overlapping_specific": lambda v: _of(v, "overlapping", lambda layer: _specific(layer, "vr_specific")),
-    "vr_overlapping_csls": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_csls")),
-    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_strict")),
-    "vr_overlapping_whitened": lambda v: _of(v, "overlapping", lambda layer: _at_thresholds(layer, "vr_whitened")),
-    "vr_overlapping_whitened_strict": lambda v: _of(
-        v, "overlapping", lambda layer: _at_thresholds(layer, "vr_whitened_strict")
-    ),
+    "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _strict(layer.plain, layer)),
+    "vr_overlapping_whitened_strict": lambda v: _of(v, "overlapping", lambda layer: _strict(layer.whitened, layer)),
     "vr_arranged": lambda v: _arranged(v.layers["crop"]),
     "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
     "crt": _crt,
@@ -216,4 +195,4 @@ EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "dino_mean": lambda v: _whole(v, "whole"),
     "dino_class": lambda v: _whole(v, "class"),
     "split": lambda v: split(v.patches, v.own),
-}  # fmt: skip
+}

@@ -49,10 +49,7 @@ from iconicity.scorer.validate.untrained import untrained
 SHOWN = (
     "vr_0.60",
     "vr",
-    "vr_specific",
-    "vr_csls",
     "vr_strict",
-    "vr_whitened",
     "vr_whitened_strict",
     "vr_overlapping",
     "vr_overlapping_strict",
@@ -61,6 +58,9 @@ SHOWN = (
     "vr_token",
     "clip",
 )  # methods of the table of rungs
+
+
+STRICT = ("vr_whitened", "vr_csls")  # metrics that whitening changes
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,11 @@ def _open(path: Path | str) -> Image.Image:
 def _thresholds(layers: Mapping[str, Layer]) -> pd.DataFrame:
     frames = []
     for name, layer in layers.items():
-        if layer.calibration is not None:
-            frame = thresholds_finding(layer.calibration).table()
-            frames.append(frame[frame.references == 1].assign(patch_mode=name))
+        for how, calibrated in (("", layer.plain), ("whitened ", layer.whitened)):
+            if calibrated is not None:
+                frame = thresholds_finding(calibrated.calibration).table()
+                kept = (frame.references == 1) & (how == "" or frame.metric.isin(STRICT))
+                frames.append(frame[kept].assign(patch_mode=f"{how}{name}"))
     return pd.concat(frames, ignore_index=True)
 
 

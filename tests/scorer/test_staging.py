@@ -73,7 +73,7 @@ def test_commands_take_results_by_their_url(storage: Storage, refs: Path, gen: P
     done = run("calibrate", out, "--index", index, "--draws", 100)
     assert f"{out}/calibration.json" in done.stderr
     assert f"{out}/calibration.json".removeprefix("s3://") in storage.contents(out)
-    run("specific", out, "--draws", 100)
+    run("summary", out, "--table", "patches", "--draws", 100)
     run("search", gen / "alpha" / "00.png", "--index", index, "--json")
     error = run("summary", f"{out}/no", code=1).stderr
     assert error.startswith(f"error: {out}/no: holds no scores_") and "\n" not in error.strip()

@@ -13,7 +13,7 @@ from toys import Study, make_gen
 
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.scorer.measure.calibrate.calibration import Calibration, read_calibration
-from iconicity.scorer.measure.specific import write_null
+from iconicity.scorer.measure.image_null import write_null
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import open_results
 from iconicity.scorer.signed import is_whole
@@ -104,7 +104,7 @@ def test_every_byte_of_a_null_counts(tmp_path: Path) -> None:
         "gen_sha256": "s",
         "draws": 3,
         "p_reached": [0.5],
-        "p_median": [0.25],
+        "p_csls": [0.25],
     }
     path = write_null(tmp_path, "dynamic", [row] * 20, {"index_id": "x", "seed": 0})
     assert is_whole(path)

@@ -23,7 +23,7 @@ from iconicity.scorer.measure.metrics import Float64
 if TYPE_CHECKING:
     from iconicity.scorer.measure.study import Study
 
-FORMAT = 3
+FORMAT = 4
 NULL_STEP = 0.02  # between the similarities at which the null is kept
 NULL_EDGES = np.round(np.arange(-1.0, 1.0 + NULL_STEP / 2, NULL_STEP), 2)
 # A threshold holds for these alone.
@@ -59,6 +59,11 @@ class Calibration:
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, self._text(digest=self.digest))
+
+    @property
+    def whitened(self) -> bool:
+        """Whether VR strict has thresholds of whitened vectors."""
+        return any(t["metric"] == "vr_whitened" for t in self.thresholds)
 
     def taus(self, metric: str, null: str = "unrelated") -> dict[int, float]:
         """J -> tau of a metric (cra, vr), without those that are not calibrated."""

@@ -17,7 +17,6 @@ from iconicity.indexer.store.vectors import AllVectors
 from iconicity.scorer.measure.calibrate.whiten import Whitening
 from iconicity.scorer.measure.metrics import Float32, Float64, Ints
 
-FEWEST = 3  # works in the pool: the own one, the one compared with, and another
 _ROWS = 512  # cells compared with the pool at once
 
 
@@ -44,6 +43,8 @@ def best_elsewhere(similarity: Float32, work: Ints, works: int, leave: int | Non
 class Neighbours:
     """The similarity of every cell of the pool to the nearest cell of another work, and the same of other references."""
 
+    FEWEST = 3  # works in the pool: the own one, the one compared with, and another
+
     def __init__(
         self, pool: Pool, vectors: AllVectors, design: Design, static: bool, whitening: Whitening | None = None
     ) -> None:
@@ -57,7 +58,7 @@ class Neighbours:
         self.work = np.array([self.number(pool.concepts[i]) for i in pool.of], np.int64)  # (R,)
         references, cells, _ = pool.patches.shape
         self.cells = np.empty((references, cells), np.float32)  # r of each
-        if self.works >= FEWEST:
+        if self.works >= self.FEWEST:
             for w in range(self.works):
                 mine = np.flatnonzero(self.work == w)
                 self.cells[mine] = self._nearest(pool.patches[mine].reshape(-1, pool.patches.shape[2]), w).reshape(
@@ -67,7 +68,7 @@ class Neighbours:
     @property
     def enough(self) -> bool:
         """Whether there is another work to compare with, whatever pair is looked at."""
-        return self.works >= FEWEST
+        return self.works >= self.FEWEST
 
     def number(self, concept: str) -> int:
         """Number of a concept's work; that of no column where the pool has none of it."""

@@ -15,8 +15,8 @@ from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import Reference
 from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null, thresholds_finding
 from iconicity.scorer.measure.finding import AT, Finding
+from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.metrics import GENERIC_SHARE, passes
-from iconicity.scorer.measure.specific import image_null
 from iconicity.scorer.measure.study import Study, image_values
 from iconicity.scorer.measure.sweep import ModelGrid, grid, model_grids
 from iconicity.scorer.say.report.thumbnails import thumbnail_key
@@ -40,7 +40,7 @@ EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
 _MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
 # where the summary has them
-_MORE = ("vr_arranged", "vr_specific", "vr_csls", "vr_strict", "vr_whitened", "vr_whitened_strict")
+_MORE = ("vr_arranged", "vr_strict")
 _THRESHOLDS = (
     "metric", "references", "tau", "status", "rate_check", "rate_check_low", "rate_check_high", "tau_given", "rate_given",
     "rate_given_low", "rate_given_high",

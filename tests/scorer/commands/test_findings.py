@@ -75,8 +75,7 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
     assert "calibrated" in run("summary", place / "o", "--calibration", tmp_path / "c.json").stdout
     flat = json.loads(run("summary", place / "o", "--calibration", tmp_path / "c.json", "--json").stdout)
     assert flat["calibration_alpha"] == 0.2 and flat["m1/cra_cal"] == 1.0
-    assert "VR specific" in run("specific", place / "o").stdout
-    assert "other ref id" in run("specific", place / "o", "--table", "patches", "--patch-tau", -1).stdout
+    assert "other ref id" in run("summary", place / "o", "--table", "patches", "--patch-tau", -1).stdout
     run(*base, "--apply", tmp_path / "c.json")
     scored = run("score", "--index", place / "i", "--gen", place / "gen" / "m1", "--cache", place / "cache", "--out",
                  tmp_path / "s", "--calibration", tmp_path / "c.json")  # fmt: skip

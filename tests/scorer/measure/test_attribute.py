@@ -15,7 +15,7 @@ from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.attribute import COLUMNS, attribute
-from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, calibrate
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import benjamini_hochberg
 from iconicity.scorer.measure.study import open_study
@@ -87,7 +87,9 @@ def test_tables(place: Path) -> None:
 def test_p_is_that_of_the_null(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "p")
     root = tmp_path / "p"
-    calibrate(open_study(root / "out"), open_index(root / "i"), VectorCache(root / "cache"), draws=200)
+    calibrate(
+        open_study(root / "out"), open_index(root / "i"), VectorCache(root / "cache"), CalibrationOptions(draws=200)
+    )
     images = found(root).table("images").set_index("gen_relpath")
     # alpha has 2 references; beta and gamma have as many, twin is the same work
     assert images.p["alpha/0.png"] == pytest.approx(1 / 3) and images.p["alpha/1.png"] >= 2 / 3

@@ -24,7 +24,7 @@ from iconicity.indexer.store.index import open_index
 from iconicity.scorer.commands.validate import say_claims
 from iconicity.scorer.commands.validate import validate as validate_group
 from iconicity.scorer.measure.calibrate.calibration import read_calibration
-from iconicity.scorer.measure.specific import image_null
+from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
 from iconicity.scorer.validate.ladder import LadderOptions
@@ -95,9 +95,10 @@ def test_tables_hold_what_the_truth_says(done: tuple[Path, Validation, Toys]) ->
         "vr",
         "vr_mean",
         "vr_token",
-        "vr_csls",
+        "vr_strict",
+        "vr_whitened_strict",
         "vr_overlapping",
-        "vr_overlapping_csls",
+        "vr_overlapping_strict",
         "vr_arranged",
         "crt",
         "clip",
@@ -110,7 +111,7 @@ def test_tables_hold_what_the_truth_says(done: tuple[Path, Validation, Toys]) ->
     rungs: Any = found.finding.tables["rungs"].set_index("name")
     assert rungs.loc["changed_16", "vr_mean"] > rungs.loc["changed_00", "vr_mean"]
     thresholds = found.finding.tables["thresholds"]
-    assert set(thresholds.patch_mode) == {"crop", "overlapping", "token"} and (thresholds.references == 1).all()
+    assert set(thresholds.patch_mode) >= {"crop", "overlapping", "token"} and (thresholds.references == 1).all()
     for name in found.finding.tables:
         assert pd.read_csv(root / "out" / f"{name}.csv").shape == found.finding.tables[name].shape
 
@@ -127,19 +128,17 @@ def test_options_go_through_the_products_own_path(done: tuple[Path, Validation, 
     assert null is not None
     keys = list(zip(np.array(study.models)[study.model], study.relpaths, strict=True))
     at = [keys.index(k) for k in found.ladder.truth[["rung", "gen_relpath"]].itertuples(index=False, name=None)]
-    for rule, values, metric in (
-        ("overlapping calibrated", study.p, "vr"),
-        ("overlapping csls", null.p_csls, "vr_csls"),
-    ):
-        assert np.array_equal(found.rules[rule].hit, values[at] >= np.float32(held.taus(metric)[1]))
-    for prefix in ("", "overlapping "):
-        both = found.rules[f"{prefix}calibrated"].hit & found.rules[f"{prefix}csls"].hit
-        assert np.array_equal(found.rules[f"{prefix}strict"].hit, both)
+    assert not held.whitened  # the plain one stays
+    reused = study.p[at] >= np.float32(held.taus("vr")[1])
+    near = null.p_csls[at] >= np.float32(held.taus("vr_csls")[1])
+    assert np.array_equal(found.rules["overlapping calibrated"].hit, reused)
+    assert np.array_equal(found.rules["overlapping strict"].hit, reused & near)
+    assert (found.rules["overlapping whitened strict"].hit != (reused & near)).any()
     plain, moved = (found.rules[r].hit for r in ("calibrated", "overlapping calibrated"))
     assert plain.shape == moved.shape and (plain != moved).any()
     improvements: Any = found.finding.tables["improvements"].set_index("variant")
-    assert {"calibrated", "csls", "overlapping calibrated", "overlapping csls"} <= set(improvements.index)
-    assert {c.rule for c in found.claims} >= {"calibrated", "csls", "overlapping calibrated", "overlapping csls"}
+    rules = {f"{cells}{how}" for cells in ("", "overlapping ") for how in ("calibrated", "strict", "whitened strict")}
+    assert rules <= set(improvements.index) and rules <= {c.rule for c in found.claims}
     assert (
         improvements.loc["overlapping calibrated", "recall_R3 1/2_reporting"]
         >= improvements.loc["calibrated", "recall_R3 1/2_reporting"]
@@ -175,7 +174,7 @@ def test_scores_are_compared_at_an_achieved_rate(done: tuple[Path, Validation, T
     part = found.reporting
     cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
     at = part.group("R3 1/8")
-    for rule in ("calibrated", "csls", "overlapping calibrated"):
+    for rule in ("calibrated", "overlapping calibrated"):
         score = found.rules[rule].score
         assert score is not None
         mine, coverage = score[part.rows][at], part.coverage[at]
@@ -194,8 +193,8 @@ def test_scores_are_compared_at_an_achieved_rate(done: tuple[Path, Validation, T
 
 def test_thresholds_come_from_the_choosing_half_alone(done: tuple[Path, Validation, Toys]) -> None:
     _, found, _ = done
-    calibration = found.layer.calibration
-    assert calibration is not None
+    assert found.layer.plain is not None
+    calibration = found.layer.plain.calibration
     assert {c: h for h in "AB" for c in calibration.halves[h]} == dict(found.ladder.halves)
     assert set(found.reporting.concepts) == set(calibration.halves["B"])
     chosen = half(found.ladder, "A")
@@ -266,10 +265,10 @@ def test_claims_hold_or_fail_by_their_figures() -> None:
     row = {"rule": "calibrated", "group": "R2", "rho": 0.9, "vr_error": 0.1, "recall": 0.79, "fpr": 0.01}
     frame = pd.DataFrame([row | {f"{n}_{e}": 0.0 for n in row for e in ("low", "high")}])
     assert [c.holds for c in claims(frame)] == [True, True, False, True]
-    both = pd.concat([frame.assign(rule="csls", recall=0.8), frame])
+    both = pd.concat([frame.assign(rule="strict", recall=0.8), frame])
     assert [(c.rule, c.holds) for c in claims(both) if c.claim.startswith("recall")] == [
         ("calibrated", False),
-        ("csls", True),
+        ("strict", True),
     ]
     assert claims(frame.assign(rule="token calibrated")) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.scorer.measure.calibrate import calibrate as module
-from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, apply_calibration, calibrate
 from iconicity.scorer.measure.calibrate.calibration import (
     NULL_EDGES,
     Calibration,
@@ -31,13 +32,16 @@ from iconicity.scorer.measure.calibrate.calibration import (
     read_calibration,
     thresholds_finding,
 )
-from iconicity.scorer.measure.specific import image_null, specific
+from iconicity.scorer.measure.image_null import image_null
+from iconicity.scorer.measure.patches import COLUMNS as PATCH_COLUMNS
+from iconicity.scorer.measure.patches import reused_patches
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.options import ScoreOptions, Writing
 
 NAMES = [f"k{i:02d}" for i in range(14)]
 ALPHA = 0.1
+QUICK = CalibrationOptions(alpha=ALPHA, draws=200)
 
 
 def noisy(seed: int, of: int, share: float) -> Image.Image:
@@ -69,7 +73,7 @@ def opened(place: Path) -> tuple[Study, Index, VectorCache]:
 
 
 def found(place: Path, **options: Any) -> Calibration:
-    return calibrate(*opened(place), **({"alpha": ALPHA, "draws": 200} | options))
+    return calibrate(*opened(place), CalibrationOptions(**({"alpha": ALPHA, "draws": 200} | options)))
 
 
 class Loop:
@@ -199,18 +203,15 @@ def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> 
         clip = np.array([loop.null_clip(i, d, j) for d in others])
         assert rows[i]["draws"] == len(others)
         assert rows[i]["cra_reached"] == pytest.approx((clip >= loop.study.similarity[i]).mean())
-        assert rows[i]["cra_median"] == pytest.approx(np.median(clip), abs=1e-6)
         patches = [loop.null_patches(i, d, j) for d in others]
         values = np.stack([v for v, _ in patches])
         assert rows[i]["p_reached"] == pytest.approx((values >= loop.study.p[i]).mean(axis=0))
-        assert rows[i]["p_median"] == pytest.approx(np.median(values, axis=0), abs=1e-6)
         for k in range(16):
             best = int(values[:, k].argmax())
             assert rows[i]["p_best"][k] == pytest.approx(values[best, k], abs=1e-6)
             assert (rows[i]["p_best_ref_id"][k], rows[i]["p_best_ref_cell"][k]) == patches[best][1][k]
-        assert rows[i]["p_csls"] == pytest.approx(loop.csls(i, None, 0), abs=1e-6)
         assert rows[i]["p_whitened"] == pytest.approx(white.null_patches(i, concept, 99)[0], abs=1e-6)
-        assert rows[i]["p_whitened_csls"] == pytest.approx(white.csls(i, None, 0), abs=1e-6)
+        assert rows[i]["p_csls"] == pytest.approx(white.csls(i, None, 0), abs=1e-6)
         p = null.p_values()[i]
         assert p == pytest.approx((1 + (clip >= loop.study.similarity[i]).sum()) / (1 + len(others)))
 
@@ -240,67 +241,50 @@ def test_thresholds_equal_a_loop(place: Path) -> None:
 
 def test_thresholds_of_whitened_vectors_equal_a_loop(place: Path) -> None:
     calibration, plain, loop = found(place, whiten=True), found(place), Loop(place, whitened=True)
-    assert calibration.thresholds[: len(plain.thresholds)] == plain.thresholds  # nothing else moves
-    for metric, name in (("vr_whitened", "vr"), ("vr_whitened_csls", "csls")):
+    for metric in ("cra", "vr"):  # nothing else moves
+        assert calibration.taus(metric) == plain.taus(metric)
+    for metric, name in (("vr_whitened", "vr"), ("vr_csls", "csls")):
         tau = calibration.taus(metric)[1]
         assert loop.rate(name, 1, tau, "A")[0] <= ALPHA < loop.rate(name, 1, round(tau - 1e-4, 4), "A")[0]
 
 
-def test_vr_whitened_is_a_share_at_its_own_thresholds(place: Path) -> None:
-    calibration = found(place, whiten=True)
+@pytest.mark.parametrize("whiten", [False, True])
+def test_vr_strict_is_the_share_that_reaches_both_thresholds(place: Path, whiten: bool) -> None:
+    calibration = found(place, whiten=whiten)
     study = open_study(place / "out")
     null = image_null(study)
-    assert null is not None
-    j = study.references[study.concept]
-    vr, csls = (
-        np.array([calibration.taus(m).get(int(n), np.nan) for n in j]) for m in ("vr_whitened", "vr_whitened_csls")
-    )
-    own, both = null.p_whitened >= vr[:, None], null.p_whitened_csls >= csls[:, None]
+    assert null is not None and null.whitened == calibration.whitened == whiten
+    first, values = ("vr_whitened", null.p_whitened) if whiten else ("vr", study.p)
+    taus = {m: calibration.taus(m) for m in (first, "vr_csls")}
+    assert len(set(taus["vr_csls"].values())) > 1
     table = summarise(study, calibration=calibration).table("concepts")
+    assert table[table.thresholds == "given"].vr_strict.isna().all()
     for r in table[table.thresholds == "calibrated"].to_dict("records"):
         mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
-        known = not np.isnan(vr[mine]).any()
-        assert np.isnan(r["vr_whitened"]) if not known else r["vr_whitened"] == pytest.approx(own[mine].mean())
-        if known:
-            assert r["vr_whitened_strict"] == pytest.approx((own & both)[mine].mean())
-    again = calibrate(*opened(place), apply=calibration)
-    held = image_null(study)
-    assert again == calibration and held is not None and np.array_equal(held.p_whitened, null.p_whitened)
-    # without whitening: nothing of it is left, and what the other calibration says of it is no more
-    plain = found(place)
-    assert "vr_whitened" not in summarise(open_study(place / "out"), calibration=plain).table()
-    late = summarise(open_study(place / "out"), calibration=calibration)
-    assert "vr_csls" not in late.table() and any("another calibration's" in n for n in late.notes)
-
-
-def test_vr_csls_is_a_share_at_its_own_threshold(place: Path) -> None:
-    calibration = found(place)
-    study = open_study(place / "out")
-    null, taus = image_null(study), calibration.taus("vr_csls")
-    assert null is not None and len(set(taus.values())) > 1
-    table = summarise(study, calibration=calibration).table("concepts")
-    assert table[table.thresholds == "given"][["vr_csls", "vr_strict"]].isna().all(axis=None)
-    for r in table[table.thresholds == "calibrated"].to_dict("records"):
-        mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
-        tau = taus.get(r["references"])
-        if tau is None:
-            assert np.isnan(r["vr_csls"])
+        j = r["references"]
+        if j not in taus[first] or j not in taus["vr_csls"]:
+            assert np.isnan(r["vr_strict"])
         else:
-            local = null.p_csls[mine] >= np.float32(tau)
-            assert r["vr_csls"] == pytest.approx(local.mean())
-            both = local & (study.p[mine] >= np.float32(calibration.taus("vr")[r["references"]]))
+            both = (values[mine] >= np.float32(taus[first][j])) & (null.p_csls[mine] >= np.float32(taus["vr_csls"][j]))
             assert r["vr_strict"] == pytest.approx(both.mean())
+    apply_calibration(*opened(place), calibration)
+    again = image_null(study)
+    assert again is not None and np.array_equal(again.p_csls, null.p_csls)
+    # the null of another calibration says nothing of this one
+    found(place, whiten=not whiten)
+    late = summarise(open_study(place / "out"), calibration=calibration)
+    assert "vr_strict" not in late.table() and any("another calibration's" in n for n in late.notes)
 
 
-def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path) -> None:
-    calibration = found(place, pool=8, whiten=True)
-    loop, white = Loop(place, calibration.pool), Loop(place, calibration.pool, whitened=True)
+@pytest.mark.parametrize("whiten", [False, True])
+def test_csls_of_a_concept_that_is_not_in_the_pool(place: Path, whiten: bool) -> None:
+    calibration = found(place, pool=8, whiten=whiten)
+    loop = Loop(place, calibration.pool, whitened=whiten)
     null = image_null(loop.study)
     assert null is not None and set(loop.study.concepts) - set(calibration.pool)
     for c, concept in enumerate(loop.study.concepts):
         i = int(np.flatnonzero(loop.study.concept == c)[0])
         assert null.p_csls[i] == pytest.approx(loop.csls(i, None, 0), abs=1e-6), concept
-        assert null.p_whitened_csls[i] == pytest.approx(white.csls(i, None, 0), abs=1e-6), concept
 
 
 def test_without_a_third_work_there_is_no_csls(tmp_path: Path) -> None:
@@ -449,7 +433,7 @@ def test_an_unrelated_concept_changes_no_value(place: Path, tmp_path: Path) -> N
     add_references(tmp_path / "more", tmp_path / "i", run=running())
     scoring = Scoring(tmp_path / "i", tmp_path)
     scoring({f"m{m}": place / "gen" / f"m{m}" for m in range(2)}, writing=Writing(update=True))
-    found(tmp_path, apply=calibration)
+    apply_calibration(*opened(tmp_path), calibration)
     assert pq.read_table(tmp_path / "out" / "null_dynamic.parquet").to_pylist() == before.to_pylist()
     assert "another version of the index" in " ".join(calibration.notes_for(open_study(tmp_path / "out")))
     # the halves and the draws of the others are as they were
@@ -461,7 +445,7 @@ def test_static_mode_draws_the_first_reference(place: Path) -> None:
     scoring = Scoring(place / "i", place)
     scoring({"m0": place / "gen" / "m0"}, ScoreOptions(mode="static"), out=place / "st")
     study, index, cache = open_study(place / "st"), open_index(place / "i"), VectorCache(place / "cache")
-    calibration = calibrate(study, index, cache, alpha=ALPHA, draws=200)
+    calibration = calibrate(study, index, cache, QUICK)
     assert {t["references"] for t in calibration.thresholds if t["null"] == "unrelated"} == {1}
     assert study.references.tolist() == [1] * 10
     null = image_null(study)
@@ -469,16 +453,14 @@ def test_static_mode_draws_the_first_reference(place: Path) -> None:
     own = cache.get([study.table.column("gen_sha256")[0].as_py()], cache_keys(index)[0], firsts.shape[1])
     (vector,) = own.values()
     assert null is not None and null.draws[0] == 13
-    assert null.median[0] == pytest.approx(np.median(firsts @ vector), abs=1e-6)
+    assert null.reached[0] == pytest.approx((firsts @ vector >= study.similarity[0]).mean())
 
 
 def test_only_one_metric_scored(place: Path) -> None:
     scoring = Scoring(place / "i", place)
     scoring({"m0": place / "gen" / "m0"}, ScoreOptions(metrics=("vr",)), out=place / "one")
     scoring({"m1": place / "gen" / "m1"}, ScoreOptions(metrics=("cra",)), out=place / "one")
-    calibration = calibrate(
-        open_study(place / "one"), open_index(place / "i"), VectorCache(place / "cache"), alpha=ALPHA
-    )
+    calibration = calibrate(open_study(place / "one"), open_index(place / "i"), VectorCache(place / "cache"), QUICK)
     assert calibration.taus("cra") and calibration.taus("vr")
     null = image_null(open_study(place / "one"))
     assert null is not None and np.isnan(null.reached).sum() == 30 and np.isnan(null.p_reached).any(axis=1).sum() == 30
@@ -487,9 +469,7 @@ def test_only_one_metric_scored(place: Path) -> None:
 @pytest.mark.parametrize("metric", ["cra", "vr"])
 def test_results_of_one_metric(place: Path, tmp_path: Path, metric: str) -> None:
     Scoring(place / "i", place)({"m0": place / "gen" / "m0"}, ScoreOptions(metrics=(metric,)), out=tmp_path / "o")
-    calibration = calibrate(
-        open_study(tmp_path / "o"), open_index(place / "i"), VectorCache(place / "cache"), alpha=ALPHA
-    )
+    calibration = calibrate(open_study(tmp_path / "o"), open_index(place / "i"), VectorCache(place / "cache"), QUICK)
     assert calibration.taus(metric) and not calibration.taus("vr" if metric == "cra" else "cra")
     assert len(image_null(open_study(tmp_path / "o")).table) == 30  # type: ignore[union-attr]
 
@@ -498,14 +478,14 @@ def test_nulls_of_two_directories_are_of_one_pool(place: Path, tmp_path: Path) -
     index, cache = open_index(place / "i"), VectorCache(place / "cache")
     for i in range(2):
         Scoring(place / "i", place)({f"m{i}": place / "gen" / f"m{i}"}, out=tmp_path / str(i))
-    first = calibrate(open_study(tmp_path / "0"), index, cache, alpha=ALPHA, draws=200)
-    calibrate(open_study(tmp_path / "1"), index, cache, alpha=ALPHA, draws=200, seed=1)
+    first = calibrate(open_study(tmp_path / "0"), index, cache, QUICK)
+    calibrate(open_study(tmp_path / "1"), index, cache, replace(QUICK, seed=1))
     both = open_study([tmp_path / "0", tmp_path / "1"])
     with pytest.raises(SettingsError, match="another null"):
         image_null(both)
-    calibrate(open_study(tmp_path / "1"), index, cache, apply=first)
+    apply_calibration(open_study(tmp_path / "1"), index, cache, first)
     assert image_null(both) is not None
-    calibrate(both, index, cache, alpha=ALPHA, draws=200)
+    calibrate(both, index, cache, QUICK)
     assert summarise(both).facts["null_seed"] == 0
 
 
@@ -518,7 +498,7 @@ def test_a_work_of_three_names_is_never_compared(place: Path) -> None:
     assert null is not None
     c = study.concepts.index("k03")
     assert null.draws[study.concept == c].tolist() == [11] * 6  # of 14: not k03, k05, k09
-    found(place, apply=found(place), works=works)
+    apply_calibration(*opened(place), found(place), works)
     again = image_null(study)
     assert again is not None and again.draws[study.concept == c].tolist() == [11] * 6
     found(place)
@@ -544,51 +524,40 @@ def test_refusals(place: Path, tmp_path: Path) -> None:
     calibration = found(place)
     gone = Calibration(**{**vars(calibration), "pool": ["k00", "vanished"]})
     with pytest.raises(SettingsError, match="'vanished' of the calibration's pool is gone"):
-        calibrate(study, index, cache, apply=gone)
+        apply_calibration(study, index, cache, gone)
     foreign = Calibration(**{**vars(calibration), "settings": {**calibration.settings, "clip": "another"}})
     with pytest.raises(SettingsError, match="clip="):
         summarise(study, calibration=foreign)
 
 
-def test_specific_reuse_and_generic_patches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reused_patches_are_specific_or_generic(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found(place)
-    few = specific(open_study(place / "out", ["p_ref_id", "p_ref_cell"]), summarise(open_study(place / "out")))
-    assert few.table("concepts").vr_specific.isna().all() and set(few.table("patches").verdict) == {"unknown"}
-    assert any("fewer than 20 draws" in n for n in few.notes)
-    assert any("concepts behind VR specific and excess: m0 0 of 10" in n for n in few.notes)
-    monkeypatch.setattr("iconicity.scorer.measure.specific.FEW_DRAWS", 3)
-    study = open_study(place / "out", ["p_ref_id", "p_ref_cell"], tau_vr=0.5)
+    few, _ = reused_patches(open_study(place / "out", PATCH_COLUMNS))
+    assert set(few.verdict) == {"unknown"}
+    monkeypatch.setattr("iconicity.scorer.measure.patches.FEW_DRAWS", 3)
+    study = open_study(place / "out", PATCH_COLUMNS, tau_vr=0.5)
     null = image_null(study)
     assert null is not None
-    result = specific(study, summarise(study))
-    concepts = result.table("concepts")
-    for r in concepts.to_dict("records"):
-        mine = (study.model == study.models.index(r["model"])) & (study.concept == study.concepts.index(r["concept"]))
-        reused = study.p[mine] >= np.float32(0.5)
-        rare = null.p_reached[mine] <= 0.05
-        assert r["vr_specific"] == pytest.approx((reused & rare).mean()) and r["vr_specific"] <= r["vr_all"]
-        assert r["excess"] == pytest.approx((study.p[mine] - null.p_median[mine]).mean(), abs=1e-6)
+    result = summarise(study, patches=True)
     patches = result.table("patches")
     assert len(patches) == (study.p >= np.float32(0.5)).sum()
     generic = ((study.p >= np.float32(0.5)) & (null.p_reached > 0.05)).sum()
     assert (patches.verdict == "generic").sum() == generic > 0 and set(patches.verdict) == {"generic", "specific"}
+    assert any(f"{generic} generic" in n for n in result.notes)
     one = patches.iloc[0]
-    i = int(
-        np.flatnonzero((np.array(study.relpaths) == one.gen_relpath) & (study.model == study.models.index(one.model)))[
-            0
-        ]
-    )
+    named = np.array(study.relpaths) == one.gen_relpath
+    i = int(np.flatnonzero(named & (study.model == study.models.index(one.model)))[0])
     assert one.ref_id == study.table.column("p_ref_id")[i].as_py()[one.patch]
     assert one.other_ref_id == null.table.column("p_best_ref_id")[i].as_py()[one.patch]
 
 
-def test_specific_needs_a_null(place: Path) -> None:
+def test_a_table_of_patches_needs_a_null(place: Path) -> None:
     scoring = Scoring(place / "i", place)
     scoring({"m0": place / "gen" / "m0"}, out=place / "bare")
-    study = open_study(place / "bare", ["p_ref_id", "p_ref_cell"])
+    study = open_study(place / "bare", PATCH_COLUMNS)
     assert image_null(study) is None
     with pytest.raises(InputError, match="iconicity calibrate"):
-        specific(study, summarise(study))
+        summarise(study, patches=True)
 
 
 def test_thresholds_as_a_table(place: Path) -> None:
