@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iconicity import indexer, scorer
-    from iconicity.indexer.encode.encoder import EncoderChoice
+    from iconicity.indexer.encode.names import EncoderOptions
     from iconicity.indexer.errors import IconicityError
     from iconicity.indexer.options import IndexOptions, Run, Select
     from iconicity.indexer.shards import Shard
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "EncoderChoice", "IconicityError", "Index", "IndexOptions", "Results", "Run", "ScoreOptions", "Select", "Shard",
+    "EncoderOptions", "IconicityError", "Index", "IndexOptions", "Results", "Run", "ScoreOptions", "Select", "Shard",
     "Table", "VectorCache", "Writing", "__version__", "evaluate", "indexer", "scorer",
 ]  # fmt: skip
 
 _HOME = {
-    "EncoderChoice": "indexer.encode.encoder",
+    "EncoderOptions": "indexer.encode.names",
     "IconicityError": "indexer.errors",
     "Index": "scorer.face",
     "IndexOptions": "indexer.options",

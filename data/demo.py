@@ -13,7 +13,8 @@ from iconicity.data.painting import bay_at_dusk, town_in_snow
 from iconicity.indexer.build import build_index
 from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.csv_cells import csv_line
-from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+from iconicity.indexer.encode.encoder import load_encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.options import Run
 from iconicity.indexer.progress import Progress
@@ -115,7 +116,7 @@ def make_images(out: Path) -> list[tuple[str, float | None]]:
 
 def run_demo(out: Path, progress: Progress) -> str:
     """Make the images, build the index, score both models; returns the summary beside the truth."""
-    encoders = load_encoders(EncoderChoice("offline"))
+    encoders = load_encoders(EncoderOptions("offline"))
     truth = make_images(out)
     index, cache = out / "demo.index", VectorCache(out / "cache")
     run = Run(lambda *_: encoders, cache=cache, progress=progress)

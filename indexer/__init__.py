@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iconicity.indexer.build import add_references, build_index, remove_references
-    from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+    from iconicity.indexer.encode.encoder import load_encoders
+    from iconicity.indexer.encode.names import EncoderOptions
     from iconicity.indexer.options import IndexOptions, Run, Select
     from iconicity.indexer.repair import repair_index
     from iconicity.indexer.store.index import open_index
     from iconicity.indexer.store.verify import verify_index
 
 __all__ = [
-    "EncoderChoice",
+    "EncoderOptions",
     "IndexOptions",
     "Run",
     "Select",
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "EncoderChoice": "encode.encoder",
+    "EncoderOptions": "encode.names",
     "IndexOptions": "options",
     "Run": "options",
     "Select": "options",

@@ -14,7 +14,7 @@ from iconicity.indexer.builder import (
     seal,
     skipped_files,
 )
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.encoder import Encoders, reproduce
 from iconicity.indexer.encode.engine import Local
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.given import list_given, new_images
@@ -214,7 +214,7 @@ def require_room(index: Place) -> None:
 
 def here(run: Run) -> Local:
     """This process as the engine, with the encoders that the index names."""
-    return Local(run.load or (lambda clip, dino: reproduce(clip, dino, EncoderChoice(device=run.device))))
+    return Local(run.load or (lambda clip, dino: reproduce(clip, dino, device=run.device)))
 
 
 def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.encode.names import FITS, PRESETS, EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.shards import Shard
@@ -19,7 +21,6 @@ from iconicity.indexer.sources.suffixes import PASSED_OVER
 from iconicity.indexer.text import counted, echo_line, one_line
 
 if TYPE_CHECKING:
-    from iconicity.indexer.encode.encoder import EncoderChoice
     from iconicity.indexer.encode.engine import Engine, LoadEncoders
     from iconicity.indexer.left_out import Skipped
     from iconicity.indexer.progress import Progress
@@ -158,36 +159,57 @@ csv_options = options(
     click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
     click.option("--slug-col", default="label_clean", show_default=True, help="Its column of concepts."),
 )
-patch_options = options(
+_NAMED = "FAMILY[:MODEL][,OPTION=VALUE...]"
+_location_options = options(
     click.option(
-        "--dino-layer", type=click.IntRange(1),
-        help="Of the patch encoder: the block of a ViT, or stage of a CNN, whose tokens are taken.  [default: the final features]",
+        "--global-encoder", metavar=_NAMED,
+        help="The index's global encoder, where its files lie elsewhere now. Other weights are refused.",
     ),
     click.option(
-        "--pool", type=click.Choice(["all", "patch", "cls", "gem"]), default="all", show_default=True,
-        help="What a patch's vector is: the mean of all tokens, of the patch tokens, the class token, or the patch "
-             "tokens' generalised mean.",
+        "--patch-encoder", metavar=_NAMED,
+        help="The index's patch encoder, where its files lie elsewhere now. Other weights are refused.",
     ),
-)  # fmt: skip
-fit_option = click.option(
-    "--fit",
-    type=click.Choice(["crop", "squash"]),
-    default="crop",
-    show_default=True,
-    help="Fit of a cell or image to an encoder's input: cut to its centre, as published, or squeezed as a whole.",
-)
-
-model_options = options(
-    click.option("--clip-model", help="CLIP: a hub id, or a folder written by save_pretrained."),
-    click.option(
-        "--clip-revision", help="Of the hub id: a commit, tag or branch.  [default: the index's, or the newest]"
-    ),
-    click.option("--dino-model", help="Patch encoder: any timm model name."),
-    click.option("--dino-revision", help="Of its hub repository.  [default: the index's, or the newest]"),
-    click.option("--dino-weights", help="Its weights: a local safetensors file."),
-    click.option("--dino-image-size", type=click.IntRange(1), help="Its input size in pixels."),
     device_option,
-)
+)  # fmt: skip
+_encoder_options = options(
+    click.option(
+        "--encoders", type=click.Choice(list(PRESETS)), default="paper", show_default=True,
+        help="Pair of encoders: paper is CLIP and DINOv3, offline is EfficientNet-Lite0 twice (no download, other numbers).",
+    ),
+    click.option(
+        "--global-encoder", metavar=_NAMED,
+        help="Encoder of whole images (CRA), in place of the pair's: clip:FOLDER or a hub id like clip:openai/clip-vit-base-patch16.",
+    ),
+    click.option(
+        "--patch-encoder", metavar=_NAMED,
+        help="Encoder of patches (VR), in place of the pair's: timm:MODEL,weights=FILE,pool=gem,layer=9, say. "
+             "docs/encoders.md lists families and options.",
+    ),
+    click.option(
+        "--fit", type=click.Choice(FITS),
+        help="Fit of a cell or image to an encoder's input: cut to its centre, or squeezed as a whole.  [default: the encoder's own]",
+    ),
+    device_option,
+)  # fmt: skip
+
+
+def encoder_options(command: F) -> F:
+    """The options that choose both encoders, given to the command as ``encoders``: :class:`EncoderOptions`."""
+    return _encoder_options(_with_encoders(command))
+
+
+def location_options(command: F) -> F:
+    """The options that say where an index's encoders lie, given to the command as ``encoders``."""
+    return _location_options(_with_encoders(command))
+
+
+def _with_encoders(command: F) -> F:
+    @wraps(command)
+    def gathered(**given: Any) -> Any:
+        names = [f.name for f in fields(EncoderOptions) if f.name in given]
+        return command(encoders=EncoderOptions(**{name: given.pop(name) for name in names}), **given)
+
+    return cast(F, gathered)
 
 
 _ENGINE = ("devices", "engine", "ray_address", "actors", "actor_cpus", "actor_gpus")
@@ -203,8 +225,11 @@ def engine_options(command: F) -> F:
     return _engine_options(cast(F, gathered))
 
 
-def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
-    """The engine that --engine, --devices and the options of actors ask for; None: this process."""
+def engine_of(moved: EncoderOptions, device: str, asked: Mapping[str, Any]) -> Engine | None:
+    """The engine that --engine, --devices and the options of actors ask for; None: this process.
+
+    ``moved`` says where the encoders lie.
+    """
     from iconicity.indexer.encode.engine import Restart
 
     of_ray = {k: v for k, v in asked.items() if k not in ("engine", "devices") and v is not None}
@@ -213,17 +238,17 @@ def engine_of(choice: EncoderChoice, asked: Mapping[str, Any]) -> Engine | None:
             raise click.UsageError(f"--{next(iter(of_ray)).replace('_', '-')} belongs to --engine ray")
         if asked["devices"] is None:
             return None
-        if choice.device != "auto":
+        if device != "auto":
             raise click.UsageError("--device and --devices exclude each other")
         from iconicity.indexer.encode.devices import Devices, device_names
 
-        return Devices(device_names(asked["devices"]), Restart(choice))
+        return Devices(device_names(asked["devices"]), Restart(moved))
     if asked["devices"] is not None:
         raise click.UsageError("--devices belongs to --engine local; a Ray actor has the device Ray gives it")
     from iconicity.indexer.encode.ray import ActorPool, Cluster
 
     pool = ActorPool(*_actors(asked["actors"]), asked["actor_cpus"] or 1.0, asked["actor_gpus"])
-    return Cluster(Restart(choice), pool, asked["ray_address"])
+    return Cluster(Restart(moved), pool, asked["ray_address"])
 
 
 def _actors(text: str | None) -> tuple[int, int | None]:
@@ -243,11 +268,11 @@ def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
     return None if prompt_csv is None else read_concepts(prompt_csv, slug_col, say_note)
 
 
-def loader(models: dict[str, Any]) -> LoadEncoders:
-    from iconicity.indexer.encode.encoder import EncoderChoice, reproduce
+def loader(moved: EncoderOptions, device: str) -> LoadEncoders:
+    """How to load the encoders of an index, from where ``moved`` says that they lie."""
+    from iconicity.indexer.encode.encoder import reproduce
 
-    choice: EncoderChoice = EncoderChoice(**models)
-    return lambda clip, dino: reproduce(clip, dino, choice)
+    return lambda clip, dino: reproduce(clip, dino, moved, device)
 
 
 def say_note(notice: str) -> None:

@@ -13,14 +13,13 @@ from iconicity.indexer.command_line import (
     PLACE,
     csv_options,
     dry_run_option,
+    encoder_options,
     engine_of,
     engine_options,
-    fit_option,
     index_option,
     links_option,
     loader,
-    model_options,
-    patch_options,
+    location_options,
     progress_bar,
     read_prompt_csv,
     say_problems,
@@ -28,6 +27,7 @@ from iconicity.indexer.command_line import (
     shard_option,
     speed_options,
 )
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import mending
 from iconicity.indexer.help import group
 from iconicity.indexer.left_out import left_out_lines
@@ -63,15 +63,7 @@ def index() -> None:
 @index_option
 @csv_options
 @links_option
-@click.option(
-    "--encoders",
-    type=click.Choice(["paper", "offline"]),
-    default="paper",
-    show_default=True,
-    help="The paper's CLIP and DINOv3, or EfficientNet-Lite0 (no download).",
-)
-@model_options
-@patch_options
+@encoder_options
 @click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
 @click.option(
@@ -96,7 +88,6 @@ def index() -> None:
     show_default=True,
     help="Pixels of images: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published scripts read them.",
 )
-@fit_option
 @click.option(
     "--patch-mode",
     type=click.Choice(["crop", "token"]),
@@ -124,10 +115,8 @@ def index() -> None:
 @speed_options
 @engine_options
 def index_build(
-    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: str, clip_model: str | None, clip_revision: str | None,
-    dino_revision: str | None, dino_model: str | None, dino_weights: str | None, dino_image_size: int | None, dino_layer: int | None, device: str, pool: str,
-    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, patch_mode: str, fit: str,
-    precision: str, vectors: str, follow_links: bool, prune: bool, dry_run: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
+    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: EncoderOptions, device: str,
+    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, vectors: str, follow_links: bool, prune: bool, dry_run: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
@@ -135,10 +124,8 @@ def index_build(
     Example:
       iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv
     """
-    from dataclasses import replace
-
     from iconicity.indexer.build import build_index
-    from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+    from iconicity.indexer.encode.encoder import load_encoders
     from iconicity.indexer.options import IndexOptions, Run, Select
 
     select = Select(read_prompt_csv(prompt_csv, slug_col), shard, follow_links)
@@ -146,26 +133,11 @@ def index_build(
         from iconicity.indexer.rehearsal import rehearse_build
 
         return _say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
-    choice = EncoderChoice(
-        encoders,
-        clip_model,
-        dino_model,
-        dino_weights,
-        dino_image_size,
-        pool,
-        device,
-        patch_mode,
-        precision,
-        clip_revision,
-        dino_revision,
-        dino_layer,
-        fit,
-    )
-    engine = engine_of(EncoderChoice(device=device), where)
+    engine = engine_of(EncoderOptions(), device, where)  # which load what was found here
     report = build_index(
         refs,
         index,
-        load_encoders(choice if engine is None else replace(choice, device="cpu")),  # then for their specs alone
+        load_encoders(encoders, device if engine is None else "cpu"),  # with an engine for their specs alone
         IndexOptions((grid_rows, grid_cols), reference_cells, None if no_dedup else dedup_distance, pixels, vectors),
         prune=prune,
         select=select,
@@ -180,12 +152,12 @@ def index_build(
 @csv_options
 @links_option
 @dry_run_option
-@model_options
+@location_options
 @speed_options
 @engine_options
 def index_add(
     refs: Place, index: Place, dry_run: bool, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    max_pixels: int, follow_links: bool, where: Mapping[str, Any], **models: Any,
+    max_pixels: int, follow_links: bool, where: Mapping[str, Any], encoders: EncoderOptions, device: str,
 ) -> int:  # fmt: skip
     """Add new files or concepts to an index; nothing is removed.
 
@@ -194,7 +166,6 @@ def index_add(
       iconicity index add --refs more_refs/ --index paintings.index
     """
     from iconicity.indexer.build import add_references
-    from iconicity.indexer.encode.encoder import EncoderChoice
     from iconicity.indexer.options import Run, Select
 
     select = Select(read_prompt_csv(prompt_csv, slug_col), None, follow_links)
@@ -202,8 +173,8 @@ def index_add(
         from iconicity.indexer.rehearsal import rehearse_add
 
         return _say_rehearsal(rehearse_add(refs, index, select=select), index)
-    engine = engine_of(EncoderChoice(**models), where)
-    run = Run(loader(models), models["device"], engine, batch_size, workers, max_pixels, progress=progress_bar())
+    engine = engine_of(encoders, device, where)
+    run = Run(loader(encoders, device), device, engine, batch_size, workers, max_pixels, progress=progress_bar())
     report = add_references(refs, index, select=select, run=run)
     return _say_build(report, index)
 
@@ -214,11 +185,11 @@ def index_add(
 @click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
 @click.option("--purge", is_flag=True, help="Write the index's files anew, so that no byte of what goes is left.")
 @dry_run_option
-@model_options
+@location_options
 @speed_options
 def index_remove(
     index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, dry_run: bool, batch_size: int | None, workers: int | None,
-    max_pixels: int, **models: Any,
+    max_pixels: int, encoders: EncoderOptions, device: str,
 ) -> int:  # fmt: skip
     """Remove concepts or single references; duplicates of what goes take its place.
 
@@ -237,7 +208,7 @@ def index_remove(
         return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
     report = remove_references(
         index, concepts=concepts, ref_ids=ref_ids, purge=purge,
-        run=Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar()),
+        run=Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar()),
     )  # fmt: skip
     return _say_build(report, index)
 
@@ -326,10 +297,10 @@ def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
 
 @index.command("repair")
 @index_option
-@model_options
+@location_options
 @speed_options
 def index_repair(
-    index: Place, batch_size: int | None, workers: int | None, max_pixels: int, **models: Any
+    index: Place, batch_size: int | None, workers: int | None, max_pixels: int, encoders: EncoderOptions, device: str
 ) -> int:  # fmt: skip
     """Mend a damaged index: keep what is right, embed the rest again from its files, say what is lost.
 
@@ -340,7 +311,7 @@ def index_repair(
     from iconicity.indexer.options import Run
     from iconicity.indexer.repair import repair_index
 
-    run = Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar())
+    run = Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar())
     repair = repair_index(index, run=run)
     for line in repair.done:
         echo_line(line)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer.build import add_references, build_index, remove_references
 from iconicity.indexer.builder import BuildReport
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.encode.encoder import Encoders, load_encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.info import index_facts
 from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.places import Place, local
@@ -77,7 +78,7 @@ class Index:
         cls,
         refs: Place | str,
         location: Place | str,
-        encoders: str | EncoderChoice | Encoders = "paper",
+        encoders: str | EncoderOptions | Encoders = "paper",
         options: IndexOptions = IndexOptions(),
         *,
         prune: bool = False,
@@ -293,7 +294,7 @@ def evaluate(
     generated: Mapping[str, Place | str],
     out: Path | str,
     *,
-    encoders: str | EncoderChoice | Encoders = "paper",
+    encoders: str | EncoderOptions | Encoders = "paper",
     options: IndexOptions = IndexOptions(),
     scoring: ScoreOptions = ScoreOptions(),
     select: Select = Select(),
@@ -310,11 +311,11 @@ def evaluate(
     return results
 
 
-def _loaded(encoders: str | EncoderChoice | Encoders, run: Run) -> Encoders:
+def _loaded(encoders: str | EncoderOptions | Encoders, run: Run) -> Encoders:
     if isinstance(encoders, Encoders):
         return encoders
-    choice = EncoderChoice(encoders) if isinstance(encoders, str) else encoders
-    return load_encoders(replace(choice, device=run.device))
+    options = EncoderOptions(encoders) if isinstance(encoders, str) else encoders
+    return load_encoders(options, run.device)
 
 
 def _with_cache(run: Run) -> Run:

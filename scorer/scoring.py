@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.encoder import Encoders, reproduce
 from iconicity.indexer.encode.fit import areas_seen
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import Embedded, GeneratedEmbedder, Need, Wanted
@@ -143,7 +143,7 @@ def encoders_of(idx: Index, run: Run) -> Encoders:
     """The encoders of an index, loaded as the run says. Raises :class:`SettingsError` for other ones."""
     if run.load is not None:
         return run.load(*idx.specs)
-    return reproduce(*idx.specs, EncoderChoice(device=run.device))
+    return reproduce(*idx.specs, device=run.device)
 
 
 def settings_of(idx: Index, options: ScoreOptions) -> dict[str, Any]:

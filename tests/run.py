@@ -41,5 +41,7 @@ def run_alone(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([ICONICITY, *map(str, args)], capture_output=True, text=True, timeout=300)
 
 
-def models(root: Path) -> list[object]:
-    return ["--clip-model", root / "clip", "--dino-model", TINY_VIT, "--dino-weights", root / "vit.safetensors"]
+def models(root: Path, patch_options: str = "") -> list[object]:
+    """The tiny models of a folder, as options of ``index build``; ``patch_options`` like ",pool=gem"."""
+    patch = f"timm:{TINY_VIT},weights={root / 'vit.safetensors'}{patch_options}"
+    return ["--global-encoder", f"clip:{root / 'clip'}", "--patch-encoder", patch]

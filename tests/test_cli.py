@@ -213,7 +213,16 @@ def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
         ),
         (["search", tmp_path / "none.png", "--index", place / "i"], "cannot be read"),
         (
-            ["index", "build", "--refs", place / "refs", "--index", tmp_path / "x", "--clip-model", tmp_path / "no"],
+            [
+                "index",
+                "build",
+                "--refs",
+                place / "refs",
+                "--index",
+                tmp_path / "x",
+                "--global-encoder",
+                f"clip:{tmp_path / 'no'}",
+            ],
             "no such folder",
         ),
     ):
@@ -224,9 +233,9 @@ def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
 def test_other_weights_are_refused_and_moved_ones_accepted(place: Path, tmp_path: Path) -> None:
     (tmp_path / "moved.safetensors").write_bytes((place / "vit.safetensors").read_bytes())
     base = ["score", "--index", place / "i", "--gen", f"m1={place / 'gen' / 'm1'}", "--out", tmp_path / "o"]
-    run(*base, "--dino-weights", tmp_path / "moved.safetensors")
+    run(*base, "--patch-encoder", f"timm,weights={tmp_path / 'moved.safetensors'}")
     other = tiny_vit(tmp_path / "other.safetensors", seed=9)
-    assert "weights_sha256" in run(*base, "--dino-weights", other, code=1).stderr
+    assert "weights_sha256" in run(*base, "--patch-encoder", f"timm,weights={other}", code=1).stderr
 
 
 def test_other_layouts_and_variants(place: Path, tmp_path: Path) -> None:
@@ -359,16 +368,15 @@ def test_token_mode_from_the_command_line(place: Path, tmp_path: Path) -> None:
 
 
 def test_an_earlier_layer_from_the_command_line(place: Path, tmp_path: Path) -> None:
-    early = ["--dino-layer", 2, "--pool", "gem"]
-    build = ["index", "build", "--refs", place / "refs", "--index", tmp_path / "e", *models(place)]
-    run(*build, *early)
+    build = ["index", "build", "--refs", place / "refs", "--index", tmp_path / "e"]
+    run(*build, *models(place, ",layer=2,pool=gem"))
     assert "layer 2" in (text := run("index", "info", "--index", tmp_path / "e").stdout) and "pool gem" in text
     assert "whole" in run("index", "verify", "--index", tmp_path / "e").stdout
     base = ["score", "--index", tmp_path / "e", "--gen", place / "gen" / "m1", "--out", tmp_path / "o"]
     assert "--patch-tau is missing" in run(*base, code=1).stderr
     assert "tau_vr 0.9" in run(*base, "--patch-tau", 0.9).stdout
-    assert "layer: 2 against last" in run(*build, "--pool", "gem", code=1).stderr
-    assert "has layers 1 to " in run(*build, "--dino-layer", 99, code=1).stderr
+    assert "layer: 2 against last" in run(*build, *models(place, ",pool=gem"), code=1).stderr
+    assert "has layers 1 to " in run(*build, *models(place, ",layer=99"), code=1).stderr
 
 
 @pytest.mark.parametrize("patch_mode", ["crop", "token"])

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toys import ROOT, SHARED, TINY_VIT, draw, running, tiny_clip, tiny_vit, write
+from toys import ROOT, SHARED, TINY_VIT, draw, running, tiny_clip, tiny_encoders, tiny_vit, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.encode.encoder import Encoders, load_encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.options import IndexOptions, Select
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
@@ -40,11 +41,9 @@ def art(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoders, Path]:
     if not SHARED.is_dir():
         pytest.skip("shared/ is not there: the published scripts' values and their inputs lie in it")
     models = SHARED / "models"
-    choice = EncoderChoice(
-        clip_model=str(models / "clip_small_random"),
-        dino_model="vit_small_patch14_dinov2",
-        dino_weights=str(models / "dinov2_small_patch14.safetensors"),
-        dino_image_size=224,
+    choice = EncoderOptions(
+        global_encoder=f"clip:{models / 'clip_small_random'}",
+        patch_encoder=f"timm:vit_small_patch14_dinov2,weights={models / 'dinov2_small_patch14.safetensors'},image_size=224",
     )
     encoders = load_encoders(choice)
     index = tmp_path_factory.mktemp("art") / "art.index"
@@ -89,7 +88,7 @@ def test_golden_images_have_nothing_that_is_shown_otherwise() -> None:
 def test_own_golden(tmp_path: Path, pixels: str) -> None:
     """Tiny real models, drawn images: the pipeline, a plain loop, and values committed with the test agree."""
     clip_dir, weights = tiny_clip(tmp_path / "clip"), tiny_vit(tmp_path / "vit.safetensors")
-    encoders = load_encoders(EncoderChoice(clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(weights)))
+    encoders = load_encoders(tiny_encoders(clip_dir, weights))
     refs = [write(tmp_path / "refs" / "c" / f"{i}.png", draw(i, (70, 50))) for i in range(3)]
     gens = [write(tmp_path / "gen" / "c" / f"{i}.png", draw(i + 2, (64, 80))) for i in range(3)]
     build_index(tmp_path / "refs", tmp_path / "i", encoders, IndexOptions(pixels=pixels))

@@ -16,6 +16,7 @@ from PIL import Image
 
 from iconicity.indexer.encode.encoder import Encoders, unit_rows
 from iconicity.indexer.encode.engine import Plan, Runner
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.spec import EncoderSpec
@@ -131,6 +132,11 @@ def tiny_clip(folder: Path, seed: int = 3) -> Path:
 
 TINY_VIT = "test_vit"  # timm's own small test model, with a class token
 TINY_VIT_REGISTERS = "test_vit2"  # its one prefix token is a register
+
+
+def tiny_encoders(clip: Path | str, weights: Path | str, name: str = TINY_VIT, **options: Any) -> EncoderOptions:
+    """The choice of a CLIP folder and of a timm model with the weights of a file."""
+    return EncoderOptions(global_encoder=f"clip:{clip}", patch_encoder=f"timm:{name},weights={weights}", **options)
 
 
 def tiny_vit(path: Path, name: str = TINY_VIT, seed: int = 4) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer.encode import hub
-from iconicity.indexer.encode.encoder import PRECISIONS, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.encode.encoder import PAPER_CLIP, Setup, pick_device, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.encode.names import PRECISIONS
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 from iconicity.indexer.spec import EncoderSpec, FloatArray, canonical_json
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WAYS_ON = (
-    "download it once on a machine with access, or give a local folder with --clip-model FOLDER, "
-    "or use --encoders offline (no download, other numbers)"
+    "download it once on a machine with access, or name a local folder, clip:FOLDER, "
+    "or use the offline preset of encoders (no download, other numbers)"
 )
 
 
@@ -36,9 +37,7 @@ class ClipPreprocess:
 class ClipEncoder:
     """``CLIPModel.get_image_features`` of an image, normalised."""
 
-    def __init__(
-        self, model: Any, processor: Any, source: dict[str, Any], device: str, precision: str = "fp32"
-    ) -> None:
+    def __init__(self, model: Any, processor: Any, source: dict[str, Any], setup: Setup) -> None:
         import torch
 
         vision = model.config.vision_config
@@ -51,19 +50,20 @@ class ClipEncoder:
             preprocess=_preprocess_facts(processor),
             pool="projection",
             dim=int(model.config.projection_dim),
-            precision=precision,
+            precision=setup.precision,
             source=source,
         )
-        self.device = device
+        self.device = pick_device(setup.device)
         self.preprocess = ClipPreprocess(processor)
-        self._side = int(vision.image_size)
-        self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+        self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
+        if setup.fit == "squash":
+            self._squash(int(vision.image_size))
 
-    def squash(self) -> None:
-        """From now on squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+    def _squash(self, side: int) -> None:
+        """Squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
         processor = self.preprocess.processor
         own = {k: v for k, v in processor.to_dict().items() if k != "image_processor_type"}
-        size = {"height": self._side, "width": self._side}
+        size = {"height": side, "width": side}
         squeezing = type(processor)(**{**own, "size": size, "do_resize": True, "do_center_crop": False})
         self.preprocess = ClipPreprocess(squeezing)
         facts = {k: v for k, v in _preprocess_facts(squeezing).items() if k != "crop_size"} | {"fit": "squash"}
@@ -102,8 +102,8 @@ def _preprocess_facts(processor: Any) -> dict[str, Any]:
     }
 
 
-def load(model: str, device: str = "cpu", precision: str = "fp32", revision: str | None = None) -> ClipEncoder:
-    """Load a CLIP from a folder or a hub id, there at a ``revision`` (None: the default branch).
+def load(model: str | None = None, setup: Setup = Setup(), *, revision: str | None = None) -> ClipEncoder:
+    """Load a CLIP from a folder or a hub id (None: the paper's), there at a ``revision`` (None: the default branch).
 
     Nothing that comes with the weights is run: safetensors are preferred, and a pickle is read as tensors alone.
 
@@ -115,12 +115,13 @@ def load(model: str, device: str = "cpu", precision: str = "fp32", revision: str
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    model = model or PAPER_CLIP
     folder = Path(model).expanduser()
     local = folder.is_dir()
     source: dict[str, Any] = {"model": model}
     if local:
         if revision is not None:
-            raise InputError(f"--clip-revision {revision}: {model} is a folder; revisions are of hub ids")
+            raise InputError(f"revision {revision}: {model} is a folder; revisions are of hub ids")
         folder = folder.resolve()
         source = {"model": str(folder)}
         if (folder / "0_CLIPModel" / "config.json").is_file():
@@ -155,4 +156,4 @@ def load(model: str, device: str = "cpu", precision: str = "fp32", revision: str
         raise ModelUnavailableError(
             f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"
         )
-    return ClipEncoder(loaded, processor, source, device, precision)
+    return ClipEncoder(loaded, processor, source, setup)

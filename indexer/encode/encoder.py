@@ -1,18 +1,23 @@
 """Encoders: a frozen spec, preprocessing that travels with the weights, and one batch method.
 
-An encoder knows no store and no metric. Batching lives in :mod:`iconicity.indexer.encode.batch`.
+A family of encoders is one function ``load(model, setup, *, OPTIONS...)``. Families of this package stand in
+:data:`FAMILIES`; other packages add theirs by the entry-point group :data:`GROUP`. An encoder knows no store and no
+metric. Batching lives in :mod:`iconicity.indexer.encode.batch`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from iconicity.indexer.encode.fit import FITS, fit_of
+from iconicity.indexer.encode.names import PRECISIONS, EncoderName, EncoderOptions
 from iconicity.indexer.errors import InputError, ModelUnavailableError, SettingsError
 from iconicity.indexer.spec import EncoderSpec, FloatArray
 
@@ -23,9 +28,12 @@ if TYPE_CHECKING:
 PAPER_CLIP = "openai/clip-vit-base-patch16"
 PAPER_DINO = "vit_base_patch16_dinov3.lvd1689m"
 OFFLINE = "tf_efficientnet_lite0"
-POOLS = ("all", "patch", "cls", "gem")
-PATCH_MODES = ("crop", "token")
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # -> torch's names
+GROUP = "iconicity.encoders"
+FAMILIES = {
+    "clip": "iconicity.indexer.encode.clip",
+    "timm": "iconicity.indexer.encode.timm",
+    "offline": "iconicity.indexer.encode.offline",
+}
 
 # One RGB image to the tensor (3, H, W) its network takes. Holds no weights and can be pickled: workers have it.
 Preprocess = Callable[["Image.Image"], "torch.Tensor"]
@@ -46,6 +54,18 @@ class Encoder(Protocol):
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """Tensors (n, 3, H, W) to float32 rows (n, dim) of unit length; in token mode to token maps (n, h, w, dim)."""
         ...
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every encoder of a run is told beside its own options. ``fit``: crop, squash, or None for the family's own."""
+
+    device: str = "auto"
+    precision: str = "fp32"
+    fit: str | None = None
+
+
+Load = Callable[..., Encoder]  # (model or None, Setup, one keyword for each option of the family)
 
 
 def encode(encoder: Encoder, images: Sequence[Image.Image]) -> FloatArray:
@@ -99,27 +119,8 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return next(d for d in ("cuda", "mps", "cpu") if have[d])
     if not have.get(name.split(":")[0], False):
-        raise InputError(f"--device {name}: not available here; use auto or cpu")
+        raise InputError(f"device {name}: not available here; use auto or cpu")
     return name
-
-
-@dataclass(frozen=True)
-class EncoderChoice:
-    """Which two encoders to load: what the user typed on the command line."""
-
-    encoders: str = "paper"  # paper | offline
-    clip_model: str | None = None
-    dino_model: str | None = None
-    dino_weights: str | None = None
-    dino_image_size: int | None = None
-    pool: str = "all"
-    device: str = "auto"
-    patch_mode: str = "crop"
-    precision: str = "fp32"
-    clip_revision: str | None = None  # of a hub's repository: a commit, tag or branch
-    dino_revision: str | None = None
-    dino_layer: int | None = None  # of the patch encoder, from 1; None: the last
-    fit: str = "crop"  # crop | squash: what is done with sides of different length
 
 
 @dataclass(frozen=True)
@@ -134,92 +135,111 @@ class Encoders:
         return "token" if self.dino.spec.pool == "token" else "crop"
 
 
-def load_encoders(choice: EncoderChoice) -> Encoders:
-    """Load both encoders. Raises :class:`ModelUnavailableError`; another model is never put in their place."""
-    from iconicity.indexer.encode import clip as encoder_clip
-    from iconicity.indexer.encode import offline as encoder_offline
-    from iconicity.indexer.encode import timm as encoder_timm
+def family(name: str) -> Load:
+    """The function that loads encoders of a family.
 
-    device = pick_device(choice.device)
-    if choice.pool not in POOLS:
-        raise InputError(f"--pool {choice.pool}: choose one of {', '.join(POOLS)}")
-    if choice.precision not in PRECISIONS or choice.patch_mode not in PATCH_MODES or choice.fit not in FITS:
-        raise InputError(
-            f"precision {choice.precision}, fit {choice.fit}, patch mode {choice.patch_mode}: unknown; see --help"
+    Raises :class:`ModelUnavailableError` where no package here has the family, or its package cannot be imported, and
+    :class:`InputError` where two packages have it.
+    """
+    if name in FAMILIES:
+        load: Load = import_module(FAMILIES[name]).load
+        return load
+    found = entry_points(group=GROUP)
+    mine = [e for e in found if e.name == name]
+    if not mine:
+        raise ModelUnavailableError(
+            f"{name}: no such family of encoders; there are {', '.join(sorted({*FAMILIES, *found.names}))}. "
+            "Name an encoder as FAMILY:MODEL, and install the package that brings the family"
         )
-    pool = "token" if choice.patch_mode == "token" else choice.pool
-    if choice.encoders == "offline":
-        given = [choice.clip_model, choice.dino_model, choice.dino_weights, choice.dino_image_size]
-        given += [choice.clip_revision, choice.dino_revision]
-        if any(v is not None for v in given):
-            raise InputError(
-                "--encoders offline uses EfficientNet-Lite0 for both vectors: leave --clip-* and --dino-* but --dino-layer out"
-            )
-        whole = encoder_offline.load("all", device, choice.precision)
-        if choice.fit == "squash":
-            whole.squash()
-        if pool == "all" and choice.dino_layer is None:
-            return Encoders(whole, whole)
-        patches = encoder_offline.load(pool, device, choice.precision, choice.dino_layer)
-        if choice.fit == "squash":
-            patches.squash()
-        return Encoders(whole, patches)
-    clip = encoder_clip.load(choice.clip_model or PAPER_CLIP, device, choice.precision, choice.clip_revision)
-    dino = encoder_timm.load(
-        choice.dino_model or PAPER_DINO,
-        choice.dino_weights,
-        choice.dino_image_size,
-        pool,
-        device,
-        choice.precision,
-        choice.dino_revision,
-        choice.dino_layer,
-    )
-    if choice.fit == "squash":
-        clip.squash()
-        dino.squash()
-    return Encoders(clip, dino)
+    if len(mine) > 1:
+        packages = ", ".join(sorted(e.dist.name if e.dist else e.value for e in mine))
+        raise InputError(f"{name}: several packages bring this family of encoders ({packages}); keep one installed")
+    try:
+        load = mine[0].load()
+    except Exception as e:  # another's package raises anything
+        raise ModelUnavailableError(f"{name}: its package cannot be imported ({mine[0].value}: {e})") from e
+    return load
 
 
-def reproduce(clip: EncoderSpec, dino: EncoderSpec, override: EncoderChoice) -> Encoders:
-    """Load the encoders an index was made with, from where they were found or where ``override`` says.
+def options_of(load: Load) -> Mapping[str, inspect.Parameter]:
+    """The options that a family has: the keywords of its function."""
+    parameters = inspect.signature(load).parameters
+    return {n: p for n, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def load_encoder(name: EncoderName, setup: Setup) -> Encoder:
+    """Load one encoder. Raises :class:`InputError` for an option that its family lacks, and what the family raises."""
+    load = family(name.family)
+    known = options_of(load)
+    given: dict[str, str | int] = {}
+    for option, text in name.options.items():
+        if option not in known:
+            has = f"has {', '.join(known)}" if known else "has none"
+            raise InputError(f"{name}: {name.family} has no option {option}; it {has}")
+        given[option] = text
+        if "int" in str(known[option].annotation):
+            if not text.isdecimal():
+                raise InputError(f"{name}: {option} is a whole number, not {text}")
+            given[option] = int(text)
+    encoder = load(name.model, setup, **given)
+    if encoder.spec.family != name.family:
+        raise InputError(f"{name}: its package made an encoder of the family {encoder.spec.family}")
+    return encoder
+
+
+def load_encoders(options: EncoderOptions = EncoderOptions(), device: str = "auto") -> Encoders:
+    """Load both encoders. Raises :class:`ModelUnavailableError`; another model is never put in their place."""
+    whole, patches = options.names()
+    if "token" in (whole.options.get("pool"), patches.options.get("pool")):
+        raise InputError("pool token: tokens are chosen by the patch mode")
+    if options.patch_mode == "token":
+        if "pool" in patches.options:
+            raise InputError(f"{patches}: token mode averages tokens cell by cell; leave pool out")
+        patches = patches.but(pool="token")
+    return _load_pair((whole, patches), (Setup(device, options.precision, options.fit),) * 2)
+
+
+def _load_pair(names: tuple[EncoderName, EncoderName], setups: tuple[Setup, Setup]) -> Encoders:
+    """Both encoders; one object where they are one."""
+    whole = load_encoder(names[0], setups[0])
+    same = names[0] == names[1] and setups[0] == setups[1]
+    return Encoders(whole, whole if same else load_encoder(names[1], setups[1]))
+
+
+def reproduce(
+    clip: EncoderSpec, dino: EncoderSpec, moved: EncoderOptions = EncoderOptions(), device: str = "auto"
+) -> Encoders:  # fmt: skip
+    """Load the encoders of an index from where they were found, or from where ``moved`` names them.
 
     Raises :class:`SettingsError` naming both values when what was loaded is not what the index holds.
     """
-    mode = "token" if dino.pool == "token" else "crop"
-    pool = "all" if mode == "token" else dino.pool
-    if dino.family == "offline":
-        choice = EncoderChoice(
-            "offline",
-            pool=pool,
-            device=override.device,
-            patch_mode=mode,
-            precision=dino.precision,
-            dino_layer=dino.layer,
-            fit=fit_of(clip.preprocess),
-        )
-    else:
-        choice = EncoderChoice(
-            "paper",
-            override.clip_model or clip.source.get("model"),
-            override.dino_model or dino.source.get("model"),
-            override.dino_weights or dino.source.get("weights"),
-            override.dino_image_size or dino.source.get("image_size"),
-            pool,
-            override.device,
-            mode,
-            dino.precision,
-            override.clip_revision or (None if override.clip_model else clip.source.get("revision")),
-            override.dino_revision
-            or (None if override.dino_model or override.dino_weights else dino.source.get("revision")),
-            dino.layer,
-            fit_of(clip.preprocess),
-        )
-    loaded = load_encoders(choice)
-    for name, want, got in (("CLIP", clip, loaded.clip.spec), ("DINO", dino, loaded.dino.spec)):
-        if want.fingerprint != got.fingerprint:
+    specs = {"global": clip, "patch": dino}
+    names = (_name_of(clip, moved.global_encoder), _name_of(dino, moved.patch_encoder))
+    loaded = _load_pair(names, (_setup_of(clip, device), _setup_of(dino, device)))
+    for (role, spec), got in zip(specs.items(), (loaded.clip.spec, loaded.dino.spec), strict=True):
+        if spec.fingerprint != got.fingerprint:
             raise SettingsError(
-                f"the index was made with another {name} encoder than the one loaded (index against loaded): "
-                f"{'; '.join(want.differences(got))}; give the weights the index was made with, or build a new index"
+                f"the index was made with another {role} encoder than the one loaded (index against loaded): "
+                f"{'; '.join(spec.differences(got))}; name the encoder the index was made with, or build a new index"
             )
     return loaded
+
+
+def _setup_of(spec: EncoderSpec, device: str) -> Setup:
+    return Setup(device, spec.precision, spec.preprocess.get("fit"))
+
+
+_PLACES = ("weights", "revision")  # where weights lie: not kept where a user says where they lie now
+
+
+def _name_of(spec: EncoderSpec, moved: str | None) -> EncoderName:
+    """The name of a recorded encoder. What ``moved`` leaves out is as recorded, but for where the weights lie."""
+    recorded = {**spec.source, "pool": spec.pool, "layer": spec.layer}
+    if moved is None:
+        name = EncoderName(spec.family, recorded.get("model"))
+    else:
+        name = EncoderName.parse(moved)
+        name = replace(name, model=name.model or recorded.get("model"))
+        recorded = {k: v for k, v in recorded.items() if k not in _PLACES}
+    kept = {k: recorded.get(k) for k in options_of(family(name.family))}
+    return name.but(**{**kept, **name.options})

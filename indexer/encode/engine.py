@@ -14,8 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 from iconicity.indexer.encode.batch import Embedder, Vectors
 from iconicity.indexer.encode.dedup import Deduplicator
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, reproduce
+from iconicity.indexer.encode.encoder import Encoders, reproduce
 from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.encode.pixels import Note
 from iconicity.indexer.encode.prepare import Job, Loaded, Loader, Prepared, Recipe
 from iconicity.indexer.spec import EncoderSpec
@@ -183,13 +184,13 @@ Start = Callable[[Plan, str], Streams]  # in another process, for one of its dev
 
 @dataclass(frozen=True)
 class Restart:
-    """Starts a runner in another process or on another machine, which loads the plan's encoders for itself."""
+    """Starts a runner in another process or on another machine, which loads the plan's encoders from where ``moved`` says."""
 
-    choice: EncoderChoice
+    moved: EncoderOptions
 
     def __call__(self, plan: Plan, device: str) -> Runner:
         """Its streams raise :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
-        return Runner(plan, lambda clip, dino: reproduce(clip, dino, replace(self.choice, device=device)))
+        return Runner(plan, lambda clip, dino: reproduce(clip, dino, self.moved, device))
 
 
 def in_units(

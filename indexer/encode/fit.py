@@ -8,7 +8,6 @@ from typing import Any
 
 from iconicity.indexer.grid import Box, cell_boxes
 
-FITS = ("crop", "squash")
 Facts = Mapping[str, Any]  # an encoder's ``spec.preprocess``
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer.encode import hub
-from iconicity.indexer.encode.encoder import PRECISIONS, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.encode.encoder import PAPER_DINO, Setup, pick_device, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.encode.names import PRECISIONS
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 from iconicity.indexer.spec import EncoderSpec, FloatArray
 
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 WAYS_ON = (
-    "download it once on a machine with access, or give a local file with --dino-weights FILE.safetensors, "
-    "or use --encoders offline (no download, other numbers)"
+    "download it once on a machine with access, or name a local file, timm:MODEL,weights=FILE.safetensors, "
+    "or use the offline preset of encoders (no download, other numbers)"
 )
 
 
+POOLS = ("all", "patch", "cls", "gem")
 _FILE = "model.safetensors"
 _GEM_LEAST = 1e-6  # below it a cubic root's argument counts as this, as in the published code
 
@@ -39,26 +41,28 @@ class TimmEncoder:
         self,
         model: Any,
         name: str,
-        pool: str,
-        image_size: int | None,
-        source: dict[str, Any],
-        device: str,
-        precision: str = "fp32",
-        family: str = "timm",
+        setup: Setup = Setup(),
+        *,
+        pool: str = "all",
         layer: int | None = None,
+        image_size: int | None = None,
+        source: Mapping[str, Any] | None = None,
+        family: str = "timm",
     ) -> None:
         import timm.data
         import torch
 
+        if pool not in (*POOLS, "token"):
+            raise InputError(f"pool {pool}: choose one of {', '.join(POOLS)}")
         if pool == "cls" and getattr(model, "cls_token", None) is None:
-            raise InputError(f"{name}: has no class token, so --pool cls cannot be had; use all or patch")
+            raise InputError(f"{name}: has no class token, so it cannot have pool cls; use all or patch")
         if pool == "cls" and layer is not None and not getattr(model, "num_prefix_tokens", 0):
-            raise InputError(f"{name}: has no class token in its layers, so --pool cls cannot be had with --dino-layer")
+            raise InputError(f"{name}: has no class token in its layers, so it cannot have pool cls with a layer")
         config = timm.data.resolve_data_config({"img_size": image_size} if image_size else {}, model=model)
         self._config = config
         self.preprocess = timm.data.create_transform(**config, is_training=False)
         dim = int(model.num_features) if layer is None else _layer_dim(model, name, layer, tuple(config["input_size"]))
-        self.device = device
+        self.device = pick_device(setup.device)
         self.spec = EncoderSpec(
             family=family,
             name=f"timm {name}",
@@ -66,17 +70,17 @@ class TimmEncoder:
             preprocess={**config, "antialias": True, "backend": "pillow"},
             pool=pool,
             dim=dim,
-            precision=precision,
-            source=source,
+            precision=setup.precision,
+            source=source or {},
             layer=layer,
         )
-        self._model = model.to(device, getattr(torch, PRECISIONS[precision])).eval()
+        self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
-        if pool == "token":
-            self.squash()
+        if pool == "token" or setup.fit == "squash":
+            self._squash()
 
-    def squash(self) -> None:
-        """From now on squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+    def _squash(self) -> None:
+        """Squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
         import timm.data
 
         self.preprocess = timm.data.create_transform(
@@ -126,14 +130,12 @@ def _layer_dim(model: Any, name: str, layer: int, size: tuple[int, int, int]) ->
 
     layers = len(getattr(model, "feature_info", None) or ()) if hasattr(model, "forward_intermediates") else 0
     if layers and not 1 <= layer <= layers:
-        raise InputError(f"--dino-layer {layer}: {name} has layers 1 to {layers}")
+        raise InputError(f"layer {layer}: {name} has layers 1 to {layers}")
     try:
         with torch.inference_mode():
             features = features_of(model.eval(), torch.zeros(1, *size), layer)
     except (AttributeError, TypeError, AssertionError, RuntimeError, ValueError) as e:  # by family, what each lacks
-        raise InputError(
-            f"{name}: gives no tokens of earlier layers ({hub.cause_of(e)}); leave --dino-layer out"
-        ) from None
+        raise InputError(f"{name}: gives no tokens of earlier layers ({hub.cause_of(e)}); leave layer out") from None
     return int(features.shape[1 if features.ndim == 4 else -1])
 
 
@@ -165,25 +167,26 @@ def token_map(features: torch.Tensor, prefix: int) -> torch.Tensor:
 
 
 def load(
-    name: str,
-    weights: str | None,
-    image_size: int | None,
-    pool: str,
-    device: str = "cpu",
-    precision: str = "fp32",
+    model: str | None = None,
+    setup: Setup = Setup(),
+    *,
+    weights: str | None = None,
     revision: str | None = None,
+    image_size: int | None = None,
     layer: int | None = None,
+    pool: str = "all",
 ) -> TimmEncoder:
-    """Load a timm model with hub weights, or with those of a local safetensors file.
+    """Load a timm model (None: the paper's DINOv3) with hub weights, or with those of a local safetensors file.
 
     ``image_size`` sets the model's and the transform's input size in pixels, ``revision`` the hub's (None: the
-    default branch), ``layer`` an earlier layer. Raises :class:`ModelUnavailableError` naming the model, the cause and
+    default branch), ``layer`` an earlier layer, ``pool`` what becomes of the tokens. Raises :class:`ModelUnavailableError` naming the model, the cause and
     the ways on, :class:`InputError`.
     """
     import timm
 
+    name = model or PAPER_DINO
     if weights is not None and revision is not None:
-        raise InputError(f"--dino-revision {revision}: {weights} is a file; revisions are of a hub's models")
+        raise InputError(f"revision {revision}: {weights} is a file; revisions are of a hub's models")
     if not timm.is_model(name.split(".")[0]):
         raise ModelUnavailableError(f"{name}: timm has no such model; list them with timm.list_models()")
     repo = _require_pretrained(name, revision) if weights is None else None
@@ -191,7 +194,7 @@ def load(
     if repo is not None and revision is not None:
         options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{repo}@{revision}"}
     try:
-        model = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
+        network = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
     except Exception as e:  # a hub may hold anything, and then the library raises anything
         raise ModelUnavailableError(f"{name}: cannot be made by timm ({hub.cause_of(e, 200)}); {WAYS_ON}") from None
     source: dict[str, Any] = {"model": name, "image_size": image_size, "weights": None}
@@ -199,9 +202,9 @@ def load(
         source["revision"] = hub.cached_commit(repo, _FILE, revision)
     if weights is not None:
         path = Path(weights).expanduser().resolve()
-        _load_weights(model, path)
+        _load_weights(network, path)
         source["weights"] = str(path)
-    return TimmEncoder(model, name.split(".")[0], pool, image_size, source, device, precision, layer=layer)
+    return TimmEncoder(network, name.split(".")[0], setup, pool=pool, layer=layer, image_size=image_size, source=source)
 
 
 def _require_pretrained(name: str, revision: str | None) -> str | None:
@@ -212,10 +215,10 @@ def _require_pretrained(name: str, revision: str | None) -> str | None:
     repo = getattr(config, "hf_hub_id", None)
     if repo is None and not getattr(config, "url", None):
         raise ModelUnavailableError(
-            f"{name}: timm has no weights for it; give a file with --dino-weights FILE.safetensors"
+            f"{name}: timm has no weights for it; name a file, timm:MODEL,weights=FILE.safetensors"
         )
     if repo is None and revision is not None:
-        raise InputError(f"--dino-revision {revision}: timm takes {name} from an address without revisions")
+        raise InputError(f"revision {revision}: timm takes {name} from an address without revisions")
     if repo is not None and hub.cached_commit(repo, _FILE, revision) is None:
         hub.require_reachable(repo, _FILE, revision, WAYS_ON)
     return repo
@@ -229,7 +232,7 @@ def _load_weights(model: Any, path: Path) -> None:
         state = load_file(path)
     except (OSError, SafetensorError) as e:
         raise ModelUnavailableError(
-            f"{path}: not a readable safetensors file ({_what_else(path) or hub.cause_of(e)}); give one with --dino-weights"
+            f"{path}: not a readable safetensors file ({_what_else(path) or hub.cause_of(e)})"
         ) from None
     # timm's own filter renames keys and resamples the position grid to the input size.
     filter_fn = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
@@ -247,7 +250,11 @@ def _load_weights(model: Any, path: Path) -> None:
         if k in own and v.shape != own[k].shape
     ]
     hub.require_fit(
-        path, own.keys() - state.keys(), state.keys() - own.keys(), misshapen, "name its architecture with --dino-model"
+        path,
+        own.keys() - state.keys(),
+        state.keys() - own.keys(),
+        misshapen,
+        "name its architecture, timm:MODEL,weights=FILE",
     )
     model.load_state_dict(state)
 

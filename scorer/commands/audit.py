@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -13,10 +12,11 @@ from iconicity.indexer.command_line import (
     EXIT_FOUND,
     EXIT_SKIPPED,
     loader,
-    model_options,
+    location_options,
     progress_bar,
     speed_options,
 )
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.help import command
 from iconicity.indexer.places import Place
 from iconicity.scorer.commands.findings import (
@@ -90,11 +90,11 @@ def check_command(
 @scored_index_option
 @moved_images_options
 @output_options("models", "differences")
-@model_options
+@location_options
 @speed_options
 def reproduce_command(
     results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, table: str, out: Sequence[Path], as_json: bool,
-    batch_size: int | None, workers: int | None, max_pixels: int, **models: Any,
+    batch_size: int | None, workers: int | None, max_pixels: int, encoders: EncoderOptions, device: str,
 ) -> int:  # fmt: skip
     """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
 
@@ -115,7 +115,7 @@ def reproduce_command(
     opened = open_index(index or index_of(held))
     found = reproduce_results(
         held, opened, moved=moved_from(gen, gen_root),
-        run=Run(loader(models), models["device"], None, batch_size, workers, max_pixels, progress=progress_bar()),
+        run=Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar()),
     )  # fmt: skip
     say(found, table, out, as_json)
     counts = found.table("models")

@@ -19,8 +19,8 @@ from iconicity.indexer.command_line import (
     index_option,
     links_option,
     loader,
+    location_options,
     max_pixels_option,
-    model_options,
     progress_bar,
     read_prompt_csv,
     say_problems,
@@ -28,6 +28,7 @@ from iconicity.indexer.command_line import (
     shard_option,
     speed_options,
 )
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import command, group
 from iconicity.indexer.places import Place, is_url, place
@@ -121,7 +122,7 @@ class _Generated(TakesUrls):
 @click.option("--outcsv", type=DIRECTORY, help="Path of the CSV file (one metric only).")
 @click.option("--outmeta", type=DIRECTORY, help="Path of the .meta.json file (one metric only).")
 @click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
-@click.option("--encoders", hidden=True)
+@click.option("--encoders", "preset", hidden=True)
 @csv_options
 @shard_option
 @links_option
@@ -130,15 +131,15 @@ class _Generated(TakesUrls):
     metavar="KEY",
     help="Which image of a WebDataset sample is scored, as png or mask.png.  [default: jpg, jpeg, png or webp]",
 )
-@model_options
+@location_options
 @speed_options
 @engine_options
 def score_command(
     index: Place | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
     scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, dry_run: bool, replace: bool, cache: Path | None, no_cache: bool,
-    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, encoders: str | None, prompt_csv: Path | None,
+    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, preset: str | None, prompt_csv: Path | None,
     slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
-    image_key: str | None, where: Mapping[str, Any], **models: Any,
+    image_key: str | None, where: Mapping[str, Any], encoders: EncoderOptions, device: str,
 ) -> int:  # fmt: skip
     """Score generated images against an index: CRA, VR, or both.
 
@@ -151,7 +152,7 @@ def score_command(
         raise click.UsageError(f"--index is missing: references are embedded once, by '{hint}'")
     if refs is not None:
         raise click.UsageError("--refdir belongs to 'iconicity index build'; score takes references from --index")
-    if encoders is not None:
+    if preset is not None:
         raise click.UsageError("--encoders belongs to 'iconicity index build'; score uses the index's own encoders")
     if (outcsv or outmeta) and metric == "all":
         raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
@@ -162,7 +163,6 @@ def score_command(
             "--search, --exact and --search-shards belong to --scope all; the own concept is always searched exactly"
         )
     generated = _generated(gen, gen_root, model, follow_links)
-    from iconicity.indexer.encode.encoder import EncoderChoice
     from iconicity.indexer.options import Run, Select
     from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.indexer.store.index import open_index
@@ -181,18 +181,13 @@ def score_command(
         folder = None if no_cache else cache or default_directory()
         found = rehearse_score(opened, generated, out, options, select=select, writing=writing, cache=folder)
         return _say_rehearsal(found, out)
-    load = loader(models)
-    if any(
-        models[k] is not None
-        for k in ("clip_model", "clip_revision", "dino_model", "dino_revision", "dino_weights", "dino_image_size")
-    ):
+    load = loader(encoders, device)
+    if encoders.global_encoder or encoders.patch_encoder:
         loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
         load = lambda _clip, _dino: loaded  # noqa: E731
     store = None if no_cache else VectorCache(cache or default_directory())
-    engine = engine_of(EncoderChoice(**models), where)
-    run = Run(
-        load, models["device"], engine, batch_size, workers, max_pixels, store, rehash, search_shards, progress_bar()
-    )
+    engine = engine_of(encoders, device, where)
+    run = Run(load, device, engine, batch_size, workers, max_pixels, store, rehash, search_shards, progress_bar())
     held = None if calibration is None else read_calibration(calibration)
     report = score(opened, generated, out, options, calibration=held, select=select, writing=writing, run=run)
     return _say_score(report)
@@ -205,9 +200,16 @@ def score_command(
 @click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
 @click.option("--html", type=DIRECTORY, metavar="FILE", help="Write the hits as a page of pictures too.")
 @max_pixels_option
-@model_options
+@location_options
 def search_command(
-    image: Path, index: Place, k: int, as_json: bool, html: Path | None, max_pixels: int, **models: Any
+    image: Path,
+    index: Place,
+    k: int,
+    as_json: bool,
+    html: Path | None,
+    max_pixels: int,
+    encoders: EncoderOptions,
+    device: str,
 ) -> int:
     """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
 
@@ -223,7 +225,7 @@ def search_command(
 
     opened = open_index(index)
     hits = search_image(
-        image, opened, k, default_directory(), Run(loader(models), models["device"], max_pixels=max_pixels)
+        image, opened, k, default_directory(), Run(loader(encoders, device), device, max_pixels=max_pixels)
     )
     echo(json_text(hits) if as_json else search_text(hits))
     if html is not None:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from iconicity.indexer.command_line import (
     DIRECTORY,
-    fit_option,
-    model_options,
+    encoder_options,
     options,
     pace_options,
-    patch_options,
     progress_bar,
     say_note,
     say_skipped,
 )
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.help import group
 from iconicity.indexer.text import echo_line
 from iconicity.scorer.commands.findings import (
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     from iconicity.scorer.validate.evaluate import Claim
 
 WAYS_ON = (
-    "no rule meets all demands with these patch vectors; others may: --dino-layer N (try two thirds of the way to the last), "
-    "--pool gem"
+    "no rule meets all demands with these patch vectors; others may: --patch-encoder timm:MODEL,layer=N (try two "
+    "thirds of the way to the last), or with pool=gem"
 )
 TABLES = ("cells", "methods", "rungs", "differences", "improvements", "thresholds")
 
@@ -72,12 +71,7 @@ network_options = options(
 @click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
 @click.option("--related-col", default="artist", show_default=True, help="Its column.")
 @concept_col_option
-@click.option(
-    "--encoders", type=click.Choice(["paper", "offline"]), default="paper", show_default=True, help="As in index build."
-)
-@fit_option
-@model_options
-@patch_options
+@encoder_options
 @network_options
 @click.option(
     "--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True,
@@ -90,9 +84,9 @@ network_options = options(
 @click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
 def ladder_command(
     refs: Path, out: Path, concepts: int, rungs: str | None, embeddings: str | None, relations: Path | None, related: Path | None,
-    related_col: str, concept_col: str, encoders: str, dino_layer: int | None, pool: str, sscd: Path | None, lpips: Path | None,
+    related_col: str, concept_col: str, encoders: EncoderOptions, device: str, sscd: Path | None, lpips: Path | None,
     dreamsim: Path | None, allow_torchscript: bool, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
-    workers: int | None, table: str, as_json: bool, **models: Any,
+    workers: int | None, table: str, as_json: bool,
 ) -> int:  # fmt: skip
     """Manipulate references with known truth, and see what VR and other methods make of it.
 
@@ -106,7 +100,6 @@ def ladder_command(
         raise click.UsageError(
             "a TorchScript file is a program that runs as you; add --allow-torchscript if you trust who made it"
         )
-    from iconicity.indexer.encode.encoder import EncoderChoice
     from iconicity.indexer.null.same_work import read_column
     from iconicity.indexer.options import Run
     from iconicity.indexer.store.cache import VectorCache, default_directory
@@ -119,7 +112,7 @@ def ladder_command(
     given = {"sscd": (descriptor, sscd), "lpips": (distance, lpips), "dreamsim": (distance, dreamsim)}
     held = VectorCache(cache or default_directory())
     found = run(
-        refs, out, EncoderChoice(encoders=encoders, pool=pool, dino_layer=dino_layer, **models), held,
+        refs, out, encoders, held,
         LadderOptions(
             concepts, tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")], seed,
             None if relations is None else read_relations(relations, say_note),
@@ -127,7 +120,7 @@ def ladder_command(
             None if embeddings is None else [n.strip() for n in embeddings.split(",")], alpha, draws,
         ),
         networks={name: make(path) for name, (make, path) in given.items() if path is not None},
-        run=Run(batch_size=batch_size, workers=workers, progress=progress_bar()),
+        run=Run(device=device, batch_size=batch_size, workers=workers, progress=progress_bar()),
     )  # fmt: skip
     held.close()
     page = write_page(found, out)

@@ -12,7 +12,8 @@ import pandas as pd
 import pyarrow as pa
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.encode.encoder import Encoders, family, load_encoders, options_of
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import cache_keys
 from iconicity.indexer.options import IndexOptions, Run
@@ -84,15 +85,19 @@ class Layer:
 Loaders = Mapping[str, Callable[[], Encoders]]
 
 
-def loaders(choice: EncoderChoice) -> Loaders:
-    """How to load the encoders of each layer; the class token alone where the encoder has one.
+def loaders(options: EncoderOptions, device: str = "auto") -> Loaders:
+    """How to load the encoders of each layer; tokens and the class token alone where the patch encoder has them.
 
     Whole images are seen by the last layer, by its mean of tokens and its class token: they are what VR is compared with.
     """
-    last = replace(choice, pool="all", dino_layer=None)
-    own = {"crop": choice, "token": replace(choice, patch_mode="token"), "class": replace(last, pool="cls")}
-    own |= {} if choice == last else {"whole": last}
-    return {name: (lambda c=c: load_encoders(c)) for name, c in own.items()}  # type: ignore[misc]
+    _, patches = options.names()
+    own = {"crop": options}
+    if "pool" in options_of(family(patches.family)):
+        last = patches.but(pool=None, layer=None)
+        own["token"] = replace(options, patch_mode="token", patch_encoder=str(patches.but(pool=None)))
+        own["class"] = replace(options, patch_encoder=str(last.but(pool="cls")))
+        own |= {} if patches == last else {"whole": replace(options, patch_encoder=str(last))}
+    return {name: (lambda o=o: load_encoders(o, device)) for name, o in own.items()}  # type: ignore[misc]
 
 
 def measure(

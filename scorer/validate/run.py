@@ -13,7 +13,8 @@ import pandas as pd
 from PIL import Image
 
 from iconicity.indexer.encode.decoder import shared
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders
+from iconicity.indexer.encode.encoder import Encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.options import Run
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.folders import read_bytes
@@ -79,7 +80,7 @@ class Validation:
 def validate(
     refs: Path,
     out: Path,
-    choice: EncoderChoice,
+    encoders: EncoderOptions,
     cache: VectorCache,
     options: LadderOptions = LadderOptions(),
     *,
@@ -87,14 +88,14 @@ def validate(
     load: Loaders | None = None,
     run: Run = Run(),
 ) -> Validation:
-    """Make a ladder of ``refs`` in ``out``, score it with ``choice``'s encoders, and write its tables there.
+    """Make a ladder of ``refs`` in ``out``, score it with ``encoders``, and write its tables there.
 
     ``networks``: further methods of image pairs by name. ``load`` replaces how encoders are loaded. A second run
     embeds nothing. Raises :class:`InputError`, :class:`ModelUnavailableError`.
     """
-    load = {name: lru_cache(maxsize=1)(f) for name, f in (load or loaders(choice)).items()}
-    encoders = load["crop"]()
-    specs = {n: getattr(encoders, n).spec for n in ("clip", "dino")}
+    load = {name: lru_cache(maxsize=1)(f) for name, f in (load or loaders(encoders, run.device)).items()}
+    loaded = load["crop"]()
+    specs = {n: getattr(loaded, n).spec for n in ("clip", "dino")}
     ladder = write_ladder(refs, out, options, facts={n: s.fingerprint for n, s in specs.items()}, progress=run.progress)
     layers = measure(ladder, load, cache, options, run=run)
     seed, draws = options.seed, options.draws
@@ -117,8 +118,8 @@ def validate(
         calibrated = {r: rule for r, rule in rules.items() if r != PUBLISHED}
         tables["improvements"] = improvement_table(calibrated, half(ladder, "A"), reporting, draws, seed)
     demands = claims(cells)
-    random = {n for n in ("clip", "dino") if untrained(getattr(encoders, n))}
-    notes = _notes(ladder, layers, scores, pixels, random, encoders)
+    random = {n for n in ("clip", "dino") if untrained(getattr(loaded, n))}
+    notes = _notes(ladder, layers, scores, pixels, random, loaded)
     facts = {
         "references": str(refs), "concepts": len(ladder.halves), "images": len(ladder.truth), "donors": len(ladder.donors),
         "seed": seed, "alpha": options.alpha, "index_id": crop.index.index_id, "tau_vr": crop.tau(), "tau_cra": crop.tau("cra"),

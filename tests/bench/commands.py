@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, model_options, options
+from iconicity.indexer.command_line import DIRECTORY, encoder_options, options
+from iconicity.indexer.encode.names import EncoderOptions
 
 if TYPE_CHECKING:
     from bench.report import Figure
-    from iconicity.indexer.encode.encoder import Encoders
 
 
 @click.group()
@@ -28,14 +29,7 @@ def bench() -> None:
 
 bench_options = options(
     click.option("--images", type=DIRECTORY, help="Images to measure with.  [default: photographs of the demo extra]"),
-    click.option(
-        "--encoders",
-        type=click.Choice(["paper", "offline"]),
-        default="paper",
-        show_default=True,
-        help="As in index build.",
-    ),
-    model_options,
+    encoder_options,
     click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each figure."),
     click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON."),
 )
@@ -51,7 +45,14 @@ workers_option = click.option("--workers", type=click.IntRange(0), default=0, sh
 @workers_option
 @bench_options
 def bench_encode_command(
-    n: int, batch_size: int, workers: int, images: Path | None, repeat: int, as_json: bool, **models: Any
+    n: int,
+    batch_size: int,
+    workers: int,
+    images: Path | None,
+    repeat: int,
+    as_json: bool,
+    encoders: EncoderOptions,
+    device: str,
 ) -> int:
     """The pipeline's images/s over those of the raw forward passes.
 
@@ -60,9 +61,12 @@ def bench_encode_command(
       python -m bench encode --encoders offline --n 64
     """
     from bench.encode import bench_encode
+    from iconicity.indexer.encode.encoder import load_encoders
 
-    figures = bench_encode(_bench_encoders(models), images, n, batch_size, workers, repeat)
-    return _say_figures(figures, as_json, {**models, "n": n, "batch_size": batch_size, "workers": workers})
+    figures = bench_encode(load_encoders(encoders, device), images, n, batch_size, workers, repeat)
+    return _say_figures(
+        figures, as_json, {**vars(encoders), "device": device, "n": n, "batch_size": batch_size, "workers": workers}
+    )
 
 
 @bench.command("score")
@@ -74,7 +78,7 @@ def bench_encode_command(
 @bench_options
 def bench_score_command(
     references: str, n: int, batch_size: int, workers: int, images: Path | None, repeat: int,
-    as_json: bool, **models: Any,
+    as_json: bool, encoders: EncoderOptions, device: str,
 ) -> int:  # fmt: skip
     """Scoring against an index over a loop that embeds the references again for every image.
 
@@ -83,13 +87,16 @@ def bench_score_command(
       python -m bench score --encoders offline --references 1,20
     """
     from bench.score import bench_score
+    from iconicity.indexer.encode.encoder import load_encoders
 
     try:
         numbers = [int(r) for r in references.split(",")]
     except ValueError as e:
         raise click.UsageError(f"--references {references}: numbers separated by commas, like 1,5,20") from e
-    figures = bench_score(_bench_encoders(models), images, numbers, n, batch_size, workers, repeat)
-    return _say_figures(figures, as_json, {**models, "n": n, "batch_size": batch_size, "workers": workers})
+    figures = bench_score(load_encoders(encoders, device), images, numbers, n, batch_size, workers, repeat)
+    return _say_figures(
+        figures, as_json, {**vars(encoders), "device": device, "n": n, "batch_size": batch_size, "workers": workers}
+    )
 
 
 @bench.command("search")
@@ -99,7 +106,13 @@ def bench_score_command(
 )
 @bench_options
 def bench_search_command(
-    patches: str, synthetic: bool, images: Path | None, repeat: int, as_json: bool, **models: Any
+    patches: str,
+    synthetic: bool,
+    images: Path | None,
+    repeat: int,
+    as_json: bool,
+    encoders: EncoderOptions,
+    device: str,
 ) -> int:
     """Exact product, approximate index and settled decisions over many patches.
 
@@ -108,14 +121,17 @@ def bench_search_command(
       python -m bench search --encoders offline --patches 12000
     """
     from bench.run import run_search
+    from iconicity.indexer.encode.encoder import load_encoders
 
     try:
         numbers = [int(p) for p in patches.split(",")]
     except ValueError as e:
         raise click.UsageError(f"--patches {patches}: numbers separated by commas") from e
-    load = lambda: _bench_encoders({**models, "patch_mode": "token"})  # noqa: E731
+    load = lambda: load_encoders(replace(encoders, patch_mode="token"), device)  # noqa: E731
     figures = run_search(load, images, numbers, synthetic, repeat)
-    return _say_figures(figures, as_json, {**models, "patches": patches, "synthetic": synthetic})
+    return _say_figures(
+        figures, as_json, {**vars(encoders), "device": device, "patches": patches, "synthetic": synthetic}
+    )
 
 
 @bench.command("scale")
@@ -160,12 +176,6 @@ def bench_cluster_command(images: int, actors: str, milliseconds: float, as_json
         raise click.UsageError(f"--actors {actors}: numbers separated by commas, like 1,2,4") from e
     figures = bench_cluster(images, numbers, milliseconds / 1e3)
     return _say_figures(figures, as_json, {"images": images, "actors": numbers, "milliseconds": milliseconds})
-
-
-def _bench_encoders(models: dict[str, Any]) -> Encoders:
-    from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
-
-    return load_encoders(EncoderChoice(**models))
 
 
 def _say_figures(figures: Sequence[Figure], as_json: bool, settings: dict[str, Any]) -> int:

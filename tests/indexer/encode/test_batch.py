@@ -10,10 +10,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import TINY_VIT, TINY_VIT_REGISTERS, ToyEncoder, draw, forwards, tiny_clip, tiny_vit, toy_encoders
+from toys import (
+    TINY_VIT,
+    TINY_VIT_REGISTERS,
+    ToyEncoder,
+    draw,
+    forwards,
+    tiny_clip,
+    tiny_encoders,
+    tiny_vit,
+    toy_encoders,
+)
 
 from iconicity.indexer.encode.batch import BatchSize, Embedder, Vectors
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders
+from iconicity.indexer.encode.encoder import Encoders, load_encoders
 from iconicity.indexer.encode.prepare import Prepared, Recipe
 from iconicity.indexer.grid import cell_averages
 
@@ -34,9 +44,7 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     weights = tiny_vit(root / "v.safetensors", TINY_VIT_REGISTERS if request.param == "token" else TINY_VIT)
     name = TINY_VIT_REGISTERS if request.param == "token" else TINY_VIT
     clip = str(tiny_clip(root / "clip"))
-    return load_encoders(
-        EncoderChoice(clip_model=clip, dino_model=name, dino_weights=str(weights), patch_mode=request.param)
-    )
+    return load_encoders(tiny_encoders(clip, weights, name, patch_mode=request.param))
 
 
 def test_batch_size_and_company_do_not_matter(real: Encoders) -> None:
@@ -128,9 +136,7 @@ def test_token_mode_pools_patch_tokens_only(tmp_path: Path) -> None:
     """Token mode of a real ViT with a register token: forward_features by hand."""
     weights = tiny_vit(tmp_path / "v.safetensors", TINY_VIT_REGISTERS)
     clip = str(tiny_clip(tmp_path / "clip"))
-    encoders = load_encoders(
-        EncoderChoice(clip_model=clip, dino_model=TINY_VIT_REGISTERS, dino_weights=str(weights), patch_mode="token")
-    )
+    encoders = load_encoders(tiny_encoders(clip, weights, TINY_VIT_REGISTERS, patch_mode="token"))
     assert encoders.patch_mode == "token" and encoders.dino.spec.preprocess["fit"] == "squash"
     image = draw(3, (90, 40))
     x = encoders.dino.preprocess(image)

