@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.encode.engine import Engine, Outcome, Plan, Task
+from iconicity.indexer.encode.engine import Engine, Outcome, Plan
 from iconicity.indexer.encode.pixels import Noted
-from iconicity.indexer.encode.prepare import Job
-from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError, InputError
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError
+from iconicity.indexer.fill import Held, Wanted, fill
 from iconicity.indexer.grid import overlaps
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
 from iconicity.indexer.null.fit import fit_store
 from iconicity.indexer.null.thresholds import has_thresholds
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.progress import Progress
-from iconicity.indexer.sources.folders import REQUESTS, hashed
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import passed_over
 from iconicity.indexer.store.files import file_sha256, no_readers
@@ -42,7 +41,6 @@ from iconicity.indexer.store.table import another_wrote
 # When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
 COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
 COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
-_HASHED = 256  # files hashed at once, by some threads: storage answers slowly, and hashing holds no lock
 KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
 
 
@@ -64,7 +62,45 @@ class BuildReport:
     changed: bool = False
 
 
-Seen = str | ImageError | None  # SHA-256 of a file that was read, or why it could not be; None: not read yet
+class KnownRows:
+    """The rows of an index as it was found: what is known of references by their content."""
+
+    def __init__(self, references: Mapping[str, Reference]) -> None:
+        self._rows = references
+        self._by_sha: dict[str, Reference] = {}
+        for r in references.values():
+            if r.kept or r.sha256 not in self._by_sha:
+                self._by_sha[r.sha256] = r
+
+    def sha256(self, image: Image) -> str | None:
+        """None: a file that looks unchanged is read all the same."""
+        return None
+
+    def remember(self, image: Image) -> None:
+        """A row comes of it."""
+
+    def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
+        """Facts of the row with an image's bytes, and whether one has vectors: these are copied when they are written."""
+        return [self._held(image) for image in images]
+
+    def _held(self, image: Image) -> Held:
+        row, source = self._row(image), self.source(image)
+        if row is None:
+            return Held()
+        kept = source is not None and source.kept
+        return Held(Wanted(kept, kept), Outcome(None, row.sha256, row.phash, (row.width, row.height)))
+
+    def _row(self, image: Image) -> Reference | None:
+        """A row with an image's bytes, its own first."""
+        own = self._rows.get(image.id)
+        return own if own is not None and own.sha256 == image.sha256 else self._by_sha.get(image.sha256 or "")
+
+    def source(self, image: Image) -> Reference | None:
+        """The row whose vectors an image's bytes have, if it has any."""
+        own = self._rows.get(image.id)
+        if own is not None and own.kept and own.sha256 == image.sha256:
+            return own
+        return self._by_sha.get(image.sha256 or "")
 
 
 class Builder:
@@ -89,10 +125,7 @@ class Builder:
         assert base is not None
         self._base = base
         self._old = base.references()
-        self._by_sha: dict[str, Reference] = {}
-        for r in self._old.values():
-            if r.kept or r.sha256 not in self._by_sha:
-                self._by_sha[r.sha256] = r
+        self._known = KnownRows(self._old)
         self._engine = engine
         self._batch_size = batch_size
         self._workers = workers
@@ -104,9 +137,11 @@ class Builder:
         local = (COMMIT_IMAGES, COMMIT_SECONDS)
         self._pace = (REMOTE_COMMIT_IMAGES, REMOTE_COMMIT_SECONDS) if isinstance(index, Remote) else local
         self._committed_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, "commit")
         self._writing: Future[None] | None = None
 
     def run(self, images: Sequence[Image], skipped: list[Skipped]) -> BuildReport:
+        """Bring the index to hold these images and no others, and seal it. A first build does not hash first: every file is new."""
         report = self.report
         report.skipped = list(skipped)
         report.notices += passed_over(skipped)
@@ -115,22 +150,14 @@ class Builder:
         workers = (
             self._workers(sum(not image.stored for image in ordered)) if callable(self._workers) else self._workers
         )
-        with ThreadPoolExecutor(1) as writer:
-            outcomes = self._engine.run(self._plan(workers), self._tasks(ordered))
-            for done, ((image, seen), outcome) in enumerate(outcomes, 1):
-                try:
-                    self._take(image, seen, outcome)
-                    noted.add(outcome.notes, image.path)
-                except ImageError as e:
-                    report.skipped.append(Skipped(image.path, image.concept, e.reason))
+        filled = fill(
+            ((image, None) for image in ordered), lambda _image, _key: Wanted(), self._known, self,
+            partial(self._engine.run, self._plan(workers)), references=True, hash_first=bool(self._old),
+        )  # fmt: skip
+        with self._writer:
+            for done, (image, _, outcome) in enumerate(filled, 1):
+                noted.add(outcome.notes, image.path)
                 self._progress("references", done, len(ordered))
-                if (
-                    len(self._rows) + len(self._copies) >= self._pace[0]
-                    or time.monotonic() - self._committed_at > self._pace[1]
-                ):
-                    self._commit(writer)
-            self._commit(writer)
-            self._written()
         stale = sorted(set(self._old) - set(self._wanted))
         if stale:
             self._store.delete(stale)
@@ -153,66 +180,26 @@ class Builder:
             overlaps(settings),
         )  # fmt: skip
 
-    def _tasks(self, ordered: Sequence[Image]) -> Iterator[Task[tuple[Image, Seen]]]:
-        """What the index knows by content is not read again, but where dedup revives a row without vectors."""
-        for c, seen in self._seen(ordered):
-            if isinstance(seen, ImageError):
-                yield Task((c, seen), None, c.concept, c.id)
-                continue
-            known = None if seen is None else self._known(c, seen)
-            if known is None:
-                yield Task((c, seen), Job(c.path, seen, phash=True), c.concept, c.id)
-            else:
-                assert seen is not None
-                source = self._source(c, seen)
-                job = None if source is not None and source.kept else Job(c.path, seen)
-                yield Task((c, seen), job, c.concept, c.id, known.phash)
+    def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:
+        """Take a reference, and commit some at once.
 
-    def _seen(self, ordered: Sequence[Image]) -> Iterator[tuple[Image, Seen]]:
-        """Images with their SHA-256, in order. A first build does not hash first: every file is new."""
-        iterator = iter(ordered)
-        with ThreadPoolExecutor(REQUESTS, "hash") as threads:
-            while part := list(islice(iterator, _HASHED)):
-                yield from zip(part, threads.map(self._look, part), strict=True)
-
-    def _look(self, c: Image) -> Seen:
-        if c.stored:
-            return c.sha256
-        if not self._old:
-            return None
-        return hashed(c.path)
-
-    def _known(self, c: Image, sha: str) -> Reference | None:
-        """A stored row of these bytes."""
-        held = self._old.get(c.id)
-        return held if held is not None and held.sha256 == sha else self._by_sha.get(sha)
-
-    def _source(self, c: Image, sha: str) -> Reference | None:
-        """The row whose vectors these bytes have, if it has any."""
-        held = self._old.get(c.id)
-        return held if held is not None and held.kept and held.sha256 == sha else self._by_sha.get(sha)
-
-    def _take(self, candidate: Image, seen: Seen, outcome: Outcome) -> None:
-        """Raises :class:`ImageError`; :class:`InputError` when a duplicate whose original goes cannot be read any more."""
-        if isinstance(seen, ImageError):
-            raise seen
+        Raises :class:`InputError` when a duplicate whose original goes cannot be read any more.
+        """
+        source = self._known.source(image)
         if outcome.reason is not None:
-            if seen is not None and self._known(candidate, seen) is not None:
+            if image.problem is None and source is not None:
                 raise InputError(
-                    f"{candidate.path}: needed again, since what it duplicated goes, but {outcome.reason}; "
+                    f"{image.path}: needed again, since what it duplicated goes, but {outcome.reason}; "
                     "restore it, remove it too, or use 'iconicity index build'"
                 )
-            raise ImageError(candidate.path, outcome.reason)
-        sha = seen or outcome.sha256
-        known = self._known(candidate, sha) if seen is not None else None
-        image_hash = known.phash if known is not None else outcome.phash
-        width, height = (known.width, known.height) if known is not None else outcome.size
+            self.report.skipped.append(Skipped(image.path, image.concept, outcome.reason))
+            return
         reference = Reference(
-            candidate.id, candidate.concept, candidate.path, sha, width, height, image_hash, outcome.dup_of is None,
+            image.id, image.concept, image.path, image.sha256 or "", *outcome.size, outcome.phash, outcome.dup_of is None,
             outcome.dup_of, outcome.dup_distance,
         )  # fmt: skip
         self._wanted[reference.ref_id] = reference
-        if reference == self._old.get(candidate.id):
+        if reference == self._old.get(image.id):
             self.report.unchanged += 1
         elif not reference.kept:
             self._rows.append(Row(reference, None, None))
@@ -220,17 +207,24 @@ class Builder:
             self.report.embedded += 1
             self._rows.append(Row(reference, outcome.vectors.clip, outcome.vectors.patches))
         else:
-            source = self._source(candidate, sha)
             assert source is not None and source.kept
             self._copies.append((reference, source.ref_id))
             self.report.copied += 1
+        images, seconds = self._pace
+        if len(self._rows) + len(self._copies) >= images or time.monotonic() - self._committed_at > seconds:
+            self._commit()
 
-    def _commit(self, writer: ThreadPoolExecutor) -> None:
+    def flush(self) -> None:
+        """Commit the rest, and wait for it."""
+        self._commit()
+        self._written()
+
+    def _commit(self) -> None:
         """Write behind: the next batch is embedded while this one is written."""
         self._written()
         rows, copies, self._rows, self._copies = self._rows, self._copies, [], []
         if rows or copies:
-            self._writing = writer.submit(self._write_rows, rows, copies)
+            self._writing = self._writer.submit(self._write_rows, rows, copies)
             self.report.changed = True
         self._committed_at = time.monotonic()
 

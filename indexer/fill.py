@@ -1,340 +1,187 @@
-"""Vectors of generated images: from the cache by content, else decoded and embedded, as one ordered stream."""
+"""Images to vectors, by the only way there is: what is known of an image's bytes is looked up, the rest is embedded."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
-
-import numpy as np
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from iconicity.indexer.encode.batch import Vectors
-from iconicity.indexer.encode.encoder import Encoders
-from iconicity.indexer.encode.engine import Engine, Outcome, Plan, Runner, Task
-from iconicity.indexer.encode.limits import MAX_PIXELS
-from iconicity.indexer.encode.pixels import Note, named_notes, note_names
+from iconicity.indexer.encode.engine import Outcome, Task
 from iconicity.indexer.encode.prepare import Job
-from iconicity.indexer.errors import ImageError
-from iconicity.indexer.places import is_url
-from iconicity.indexer.progress import Progress
-from iconicity.indexer.sources.folders import hashed, hashed_ahead, read_bytes, sha256_hex
+from iconicity.indexer.sources.folders import REQUESTS, hashed
 from iconicity.indexer.sources.image import Image
-from iconicity.indexer.spec import FloatArray
-from iconicity.indexer.store.cache import FACTS, VectorCache, stat_text
-from iconicity.indexer.store.index import Index
 
-_CHUNK = 64  # images looked up in the cache at once
-_SAVE_IMAGES, _SAVE_SECONDS = 64, 5.0  # at most this much work is lost when the process is killed
-Record = dict[str, Any]
+K = TypeVar("K")
+_AT_ONCE = (
+    64  # images hashed and looked up together, by some threads: storage answers slowly, and hashing holds no lock
+)
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which vectors an image is to get."""
+class Wanted(NamedTuple):
+    """What is wanted of an image, or known of it: its vectors, and its facts (size, notes; of a reference its hash)."""
 
-    clip: bool
-    patches: bool
+    clip: bool = True
+    patches: bool = True
+    facts: bool = True
 
-    def __bool__(self) -> bool:
-        return self.clip or self.patches
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of an image's pixels: width and height, and what is to be said of them."""
-
-    size: tuple[int, int]
-    notes: Note = Note.NONE
-
-    @classmethod
-    def of_row(cls, row: Record | None) -> Facts | None:
-        """Facts that a row of results holds."""
-        if row is None or row["width"] is None:
-            return None
-        return cls((row["width"], row["height"]), named_notes(row["pixel_notes"]))
-
-    def columns(self) -> Record:
-        """The columns of a row of results."""
-        return {"width": self.size[0], "height": self.size[1], "pixel_notes": note_names(self.notes)}
-
-    def array(self) -> FloatArray:
-        """As the cache keeps them beside the vectors: whole numbers far below 2^24."""
-        return np.array([*self.size, int(self.notes)], np.float32)
-
-    @classmethod
-    def of_array(cls, array: FloatArray) -> Facts:
-        return cls((int(array[0]), int(array[1])), Note(int(array[2])))
+    def without(self, known: Wanted) -> Wanted:
+        """What is still lacking."""
+        return Wanted(*(want and not has for want, has in zip(self, known, strict=True)))
 
 
-Need = Callable[[Image, "Record | None"], Wanted]  # of an image with its true row, None: no row
+NOTHING = Wanted(False, False, False)
 
 
-@dataclass(frozen=True)
-class Lookup:
-    """A file an engine reads, and its stat as text before that."""
+class Held(NamedTuple):
+    """What is known of an image's bytes. ``outcome`` has the facts, and the vectors where they were read."""
 
-    path: str
-    stat: str
+    has: Wanted = NOTHING
+    outcome: Outcome = Outcome()
+
+
+class Known(Protocol):
+    """What is known of images by their content: the rows of an index, or the cache of generated images' vectors."""
+
+    def sha256(self, image: Image) -> str | None:
+        """SHA-256 of an image's bytes where it is known without reading them. Asked before they are read."""
+        ...
+
+    def remember(self, image: Image) -> None:
+        """Take note of the SHA-256 of an image that was read."""
+        ...
+
+    def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
+        """What is known of each image's bytes, of what is wanted."""
+        ...
+
+
+class Sink(Protocol):
+    """Where what became of images goes. It writes in batches, so that a stopped run loses one at most."""
+
+    def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:
+        """Take an image. ``outcome`` is all that is known of it now, ``new`` what was computed."""
+        ...
+
+    def flush(self) -> None:
+        """Write what has not been written."""
+        ...
 
 
 @dataclass
-class Embedded:
-    """A generated image on its way: its stored ``row`` if that is still true, then its vectors or the reason why not."""
+class Item(Generic[K]):
+    """An image on its way, with the caller's own ``key`` to it."""
 
     image: Image
-    row: Record | None = None
-    sha256: str | None = None
-    reason: str | None = None
-    wanted: Wanted = Wanted(False, False)
-    clip: FloatArray | None = None
-    patches: FloatArray | None = None
-    facts: Facts | None = None
-    settled: bool = False
-    same: Embedded | None = None  # another image with the same bytes that is on its way before this one
+    key: K
+    wanted: Wanted
+    held: Held
+    same: Item[K] | None = None  # an image with the same bytes that is embedded on its way before this one
+    new: Outcome | None = None  # once it is embedded
+    waiting: list[Item[K]] = field(default_factory=list)  # images with the same bytes that came back before this one
 
 
-def cache_keys(index: Index) -> tuple[str, str]:
-    """Keys of CLIP vectors and of patch vectors in the cache: all that they depend on beside the image's bytes."""
-    clip, dino = index.specs
-    rows, cols = index.grid
-    pixels = _pixels_key(index)
-    return (
-        f"clip|{clip.fingerprint}|{pixels}",
-        f"patches|{dino.fingerprint}|{rows}x{cols}|{index.settings['patch_mode']}|{pixels}",
-    )
+Want = Callable[[Image, K], Wanted]
+Embed = Callable[[Iterable[Task[Item[K]]]], Iterator[tuple[Item[K], Outcome]]]
 
 
-def _pixels_key(index: Index) -> str:
-    """The published pixels are those of exif=False, under which vectors of earlier versions lie."""
-    return "exif=False" if index.settings["pixels"] == "published" else "pixels=shown"
+def decide(
+    images: Iterable[tuple[Image, K]], want: Want[K], known: Known, *, references: bool = False, hash_first: bool = True
+) -> Iterator[Task[Item[K]]]:
+    """A task for each image: its job is what is wanted of it and not known of its bytes; none where that is nothing.
+
+    Files are hashed to know their bytes; without ``hash_first`` only those whose SHA-256 is known unread are looked up,
+    and the others go to the engine, which hashes what it reads. ``references`` are deduplicated within their concepts
+    on the way: one whose hash is known is read only if it is kept.
+    """
+    on_the_way: dict[str, Item[K]] = {}
+    iterator = iter(images)
+    with ThreadPoolExecutor(REQUESTS, "hash") as threads:
+        while part := list(islice(iterator, _AT_ONCE)):
+            on_the_way = {sha: item for sha, item in on_the_way.items() if item.new is None}
+            seen = [image._replace(sha256=_known_sha256(image, known)) for image, _ in part]
+            if hash_first:
+                unread = [i for i, image in enumerate(seen) if image.sha256 is None and image.problem is None]
+                for i, found in zip(unread, threads.map(hashed, [seen[i].path for i in unread]), strict=True):
+                    if isinstance(found, str):
+                        seen[i] = seen[i]._replace(sha256=found)
+                        known.remember(seen[i])
+                    else:
+                        seen[i] = seen[i]._replace(problem=found.reason)
+            keys = [key for _, key in part]
+            wanted = [NOTHING if i.problem is not None else want(i, key) for i, key in zip(seen, keys, strict=True)]
+            for facts in zip(seen, keys, wanted, known.look_up(seen, wanted), strict=True):
+                yield _task(Item(*facts), on_the_way, references)
 
 
-class GeneratedEmbedder:
-    """Looks vectors up and computes the missing ones; weights are loaded when the first one is missing."""
+def _known_sha256(image: Image, known: Known) -> str | None:
+    return image.sha256 if image.stored or image.problem is not None else known.sha256(image)
 
-    def __init__(
-        self,
-        index: Index,
-        load: Callable[[], Encoders],
-        cache: VectorCache | None,
-        *,
-        rehash: bool = False,
-        batch_size: int | None = None,
-        workers: int = 0,
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
-        self._cache = cache
-        self._rehash = rehash
-        clip, dino = index.specs
-        self._cells = index.grid[0] * index.grid[1]
-        self._clip_dim, self._dino_dim = clip.dim, dino.dim
-        self._clip_key, self._patch_key = cache_keys(index)
-        self._facts_key = f"{FACTS}{_pixels_key(index)}"
-        plan = Plan(
-            clip, dino, index.grid, index.settings["pixels"], max_pixels=max_pixels, batch_size=batch_size, workers=workers
-        )  # fmt: skip
-        self._plan = plan
-        self._runner = Runner(plan, lambda _clip, _dino: load())
-        self._filled = self._filled_forwards = 0
-        self._on_the_way: dict[str, Embedded] = {}
-        self._unsaved: list[tuple[str, str, FloatArray]] = []
-        self._saved_at = time.monotonic()
 
-    @property
-    def embedded(self) -> int:
-        """Images that went through a forward pass."""
-        return self._filled + self._runner.images
+def _task(item: Item[K], on_the_way: dict[str, Item[K]], references: bool) -> Task[Item[K]]:
+    image = item.image
+    lacking = item.wanted.without(item.held.has)
+    job = Job(image.path, image.sha256, lacking.clip, lacking.patches, references and not item.held.has.facts)
+    if references:
+        phash = item.held.outcome.phash if item.held.has.facts else None
+        return Task(item, job if any(lacking) else None, image.concept, image.id, phash)
+    if not any(lacking):
+        return Task(item, None)
+    before = None if image.sha256 is None else on_the_way.get(image.sha256)
+    if before is not None and before.wanted == item.wanted:
+        item.same = before
+        return Task(item, None)
+    if image.sha256 is not None:
+        on_the_way[image.sha256] = item
+    return Task(item, job)
 
-    @property
-    def forwards(self) -> int:
-        """Network inputs that went through a forward pass."""
-        return self._filled_forwards + self._runner.forwards
 
-    def close(self) -> None:
-        """Save what is computed and end the workers."""
-        self._save()
-        self._runner.close()
+def fill(
+    images: Iterable[tuple[Image, K]],
+    want: Want[K],
+    known: Known,
+    sink: Sink,
+    embed: Embed[K],
+    *,
+    references: bool = False,
+    hash_first: bool = True,
+) -> Iterator[tuple[Image, K, Outcome]]:
+    """Images with what became of each, in the order in which ``embed`` gives outcomes.
 
-    def fill(self, engine: Engine, requests: Iterable[tuple[Image, Record | None, Need]], progress: Progress) -> None:
-        """Have an engine embed what the cache lacks, and put it there, where :meth:`stream` finds it.
-
-        Files that the cache does not know are read by the engine alone. One that cannot be used is left to the stream.
-        """
-        assert self._cache is not None
-        tasks = list(self._missing(requests))
-        for done, (lookup, outcome) in enumerate(engine.run(self._plan, tasks), 1):
-            vectors = outcome.vectors
-            if vectors is not None:
-                self._filled += 1
-                if lookup.stat:
-                    self._cache.remember_file(lookup.path, lookup.stat, outcome.sha256)
-                crops = 1 if self._plan.dino.pool == "token" else self._cells
-                self._filled_forwards += (vectors.clip is not None) + crops * (vectors.patches is not None)
-                self._keep(outcome.sha256, vectors, Facts(outcome.size, outcome.notes))
-            progress("embed", done, len(tasks))
-        self._save()
-
-    def _missing(self, requests: Iterable[tuple[Image, Record | None, Need]]) -> Iterator[Task[Lookup]]:
-        """What an engine is to embed: no file is read here."""
-        assert self._cache is not None
-        for image, row, wanted in requests:
-            if image.problem is not None:
-                continue
-            sha, stat = image.sha256, ""
-            if not image.stored:
-                stat = image.identity or stat_text(image.path)
-                sha = self._known(image, stat)
-            need = wanted(image, _true(row, sha))
-            if sha is not None:
-                held = (self._cache.holds(sha, key) for key in (self._clip_key, self._patch_key))
-                need = Wanted(*(want and not has for want, has in zip((need.clip, need.patches), held, strict=True)))
-            if need:
-                yield Task(Lookup(image.path, stat), Job(image.path, sha, need.clip, need.patches))
-
-    def stream(
-        self,
-        requests: Iterable[tuple[Image, Record | None]],
-        wanted: Need,
-    ) -> Iterator[Embedded]:
-        """Images with their stored rows to images with their vectors, in order.
-
-        A row whose image has changed is dropped. ``wanted`` says what an image with a row (None: no row) still needs.
-        """
-        tasks = (Task(item, job) for item, job in self._looked_up(requests, wanted))
-        for item, outcome in self._runner.stream(tasks):
-            self._settle(item, outcome)
-            yield item
-        self._save()
-
-    def _looked_up(
-        self,
-        requests: Iterable[tuple[Image, Record | None]],
-        wanted: Need,
-    ) -> Iterator[tuple[Embedded, Job | None]]:
-        iterator = iter(requests)
-        while chunk := list(islice(iterator, _CHUNK)):
-            self._on_the_way = {sha: item for sha, item in self._on_the_way.items() if not item.settled}
-            urls = (i for i, _ in chunk if not i.stored and is_url(i.path))
-            ahead = hashed_ahead(i.path for i in urls if self._known(i, i.identity or "") is None)
-            items = [self._identify(image, row, ahead) for image, row in chunk]
-            for item in items:
-                item.wanted = wanted(item.image, item.row) if item.reason is None else item.wanted
-            self._from_cache(items)
-            for item in items:
-                yield item, self._job(item)
-
-    def _known(self, image: Image, stat: str) -> str | None:
-        return None if self._cache is None or self._rehash else self._cache.known_sha256(image.path, stat)
-
-    def _identify(self, image: Image, row: Record | None, ahead: Mapping[str, str | ImageError]) -> Embedded:
-        """The image's SHA-256, without reading a file that has not changed; else the reason."""
-        if image.stored:
-            row = row if image.problem is None else None
-            return Embedded(image, row, image.sha256, image.problem, facts=Facts.of_row(row))
-        stat = image.identity or stat_text(image.path)
-        sha = self._known(image, stat)
-        if sha is None:
-            try:
-                found = ahead.get(image.path) or sha256_hex(read_bytes(image.path))
-            except ImageError as e:
-                found = e
-            if isinstance(found, ImageError):
-                return Embedded(image, reason=found.reason)
-            sha = found
-            if self._cache is not None and stat:
-                self._cache.remember_file(image.path, stat, sha)
-        row = _true(row, sha)
-        return Embedded(image, row, sha, facts=Facts.of_row(row))
-
-    def _from_cache(self, items: list[Embedded]) -> None:
-        if self._cache is None:
-            return
-        self._save()
-        clip_shas = sorted({i.sha256 for i in items if i.wanted.clip and i.sha256})
-        patch_shas = sorted({i.sha256 for i in items if i.wanted.patches and i.sha256})
-        clips = self._cache.get(clip_shas, self._clip_key, self._clip_dim)
-        blocks = self._cache.get(patch_shas, self._patch_key, self._cells * self._dino_dim)
-        facts = self._cache.get(sorted({i.sha256 for i in items if i.sha256}), self._facts_key, 3)
-        for item in items:
-            if item.facts is None and item.sha256 in facts:
-                item.facts = Facts.of_array(facts[item.sha256])
-            if item.wanted.clip and item.sha256 in clips:
-                item.clip = clips[item.sha256]
-            if item.wanted.patches and item.sha256 in blocks:
-                item.patches = blocks[item.sha256].reshape(-1, self._dino_dim)
-
-    def _job(self, item: Embedded) -> Job | None:
-        need = Wanted(item.wanted.clip and item.clip is None, item.wanted.patches and item.patches is None)
-        if item.reason is not None or not (need or item.facts is None):
-            return None
-        assert item.sha256 is not None
-        before = self._on_the_way.get(item.sha256)
-        if before is not None and before.wanted == item.wanted and before.reason is None:
-            item.same = before
-            return None
-        self._on_the_way[item.sha256] = item
-        return Job(item.image.path, item.sha256, need.clip, need.patches)
-
-    def _settle(self, item: Embedded, outcome: Outcome) -> None:
-        item.reason = item.reason or outcome.reason
+    **Resume**: an image is embedded only where :func:`decide` finds that its bytes are not known, and what is embedded
+    goes to the sink at once, so that a run that was stopped, started again, embeds what the sink had not yet written.
+    For an index both what is known and the sink are its own table, for scores both are the cache of vectors.
+    """
+    tasks = decide(images, want, known, references=references, hash_first=hash_first)
+    for item, new in embed(tasks):
         if item.same is not None:
-            item.reason = item.same.reason
-            item.clip = item.clip if item.clip is not None else item.same.clip
-            item.patches = item.patches if item.patches is not None else item.same.patches
-            item.facts = item.facts or item.same.facts
-            item.same = None
-        item.settled = True
-        if outcome.size != (0, 0):
-            item.facts = Facts(outcome.size, outcome.notes)
-        vectors = outcome.vectors or Vectors(None, None)
-        if item.facts is None or item.sha256 is None:
-            return
-        item.clip = item.clip if vectors.clip is None else vectors.clip
-        item.patches = item.patches if vectors.patches is None else vectors.patches
-        if outcome.size != (0, 0):
-            self._keep(item.sha256, vectors, item.facts)
-
-    def _keep(self, sha256: str, vectors: Vectors, facts: Facts) -> None:
-        """Vectors and facts for the cache, which gets some at once."""
-        kept = ((self._clip_key, vectors.clip), (self._patch_key, vectors.patches), (self._facts_key, facts.array()))
-        for key, array in kept:
-            if array is not None:
-                self._unsaved.append((sha256, key, array))
-        if len(self._unsaved) >= 3 * _SAVE_IMAGES or time.monotonic() - self._saved_at > _SAVE_SECONDS:
-            self._save()
-
-    def _save(self) -> None:
-        if self._cache is not None:
-            self._cache.put(self._unsaved)
-        self._unsaved = []
-        self._saved_at = time.monotonic()
+            if item.same.new is None:
+                item.same.waiting.append(item)  # an engine may give outcomes in any order
+                continue
+            new = item.same.new
+        item.new = new
+        for ready in (item, *item.waiting):
+            image, outcome = _settled(ready, new)
+            sink.put(image, outcome, new if ready.same is None else Outcome())
+            yield image, ready.key, outcome
+    sink.flush()
 
 
-def missing_vectors(
-    index: Index, cache: VectorCache | None, requests: Iterable[tuple[Image, Record | None, Need]]
-) -> int:
-    """Images that would go through a forward pass. Files are read where the cache does not know them."""
-    keys = cache_keys(index)
-    missing = set[str]()
-    for image, row, wanted in requests:
-        sha = image.sha256
-        if sha is None and image.problem is None:
-            sha = None if cache is None else cache.known_sha256(image.path, image.identity or stat_text(image.path))
-            found = sha or hashed(image.path)
-            sha = found if isinstance(found, str) else None
-        if sha is not None:
-            need = wanted(image, _true(row, sha))
-            if any(
-                want and (cache is None or not cache.holds(sha, key))
-                for want, key in zip((need.clip, need.patches), keys, strict=True)
-            ):
-                missing.add(sha)
-    return len(missing)
-
-
-def _true(row: Record | None, sha256: str | None) -> Record | None:
-    """A stored row if it is of an image with these bytes."""
-    true = row is not None and row["status"] == "ok" and sha256 is not None and row["gen_sha256"] == sha256
-    return row if true else None
+def _settled(item: Item[K], new: Outcome) -> tuple[Image, Outcome]:
+    """An image whose SHA-256 is known now, and what was known of it together with what is ``new``."""
+    image, held = item.image, item.held.outcome
+    if image.problem is not None:
+        return image, Outcome(image.problem)
+    if image.sha256 is None and new.sha256:
+        image = image._replace(sha256=new.sha256)
+    if not any(item.held.has):
+        return image, new
+    a, b = held.vectors or Vectors(None, None), new.vectors or Vectors(None, None)
+    vectors = Vectors(a.clip if b.clip is None else b.clip, a.patches if b.patches is None else b.patches)
+    facts = held if new.size == (0, 0) else new
+    return image, replace(
+        new, sha256=image.sha256 or "", phash=held.phash or new.phash, size=facts.size, notes=facts.notes,
+        vectors=None if vectors.clip is None and vectors.patches is None else vectors,
+    )  # fmt: skip

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from iconicity.indexer.builder import KnownRows
 from iconicity.indexer.errors import IndexFormatError, InputError
+from iconicity.indexer.fill import Wanted, decide
 from iconicity.indexer.given import Given, list_given, new_images
 from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.pruning import lost_references, require_kept
-from iconicity.indexer.sources.folders import concept_name, hashed
+from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.manifest import read_manifest
 from iconicity.indexer.store.rows import Reference, ReferenceStore
@@ -95,14 +97,14 @@ def _references(index: Place) -> dict[str, Reference]:
 
 def _looked_at(given: Given, images: Sequence[Image], held: dict[str, Reference]) -> Rehearsal:
     out = Rehearsal(skipped=list(given.unusable), notices=left_out_lines({"": given.left_out}))
-    by_content = {r.sha256 for r in held.values()}
-    for image in images:
-        sha = hashed(image.path)
-        if not isinstance(sha, str):
-            out.skipped.append(Skipped(image.path, image.concept, sha.reason))
-        elif image.id in held and held[image.id].sha256 == sha:
+    asked = ((image, None) for image in images)
+    for task in decide(asked, lambda _image, _key: Wanted(), KnownRows(held), references=True):
+        image, known = task.key.image, task.key.held.has.facts
+        if image.problem is not None:
+            out.skipped.append(Skipped(image.path, image.concept, image.problem))
+        elif image.id in held and held[image.id].sha256 == image.sha256:
             out.unchanged += 1
-        elif sha in by_content:
+        elif known:
             out.copy += 1
         elif image.id in held:
             out.replace += 1

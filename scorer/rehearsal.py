@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from iconicity.indexer.cached import missing_vectors
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.fill import missing_vectors
 from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
@@ -58,7 +58,7 @@ def rehearse_score(
     known = None if cache is None else VectorCache.for_reading(cache)
     job = ScoringRun(idx, options, {"cra": None, "vr": None}, held, given, Run(cache=known))
     found = Rehearsal(given.total, lost=job.lost(), skipped=[s for c in given.work.values() for s in c.skipped])
-    found.embed = missing_vectors(idx, known, job.requests())
+    found.embed = missing_vectors(idx, known, job.requests(), job.wanted)
     found.notices = left_out_lines({m: job.left_out(m) for m in job.models if m in job.changed})
     if not writing.replace:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,10 +12,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.cached import CachedVectors, Unread
+from iconicity.indexer.encode.batch import Vectors
 from iconicity.indexer.encode.encoder import Encoders, reproduce
+from iconicity.indexer.encode.engine import Engine, Outcome, Plan, Runner
 from iconicity.indexer.encode.fit import areas_seen
+from iconicity.indexer.encode.pixels import note_names
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.fill import Embedded, GeneratedEmbedder, Need, Wanted
+from iconicity.indexer.fill import NOTHING, Wanted, fill
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, local
@@ -93,16 +97,13 @@ def score(
         report.skipped += chosen.skipped
     if run.engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
-    embedder = GeneratedEmbedder(
-        idx,
-        lambda: encoders_of(idx, run),
-        cache,
-        rehash=run.rehash,
-        batch_size=run.batch_size,
+    plan = Plan(
+        *idx.specs, idx.grid, idx.settings["pixels"], max_pixels=run.max_pixels, batch_size=run.batch_size,
         workers=run.processes(given.total),
-        max_pixels=run.max_pixels,
-    )
-    with lock(out, "writing these results"), closing(embedder):
+    )  # fmt: skip
+    runner = Runner(plan, lambda _clip, _dino: encoders_of(idx, run))
+    vectors = CachedVectors(idx, cache, rehash=run.rehash)
+    with lock(out, "writing these results"), closing(runner):
         for folder, name in ((out, "*"), *((p.parent, p.name) for p in (out_csv, out_meta) if p is not None)):
             sweep(folder, name)
         held = open_results(out, mode)
@@ -111,19 +112,20 @@ def score(
             require_same_settings(held, settings, writing.update)
         report.tau = tau = _thresholds(idx, options, held)
         report.notices += [j.sentence for j in of_settings(settings, tau, metrics, calibration) if not j.holds]
-        job = ScoringRun(idx, options, tau, held, given, run, embedder)
+        job = ScoringRun(idx, options, tau, held, given, run)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([writing.note] if writing.note else ())]))
         if held is not None and not writing.replace:
             require_kept(out, job.lost())
-        job.fill()
+        if run.engine is not None:
+            job.embed_ahead(run.engine, plan, vectors)
         left_out = {m: job.left_out(m) for m in job.models} | {INDEX: of_index(idx)}
         with closing(job), writing_scores(out, mode, settings, tau, notes, calibrated, left_out) as writer:
             for model in job.models:
-                job.model(model, writer, report)
-        report.embedded, report.forwards = embedder.embedded, embedder.forwards
+                job.model(model, writer, report, vectors, runner)
+        report.embedded, report.forwards = vectors.embedded, vectors.forwards
         if cache is not None and cache.damaged:
             report.notices.append(
                 f"{cache.path}: {counted(cache.damaged, 'damaged row was', 'damaged rows were')} computed again"
@@ -178,7 +180,7 @@ Request = tuple[Image, Record | None]
 
 
 class ScoringRun:
-    """One scoring run: what it needs of everything, model by model. Without an embedder it can only be asked."""
+    """One scoring run: what it needs of everything, model by model."""
 
     def __init__(
         self,
@@ -188,9 +190,9 @@ class ScoringRun:
         held: Results | None,
         given: Selected,
         run: Run,
-        embedder: GeneratedEmbedder | None = None,
     ) -> None:
         self._run = run
+        self._asked_metrics: dict[str, set[str]] = {}
         self._idx = idx
         self._counts = idx.concepts()
         self._options = options
@@ -203,7 +205,6 @@ class ScoringRun:
         self.changed = set(work) if self._same_index else set(self.models)
         self._only = given.only
         self._shard = given.shard
-        self._embedder = embedder
         directory = None if run.cache is None else run.cache.directory
         shards = partial(
             open_shards,
@@ -219,21 +220,26 @@ class ScoringRun:
         self._elsewhere = Elsewhere(shards, options.search, options.settle, tau["vr"])
         self.close = self._elsewhere.close
 
-    def fill(self) -> None:
-        """Have the engine, where there is one, embed what the images of all models lack."""
-        if self._run.engine is not None:
-            assert self._embedder is not None
-            self._embedder.fill(self._run.engine, self.requests(), self._run.progress)
+    def embed_ahead(self, engine: Engine, plan: Plan, vectors: CachedVectors) -> None:
+        """Have an engine embed what the images of all models lack into the cache, where scoring then finds it.
 
-    def requests(self) -> Iterator[tuple[Image, Record | None, Need]]:
-        """Images of the models that change with their rows, and which vectors they still need."""
-        for model in self.models:
-            if model in self.changed:
-                wanted = self._wanted(self._metrics(model))
-                yield from ((image, row, wanted) for image, row in self._requests(model))
+        Files that the cache does not know are read by the engine alone. One that cannot be used is left to scoring.
+        """
+        total = sum(1 for _ in self.requests())
+        ahead = fill(
+            self.requests(), self.wanted, Unread(vectors), vectors, partial(engine.run, plan), hash_first=False
+        )  # fmt: skip
+        for done, _ in enumerate(ahead, 1):
+            self._run.progress("embed", done, total)
 
-    def model(self, model: str, writer: ScoresWriter, report: ScoreReport) -> None:
-        """Write a model's rows."""
+    def requests(self) -> Iterator[Request]:
+        """Images of the models that change, with their rows."""
+        return (request for model in self.models if model in self.changed for request in self._requests(model))
+
+    def model(
+        self, model: str, writer: ScoresWriter, report: ScoreReport, vectors: CachedVectors, runner: Runner
+    ) -> None:
+        """Write a model's rows; what is not known of its images the runner embeds."""
         if model not in self.changed:
             assert self._held is not None
             for group in self._held.batches(model):
@@ -243,7 +249,7 @@ class ScoringRun:
         if chosen is None:
             report.notices.append(f"{model}: its rows were scored again for the changed index")
         done, total = 0, 0 if chosen is None else chosen.total
-        for row in self._rows(model):
+        for row in self._rows(model, vectors, runner):
             writer.write(row)
             if chosen is None:
                 continue
@@ -286,11 +292,12 @@ class ScoringRun:
         """Whether a run that names a model is about a concept."""
         return chosen is not None and (self._only is None or concept in self._only)
 
-    def _rows(self, model: str) -> Iterator[Record]:
-        assert self._embedder is not None
+    def _rows(self, model: str, vectors: CachedVectors, runner: Runner) -> Iterator[Record]:
         own = OwnConcept(self._idx, self._counts, self._options.mode, self._order(model))
-        stream = self._embedder.stream(self._requests(model), self._wanted(self._metrics(model)))
-        rows = ((self._usable(e), self._row(e, own)) for e in stream)
+        filled = fill(self._requests(model), self.wanted, vectors, vectors, runner.stream)
+        rows = (
+            (outcome.vectors, self._row(_usable(image, outcome), row, outcome, own)) for image, row, outcome in filled
+        )
         return (row for _, row in rows) if self._options.scope == "concept" else self._elsewhere.add(rows, _TOGETHER)
 
     def _metrics(self, model: str) -> set[str]:
@@ -298,34 +305,24 @@ class ScoringRun:
         have = {m for m in METRICS if self._held is not None and is_scored(self._held, model, m)}
         return have | set(self._options.metrics) if model in self._work else have
 
-    @staticmethod
-    def _usable(e: Embedded) -> Embedded:
-        """Raises :class:`InputError` rather than lose a row whose image cannot be had any more."""
-        if e.reason is not None and e.image.problem is None and e.image.stored:
-            raise InputError(
-                f"{e.image.path}: {e.reason}, and its vectors are not in the cache, so that its row of {e.image.model} "
-                "cannot be scored again; restore the file, or score into a new folder with --out"
-            )
-        return e
-
-    def _wanted(self, metrics: set[str]) -> Callable[[Image, Record | None], Wanted]:
-        everywhere = self._options.scope == "all"
-
-        def wanted(image: Image, row: Record | None) -> Wanted:
-            if row is None or not self._same_index:
-                return Wanted("cra" in metrics, "vr" in metrics)
-            if image.stored:
-                return Wanted(False, False)  # not what this run is about
-            # an image whose concept has no references has no rank, an index of one concept no other similarity
-            column = (
-                ("cra_sim", "p")
-                if not everywhere
-                else ("other_sim" if row["cra_sim"] is None else "own_rank", "p_other")
-            )
-            clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
-            return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)))
-
-        return wanted
+    def wanted(self, image: Image, row: Record | None) -> Wanted:
+        """Which vectors and facts an image still needs, where its row is that of its bytes."""
+        if image.model not in self._asked_metrics:
+            self._asked_metrics[image.model] = self._metrics(image.model)
+        metrics, row = self._asked_metrics[image.model], _true(row, image)
+        facts = row is None or row["width"] is None
+        if row is None or not self._same_index:
+            return Wanted("cra" in metrics, "vr" in metrics, facts)
+        if image.stored:
+            return NOTHING._replace(facts=facts)  # not what this run is about
+        # an image whose concept has no references has no rank, an index of one concept no other similarity
+        column = (
+            ("cra_sim", "p")
+            if self._options.scope != "all"
+            else ("other_sim" if row["cra_sim"] is None else "own_rank", "p_other")
+        )
+        clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
+        return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)), facts)
 
     def _order(self, model: str) -> list[str]:
         """Concepts of a model's rows."""
@@ -366,12 +363,34 @@ class ScoringRun:
         clip, dino = (spec.preprocess for spec in self._idx.specs)
         return dict(zip(("cra_area_seen", "area_seen"), areas_seen(clip, dino, size, self._idx.grid), strict=True))
 
-    def _row(self, e: Embedded, own: OwnConcept) -> Record:
-        row: Record = dict(e.row) if e.row is not None and self._same_index else dict.fromkeys(SCHEMA.names)
+    def _row(self, image: Image, stored: Record | None, outcome: Outcome, own: OwnConcept) -> Record:
+        true = _true(stored, image)
+        row: Record = dict(true) if true is not None and self._same_index else dict.fromkeys(SCHEMA.names)
         row |= {
-            "model": e.image.model, "concept": e.image.concept, "gen_path": e.image.path,
-            "gen_relpath": e.image.id, "gen_sha256": e.sha256, "seed": e.image.seed, "prompt": e.image.prompt,
-            "variant": e.image.variant, "reason": e.reason, "status": "ok" if e.reason is None else "skipped",
-            **({} if e.facts is None else {**e.facts.columns(), **self._seen(e.facts.size)}),
+            "model": image.model, "concept": image.concept, "gen_path": image.path, "gen_relpath": image.id,
+            "gen_sha256": image.sha256, "seed": image.seed, "prompt": image.prompt, "variant": image.variant,
+            "reason": outcome.reason, "status": "ok" if outcome.reason is None else "skipped",
         }  # fmt: skip
-        return row | own.columns(e.image.concept, e.clip, e.patches)
+        size, notes = outcome.size, note_names(outcome.notes)
+        if size == (0, 0) and true is not None and true["width"] is not None:
+            size, notes = (true["width"], true["height"]), true["pixel_notes"]
+        if size != (0, 0):
+            row |= {"width": size[0], "height": size[1], "pixel_notes": notes, **self._seen(size)}
+        vectors = outcome.vectors or Vectors(None, None)
+        return row | own.columns(image.concept, vectors.clip, vectors.patches)
+
+
+def _true(row: Record | None, image: Image) -> Record | None:
+    """A stored row if it is of an image with these bytes."""
+    true = row is not None and row["status"] == "ok" and image.sha256 is not None and row["gen_sha256"] == image.sha256
+    return row if true else None
+
+
+def _usable(image: Image, outcome: Outcome) -> Image:
+    """The image. Raises :class:`InputError` rather than lose a row whose image cannot be had any more."""
+    if outcome.reason is not None and image.problem is None and image.stored:
+        raise InputError(
+            f"{image.path}: {outcome.reason}, and its vectors are not in the cache, so that its row of {image.model} "
+            "cannot be scored again; restore the file, or score into a new folder with --out"
+        )
+    return image

@@ -197,7 +197,12 @@ def in_units(
     plan: Plan, tasks: Iterable[Task[K]], run: Callable[[list[Unit]], Generator[tuple[int, Outcome], None, None]]
 ) -> Iterator[tuple[K, Outcome]]:
     """Tasks as ``run`` takes them: cut into units and numbered. Where nothing is to be read it is not asked at all."""
-    listed = list(tasks)
+    listed = []
+    for task in tasks:
+        if task.job is None and not task.concept:  # nothing is to be done, not even to be compared
+            yield task.key, Outcome()
+        else:
+            listed.append(task)
     known = outcomes_known(plan, listed)
     if known is not None:
         yield from known

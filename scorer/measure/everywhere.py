@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from iconicity.indexer.fill import Embedded
+from iconicity.indexer.encode.batch import Vectors
 from iconicity.indexer.spec import FloatArray
 from iconicity.scorer.measure.metrics import unresolved
 from iconicity.scorer.measure.shards import (
@@ -43,12 +43,12 @@ class Elsewhere:
             return False
         return bool(_unproven(row, self._tau).any())
 
-    def add(self, rows: Iterable[tuple[Embedded, Record]], together: int) -> Iterator[Record]:
-        """Rows with their columns, in order; images are matched ``together`` at once."""
+    def add(self, rows: Iterable[tuple[Vectors | None, Record]], together: int) -> Iterator[Record]:
+        """Rows with their columns, in order, by their images' vectors; images are matched ``together`` at once."""
         iterator = iter(rows)
         while group := list(islice(iterator, together)):
-            clips = [(e.clip, row) for e, row in group if e.clip is not None]
-            patches = [(e.patches, row) for e, row in group if e.patches is not None]
+            clips = [(v.clip, row) for v, row in group if v is not None and v.clip is not None]
+            patches = [(v.patches, row) for v, row in group if v is not None and v.patches is not None]
             if clips or patches:
                 self._add(clips, patches)
             yield from (row for _, row in group)

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.cached import cache_keys
 from iconicity.indexer.encode.encoder import Encoders, family, load_encoders, options_of
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import InputError
-from iconicity.indexer.fill import cache_keys
 from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.spec import FloatArray

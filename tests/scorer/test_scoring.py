@@ -274,7 +274,7 @@ def test_workers_batches_and_restarts_do_not_matter(study: Study, gen: Path, tmp
 def test_a_stopped_run_goes_on_from_the_cache(
     study: Study, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iconicity.indexer.fill._SAVE_IMAGES", 1)
+    monkeypatch.setattr("iconicity.indexer.cached._SAVE_IMAGES", 1)
 
     def stop(what: str, done: int, total: int) -> None:
         if done == 4:

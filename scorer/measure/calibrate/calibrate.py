@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from iconicity.indexer.cached import cache_keys
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.fill import cache_keys
 from iconicity.indexer.null.design import Design
 from iconicity.indexer.null.pool import POOL, Pool, choose
 from iconicity.indexer.null.same_work import same_works

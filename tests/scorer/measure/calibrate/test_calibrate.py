@@ -18,8 +18,8 @@ from toys import Study as Scoring
 from toys import draw, running, toy_encoders, write
 
 from iconicity.indexer.build import add_references, build_index
+from iconicity.indexer.cached import cache_keys
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.fill import cache_keys
 from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
