@@ -63,8 +63,8 @@ class Run:
     images are embedded; None: in this process. ``batch_size`` counts network inputs; None: measured. ``workers`` are
     processes that decode and preprocess; None: as many as the images and the machine call for. Images of more than
     ``max_pixels`` are skipped before they are decoded. ``cache`` keeps the vectors of generated images; with ``rehash``
-    every file is read again, also where its size and times are as they were. ``search_shards``: processes that search
-    all concepts.
+    every file is read again, also where its size and times are as they were. ``search_shards``: how many
+    actors of a Ray ``engine`` search all concepts together.
     """
 
     load: LoadEncoders | None = None

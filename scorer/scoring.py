@@ -35,7 +35,7 @@ from iconicity.scorer.measure.everywhere import Elsewhere
 from iconicity.scorer.measure.judgement import departures, of_settings
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR
 from iconicity.scorer.measure.own import OwnConcept
-from iconicity.scorer.measure.shards import open_shards
+from iconicity.scorer.measure.shards import open_shards, require_served
 from iconicity.scorer.options import METRICS, ScoreOptions, Writing
 from iconicity.scorer.replacing import Lost, lost_rows, require_kept
 from iconicity.scorer.results import (
@@ -95,6 +95,7 @@ def score(
     given = choose_images(idx, generated, options, select)
     for chosen in given.work.values():
         report.skipped += chosen.skipped
+    require_served(run.search_shards, run.engine)
     if run.engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
     plan = Plan(

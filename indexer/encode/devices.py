@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
-from multiprocessing.connection import Connection
-from queue import SimpleQueue
-from threading import Lock
 from typing import TypeVar
 
 from iconicity.indexer.encode.engine import Outcome, Plan, Start, Task, Unit, in_units
-from iconicity.indexer.encode.pool import SPAWN, follow_parent
+from iconicity.indexer.encode.pool import ANSWERING, Lost, Pool, Process
 from iconicity.indexer.encode.prepare import cores
 from iconicity.indexer.errors import IconicityError, InputError
 
@@ -45,99 +43,45 @@ class Devices:
         return in_units(plan, tasks, partial(self._run, plan))
 
     def _run(self, plan: Plan, parts: list[Unit]) -> Generator[tuple[int, Outcome], None, None]:
-        held = [_Device(plan, self._start, d, len(self._devices)) for d in self._devices]
-        idle: SimpleQueue[_Device] = SimpleQueue()
-        for device in held:
-            idle.put(device)
-
-        def run(unit: Unit) -> Answer:
-            device = idle.get()
-            try:
-                return device.run(unit)
-            finally:
-                idle.put(device)
-
-        threads = ThreadPoolExecutor(len(held), "device")
+        threads = max(1, cores() // len(self._devices))
+        pool = Pool(
+            [Device(plan, self._start, d, threads) for d in self._devices], lambda device: device.process.stop()
+        )
         pending: deque[Future[Answer]] = deque()
         try:
             for unit in parts:
-                pending.append(threads.submit(run, unit))
-                if len(pending) > _AHEAD * len(held):
+                pending.append(pool.submit(partial(Device.run, unit=unit)))
+                if len(pending) > _AHEAD * len(self._devices):
                     yield from pending.popleft().result()
             while pending:
                 yield from pending.popleft().result()
         finally:
-            threads.shutdown(wait=False, cancel_futures=True)
-            for device in held:
-                device.stop()
-            threads.shutdown()
+            pool.close()
 
 
-class _Device:
+class Device:
     """The process of a device, started with its first unit."""
 
-    def __init__(self, plan: Plan, start: Start, device: str, of: int) -> None:
-        self._started_with = plan, start, device, max(1, cores() // of)
+    def __init__(self, plan: Plan, start: Start, device: str, threads: int) -> None:
         self._name = device
-        self._connection: Connection | None = None
-        self._stopped = False
-        self._ending = Lock()  # by its own thread, and by who stops
+        self.process = Process(ANSWERING, pickle.dumps(partial(embedding, plan, start, device, threads)))
 
     def run(self, unit: Unit) -> Answer:
-        for last in (False, True):
-            try:
-                return self._ask(unit)
-            except (EOFError, OSError) as e:
-                self._end()
-                if last or self._stopped:
-                    raise IconicityError(
-                        f"device {self._name}: its process ended twice (out of memory?); run the same command again with "
-                        "a smaller --batch-size: what is written is kept"
-                    ) from e
-        raise AssertionError
-
-    def _ask(self, unit: Unit) -> Answer:
-        if self._stopped:
-            raise EOFError
-        if self._connection is None:
-            self._connection, theirs = SPAWN.Pipe()
-            self._process = SPAWN.Process(target=_serve, args=(theirs, *self._started_with))
-            self._process.start()
-            theirs.close()
-        connection = self._connection  # who stops takes it away meanwhile
-        connection.send(unit)
-        answer: Answer | Exception = connection.recv()
-        if isinstance(answer, Exception):
-            raise answer
+        """Outcomes of a unit."""
+        try:
+            answer: Answer = self.process.call(unit, lambda _: True)
+        except (Lost, OSError) as e:
+            raise IconicityError(
+                f"device {self._name}: its process ended twice (out of memory?); run the same command again with "
+                "a smaller --batch-size: what is written is kept"
+            ) from e
         return answer
 
-    def _end(self) -> None:
-        with self._ending:
-            if self._connection is not None:
-                self._process.kill()
-                self._process.join()
-                self._connection.close()
-                self._connection = None
 
-    def stop(self) -> None:
-        """End the process for good."""
-        self._stopped = True
-        self._end()
-
-
-def _serve(connection: Connection, plan: Plan, start: Start, device: str, threads: int) -> None:
-    """The life of a device's process."""
+def embedding(plan: Plan, start: Start, device: str, threads: int) -> Callable[[Unit], Answer]:
+    """What embeds units in a device's process."""
     import torch
 
     torch.set_num_threads(threads)
-    follow_parent()
     runner = start(plan, device)
-    while True:
-        try:
-            unit: Unit = connection.recv()
-        except EOFError:
-            return
-        try:
-            connection.send(list(runner.stream(unit)))
-        except Exception as e:
-            connection.send(e)
+    return lambda unit: list(runner.stream(unit))

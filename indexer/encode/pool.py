@@ -1,195 +1,248 @@
-"""Processes that read, decode and preprocess images. One that a file takes down is replaced, and the file is named.
+"""Processes that answer questions: the one way in which this package uses others than its own.
 
-The small tensor operations of preprocessing fight over threads with the forward pass, so that every worker has
-one torch, OpenMP and BLAS thread.
+Decoders, workers that decode and preprocess, and devices all live in a :class:`Process`. It is a plain interpreter behind
+a socket: it opens no file of ours and inherits nothing, and starts as fast as what it imports.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+import select
 import signal
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
-from multiprocessing import get_context, parent_process
+from contextlib import suppress
+from importlib import import_module
 from multiprocessing.connection import Connection
-from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Any, Generic, TypeVar
 
-from iconicity.indexer.encode.decode import Decoded, decode, limits
-from iconicity.indexer.encode.decoder import WALL_SECONDS, Lost
-from iconicity.indexer.errors import IconicityError
-
-if TYPE_CHECKING:
-    from iconicity.indexer.encode.prepare import Job, Loaded, Recipe
-
+P = TypeVar("P")
+T = TypeVar("T")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-SPAWN = get_context("spawn")  # a forked child would inherit the locks of threads it does not have (torch, LanceDB)
-_starting = threading.Lock()
+_READY = b"ready"
+_BOOT = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "from iconicity.indexer.encode.pool import live; live(int(sys.argv[1]), sys.argv[3])"
+)
+# Signals by which a library that met bad data, or a limit set there, ends the process. Others come from outside.
+_BY_ITSELF = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE, signal.SIGPROF}
 _END_SECONDS = 30.0  # for a process whose connection is closed to end
 
 
-class Worker:
-    """One process at a time, asked by one thread at a time."""
+class Lost(Exception):
+    """A process ended, or was ended, while it was asked. ``exitcode`` None: it took too long."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, exitcode: int | None, started: bool = True) -> None:
+        self.exitcode = exitcode
+        self.started = started  # whether it got as far as to be asked
+        self.signal = -exitcode if exitcode is not None and exitcode < 0 else 0
+        self.by_itself = exitcode is None or self.signal in _BY_ITSELF
+        name = signal.Signals(self.signal).name if self.signal in set(signal.Signals) else f"exit code {exitcode}"
+        super().__init__(name)
+
+
+class Process:
+    """A process that is started when it is first asked, and again after it was lost. Threads take turns to ask.
+
+    ``answers`` names what answers there: ``module:function``, called with the first message and giving a function from
+    one message to the next. ``seconds``: the most that an answer may take, None: any time.
+    """
+
+    def __init__(
+        self,
+        answers: str,
+        first: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self._answers, self._first, self._seconds = answers, first, seconds
+        self._environment = environment or {}
+        self._lock = threading.Lock()
+        self.given_up = False  # the last question, by another thread
         self._stopped = False
-        self._start()
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
 
-    def _start(self) -> None:
-        self._connection, theirs = SPAWN.Pipe()
-        with _starting, _one_thread():  # libraries read these once, when they are loaded
-            self.process = SPAWN.Process(target=_serve, args=(theirs, self._recipe), daemon=True)
-            self.process.start()
-        theirs.close()
-        self.threads: tuple[int, ...] = ()  # what it says when it is ready, see _threads
+    @property
+    def pid(self) -> int | None:
+        """Process id, None when it does not run."""
+        return None if self._popen is None else self._popen.pid
 
-    def load(self, job: Job) -> Loaded:
-        """What became of a job. A process that ends meanwhile is replaced: a file that ended it, by itself or twice
-        in any way, cannot be used. Raises :class:`IconicityError` when no process can be started.
+    @property
+    def busy(self) -> bool:
+        """Whether a thread waits for an answer."""
+        return self._lock.locked()
+
+    def ask(
+        self, message: bytes, again: Callable[[Lost], bool] = lambda lost: lost.started and not lost.by_itself
+    ) -> bytes:
+        """The answer to a message, asked once more where the process was lost and ``again`` says so.
+
+        Raises :class:`Lost`, and OSError when no process can be started.
         """
-        from iconicity.indexer.encode.prepare import Loaded
-
-        try:
+        with self._lock:
+            self.given_up = self._stopped
             try:
-                return self._ask(job)
+                return self._ask(message)
             except Lost as e:
-                if e.by_image:
+                if self.given_up or not again(e):
                     raise
-                return self._ask(job)  # once more: what killed it came from outside
-        except Lost as e:
-            return Loaded(reason=str(e))
+            return self._ask(message)
 
-    def _ask(self, job: Job) -> Loaded:
-        answer: Loaded | Exception | None = None
-        ended = None
-        try:
-            if not self.threads:
-                self.threads = self._connection.recv()
-            self._connection.send(job)
-            if self._connection.poll(WALL_SECONDS):
-                answer = self._connection.recv()
-        except (EOFError, OSError):
-            self.process.join(_END_SECONDS)
-            ended = self.process.exitcode
-            if ended is None:
-                raise  # it lives: this process is what is wrong
-            if not (self.threads or self._stopped):
-                raise IconicityError(
-                    f"a worker process cannot be started (exit code {ended}); run again with --workers 0"
-                ) from None
+    def call(self, question: Any, again: Callable[[Lost], bool] | None = None) -> Any:
+        """As :meth:`ask` of a process that :func:`answering` answers. Raises what is raised there, too."""
+        message = pickle.dumps(question)
+        answer = pickle.loads(self.ask(message) if again is None else self.ask(message, again))
         if isinstance(answer, Exception):
             raise answer
-        if answer is not None:
-            return answer
-        if not self._stopped:
-            self.close()
-            self._start()
+        return answer
+
+    def _ask(self, message: bytes) -> bytes:
+        connection = self._connection or self._start()
+        try:
+            connection.send_bytes(message)
+            if self._seconds is None or connection.poll(self._seconds):
+                return connection.recv_bytes()
+            ended = None
+        except (EOFError, OSError):
+            ended = self._ended()
+        except BaseException:  # a stop between question and answer: the next answer would be this one's
+            self._close()
+            raise
+        self._close()
         raise Lost(ended)
+
+    def _ended(self) -> int:
+        """The exit code of a process that closed its connection. Raises TimeoutExpired for one that lives on."""
+        assert self._popen is not None
+        return self._popen.wait(_END_SECONDS)
+
+    def _start(self) -> Connection:
+        if self._stopped:
+            raise Lost(-signal.SIGKILL, started=False)
+        here, there = socket.socketpair()
+        with there:
+            command = [sys.executable, "-P", "-c", _BOOT, str(there.fileno()), json.dumps(sys.path), self._answers]
+            try:  # in a group of its own: Ctrl-C is the parent's to handle. What libraries print is for nobody.
+                self._popen = subprocess.Popen(
+                    command, pass_fds=[there.fileno()], process_group=0, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **self._environment},
+                )  # fmt: skip
+            except OSError:
+                here.close()
+                raise
+        self._connection = Connection(here.detach())
+        try:
+            if self.given_up:
+                self._popen.kill()
+            self._connection.send_bytes(self._first)
+            if self._connection.recv_bytes() == _READY:
+                return self._connection
+        except (EOFError, OSError):
+            pass
+        except BaseException:
+            self._close()
+            raise
+        ended = self._ended()
+        self._close()
+        raise Lost(ended, started=False)
+
+    def give_up(self) -> None:
+        """End the process if a thread waits for its answer; that thread gets :class:`Lost`."""
+        popen = self._popen
+        if self.busy and popen is not None:
+            self.given_up = True
+            popen.kill()
 
     def stop(self) -> None:
         """End the process for good."""
-        self._stopped = True
+        self._stopped = self.given_up = True
+        self.give_up()
         self.close()
 
     def close(self) -> None:
-        """End the process."""
-        self.process.kill()
-        self.process.join()
-        self._connection.close()
+        """End the process; it is started again when it is asked again."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._popen is not None:
+            self._popen.kill()
+            self._popen.wait()
+            self._popen = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-class WorkerPool:
-    """Some workers, each with a thread that waits for it."""
+class Pool(Generic[P]):
+    """Some workers, each asked by one thread at a time. ``stop`` ends one of them."""
 
-    def __init__(self, recipe: Recipe, workers: int) -> None:
-        self._threads = ThreadPoolExecutor(workers, "worker")
-        self.workers = [Worker(recipe) for _ in range(workers)]
-        self._idle: SimpleQueue[Worker] = SimpleQueue()
+    def __init__(self, workers: Sequence[P], stop: Callable[[P], None]) -> None:
+        self.workers = list(workers)
+        self._stop = stop
+        self._threads = ThreadPoolExecutor(len(self.workers), "worker")
+        self._idle: SimpleQueue[P] = SimpleQueue()
         for worker in self.workers:
             self._idle.put(worker)
 
-    def submit(self, job: Job) -> Future[Loaded]:
-        """A job for the next idle worker."""
-        return self._threads.submit(self._run, job)
+    def submit(self, use: Callable[[P], T]) -> Future[T]:
+        """What the next idle worker is used for."""
+        return self._threads.submit(self._run, use)
 
-    def _run(self, job: Job) -> Loaded:
+    def _run(self, use: Callable[[P], T]) -> T:
         worker = self._idle.get()
         try:
-            return worker.load(job)
+            return use(worker)
         finally:
             self._idle.put(worker)
 
     def close(self) -> None:
-        """End the processes; jobs that were not begun are dropped."""
+        """End the workers; what was not begun is dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self.workers:
-            worker.stop()
+            self._stop(worker)
         self._threads.shutdown()
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def live(fd: int, answers: str) -> None:
+    """The life of a process: answer until the parent closes its end, or ends."""
+    threading.Thread(target=_end_with_parent, args=(fd,), daemon=True).start()
+    connection = Connection(fd)
+    module, _, function = answers.partition(":")
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        answer = getattr(import_module(module), function)(connection.recv_bytes())
+        connection.send_bytes(_READY)
+        while True:
+            connection.send_bytes(answer(connection.recv_bytes()))
 
 
-def _serve(connection: Connection, recipe: Recipe) -> None:
-    """A worker's life."""
-    import torch
+def _end_with_parent(fd: int) -> None:
+    """A parent that is killed tells nobody; its processes must not live on, nor end what they were at."""
+    watched = select.poll()
+    watched.register(fd, getattr(select, "POLLRDHUP", 0))  # a closed end is told in any case, by POLLHUP
+    watched.poll()
+    os._exit(1)
 
-    from iconicity.indexer.encode.prepare import load, open_image
 
-    torch.set_num_threads(1)
-    follow_parent()
-    connection.send(_threads())
-    while True:
+def answering(first: bytes) -> Callable[[bytes], bytes]:
+    """Answers for :meth:`Process.call`: the first message is a pickled function that makes another one, which answers."""
+    answer = pickle.loads(first)()
+
+    def one(message: bytes) -> bytes:
         try:
-            job: Job = connection.recv()
-        except EOFError:
-            return
-        try:
-            answer: Loaded | Exception = load(recipe, job, partial(open_image, recipe, job, _within_limits))
+            return pickle.dumps(answer(pickle.loads(message)))
         except Exception as e:
-            answer = e
-        connection.send(answer)
+            return pickle.dumps(e)
+
+    return one
 
 
-def _within_limits(data: bytes, path: Path | str, pixels: str, max_pixels: int) -> Decoded:
-    with limits(max_pixels):
-        return decode(data, path, pixels, max_pixels)
-
-
-def follow_parent() -> None:
-    """Of a child process: leave signals of the keyboard to its parent, print nothing, and end when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # what image libraries print is for nobody
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed tells nobody; its workers must not live on."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _threads() -> tuple[int, ...]:
-    """Threads of this process: torch's, then what the environment grants OpenMP and BLAS."""
-    import torch
-
-    return (torch.get_num_threads(), *(int(os.environ.get(name, 0)) for name in THREAD_VARIABLES))
+ANSWERING = f"{__name__}:{answering.__name__}"

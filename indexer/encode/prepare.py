@@ -7,22 +7,25 @@ replaced, and the file is named.
 from __future__ import annotations
 
 import os
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from iconicity.indexer.encode import decoder
-from iconicity.indexer.encode.decode import Decoded, require_shape
+from iconicity.indexer.encode.decode import Decoded, decode, limits, require_shape
+from iconicity.indexer.encode.decoder import WALL_SECONDS, why_lost
 from iconicity.indexer.encode.dedup import phash
 from iconicity.indexer.encode.encoder import Encoders, Preprocess
 from iconicity.indexer.encode.limits import MAX_PIXELS
 from iconicity.indexer.encode.pixels import Note
-from iconicity.indexer.encode.pool import WorkerPool
-from iconicity.indexer.errors import ImageError
+from iconicity.indexer.encode.pool import ANSWERING, THREAD_VARIABLES, Lost, Pool, Process
+from iconicity.indexer.errors import IconicityError, ImageError
 from iconicity.indexer.grid import cells
 from iconicity.indexer.sources.folders import read_bytes, sha256_hex
 from iconicity.indexer.spec import FloatArray
@@ -152,13 +155,51 @@ def load(recipe: Recipe, job: Job, opened: Callable[[], Opened]) -> Loaded:
     return Loaded(found.sha256, phash(image) if job.phash else "", prepared, notes=found.decoded.notes)
 
 
+class Worker:
+    """A process that reads, decodes and preprocesses. One that a file takes down is replaced, and the file is named.
+
+    It has one torch, OpenMP and BLAS thread: the small tensor operations of preprocessing fight over threads with the
+    forward pass.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        one_thread = dict.fromkeys(THREAD_VARIABLES, "1")  # libraries read these once, when they are loaded
+        self.process = Process(ANSWERING, pickle.dumps(partial(loading, recipe)), one_thread, WALL_SECONDS)
+
+    def load(self, job: Job) -> Loaded:
+        """What became of a job. A file that ended the process, by itself or twice in any way, cannot be used.
+
+        Raises :class:`IconicityError` when no process can be started.
+        """
+        try:
+            loaded: Loaded = self.process.call(job)
+        except Lost as e:
+            if e.started or self.process.given_up:
+                return Loaded(reason=why_lost(e))
+            raise IconicityError(f"a worker process cannot be started ({e}); run again with --workers 0") from None
+        return loaded
+
+
+def loading(recipe: Recipe) -> Callable[[Job], Loaded]:
+    """What loads images in a worker's process."""
+    import torch
+
+    torch.set_num_threads(1)
+    return lambda job: load(recipe, job, partial(open_image, recipe, job, _within_limits))
+
+
+def _within_limits(data: bytes, path: Path | str, pixels: str, max_pixels: int) -> Decoded:
+    with limits(max_pixels):
+        return decode(data, path, pixels, max_pixels)
+
+
 class Loader:
     """Runs jobs in ``workers`` processes; 0: in this one, but for the decoding. They start with the first job."""
 
     def __init__(self, recipe: Callable[[], Recipe], workers: int = 0) -> None:
         self._recipe = recipe
         self._workers = workers
-        self._pool: WorkerPool | None = None
+        self._pool: Pool[Worker] | None = None
         self._opener: ThreadPoolExecutor | None = None
 
     def map(self, items: Iterable[tuple[K, Job | None]]) -> Iterator[tuple[K, Loaded | None]]:
@@ -184,8 +225,10 @@ class Loader:
     def _submit(self, job: Job) -> Callable[[], Loaded]:
         if self._workers:
             if self._pool is None:
-                self._pool = WorkerPool(self._recipe(), self._workers)
-            return self._pool.submit(job).result
+                recipe = self._recipe()
+                workers = [Worker(recipe) for _ in range(self._workers)]
+                self._pool = Pool(workers, lambda worker: worker.process.stop())
+            return self._pool.submit(partial(Worker.load, job=job)).result
         recipe = self._recipe()
         if self._opener is None:  # decodes while this thread prepares and embeds
             self._opener = ThreadPoolExecutor(1, "decode")
@@ -198,7 +241,7 @@ class Loader:
             self._pool = None
         if self._opener is not None:
             self._opener.shutdown(wait=False, cancel_futures=True)
-            decoder.shared().abandon()
+            decoder.shared().process.give_up()
             self._opener.shutdown()
             self._opener = None
 

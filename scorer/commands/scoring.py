@@ -92,7 +92,7 @@ class _Generated(TakesUrls):
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Of scope all: divide the references among so many processes, by concept.",
+    help="With --scope all and --engine ray: divide the references among so many actors, by concept.",
 )
 @click.option(
     "--k-gen",

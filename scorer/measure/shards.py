@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from iconicity.indexer.encode.encoder import pick_device
-from iconicity.indexer.errors import IndexFormatError
+from iconicity.indexer.errors import IndexFormatError, InputError
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
@@ -189,6 +189,14 @@ class Serves(Protocol):
     def serve(self, openings: Sequence[Opening]) -> Shards: ...
 
 
+def require_served(n: int, engine: object) -> None:
+    """Raises :class:`InputError` for more shards than one without an engine that serves them."""
+    if n > 1 and not isinstance(engine, Serves):
+        raise InputError(
+            f"{n} search shards need an engine that keeps them (--engine ray); one process searches with all cores"
+        )
+
+
 def open_shards(
     index: Index,
     mode: str,
@@ -199,16 +207,12 @@ def open_shards(
     engine: object = None,
     progress: Progress = no_progress,
 ) -> Shards:
-    """The whole index in this process, or ``n`` shards: in actors of the ``engine`` if it serves, else in a process each."""
+    """The whole index in this process, whose threads share the work; or ``n`` shards, which the ``engine`` serves."""
     whole = Opening(index.path, index.index_id, None, mode, tau, cache, device)
     if n == 1:
         return LocalShards([whole.open(index, progress)])
-    openings = [replace(whole, shard=Shard(i, n)) for i in range(1, n + 1)]
-    if isinstance(engine, Serves):
-        return engine.serve(openings)
-    from iconicity.scorer.measure.processes import ProcessShards
-
-    return ProcessShards(openings)
+    assert isinstance(engine, Serves)
+    return engine.serve([replace(whole, shard=Shard(i, n)) for i in range(1, n + 1)])
 
 
 def _known(best: Float32, at: Ints) -> Float32:

@@ -107,7 +107,7 @@ def test_a_process_that_was_killed_from_outside_is_started_again() -> None:
 
 
 def test_a_process_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iconicity.indexer.encode.decoder._BOOT", "raise SystemExit(1)")
+    monkeypatch.setattr("iconicity.indexer.encode.pool._BOOT", "raise SystemExit(1)")
     with pytest.raises(IconicityError, match="cannot be started"):
         Decoder().decode(encoded(draw(1), "PNG"), "x")
     monkeypatch.setattr("sys.executable", "/nowhere/python")
@@ -149,7 +149,7 @@ def test_a_line_of_pixels_is_refused_and_what_lies_beside_it_scores_the_same(
 def test_a_stop_in_the_middle_leaves_no_answer_for_the_next_question(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = Decoder()
     decoder.decode(encoded(draw(1), "PNG"), "x")
-    connection = decoder._connection
+    connection = decoder.process._connection
     assert connection is not None
 
     def stopped(_: float) -> bool:

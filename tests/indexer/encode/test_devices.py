@@ -14,7 +14,7 @@ from toys import make_refs, slow_toys_on, toys_on
 from iconicity.indexer.encode import devices
 from iconicity.indexer.encode.devices import Devices, device_names
 from iconicity.indexer.encode.encoder import Encoders
-from iconicity.indexer.encode.engine import Outcome, Plan, Runner
+from iconicity.indexer.encode.engine import Outcome, Plan, Runner, Start
 from iconicity.indexer.errors import IconicityError, InputError, ModelUnavailableError
 from iconicity.indexer.spec import EncoderSpec
 
@@ -52,10 +52,10 @@ def test_a_device_that_is_killed_is_replaced(tmp_path: Path) -> None:
     for item in Devices(["cpu", "cpu"], slow_toys_on).run(plan(), asked):
         found.append(item)
         if len(found) == 1:
-            killed = kill(children(os.getpid(), "spawn_main")[:1])
+            killed = kill(children(os.getpid(), "answering")[:1])
     assert killed == 1
     assert sorted(k for k, _ in found) == sorted(t.key for t in asked)
-    assert not children(os.getpid(), "spawn_main")
+    assert not children(os.getpid(), "answering")
 
 
 def test_one_that_ends_always_is_an_error(tmp_path: Path) -> None:
@@ -74,14 +74,25 @@ def test_who_stops_early_leaves_no_process(tmp_path: Path) -> None:
     stream = Devices(["cpu", "cpu"], slow_toys_on).run(plan(), tasks(make_refs(tmp_path / "refs", CONCEPTS)))
     next(stream)
     stream.close()  # type: ignore[attr-defined]
-    assert not children(os.getpid(), "spawn_main")
-    assert not [t for t in threading.enumerate() if t.name.startswith("device")]
+    assert not children(os.getpid(), "answering")
+    assert not [t for t in threading.enumerate() if t.name.startswith("worker")]
 
 
-def test_a_device_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cores", lambda: 8)
-    assert devices._Device(plan(), toys_on, "cpu", 3)._started_with[3] == 2
-    assert devices._Device(plan(), toys_on, "cpu", 16)._started_with[3] == 1
+def test_a_device_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tasks(make_refs(tmp_path / "refs", ["a"]))
+    for n, threads in ((3, 2), (16, 1)):
+        given: list[int] = []
+
+        class Noted(devices.Device):
+            def __init__(self, plan: Plan, start: Start, device: str, threads: int, given: list[int] = given) -> None:
+                given.append(threads)
+                super().__init__(plan, start, device, threads)
+
+        monkeypatch.setattr(devices, "cores", lambda: 8)
+        monkeypatch.setattr(devices, "Device", Noted)
+        with pytest.raises(IconicityError):
+            list(Devices(["cpu"] * n, ends_at_once).run(plan(), asked))
+        assert given == [threads] * n
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,9 +18,7 @@ import torch
 from PIL import Image
 from toys import draw, toy_encoders, write
 
-from iconicity.indexer.encode import decoder
-from iconicity.indexer.encode import pool as workers
-from iconicity.indexer.encode.pool import Worker, WorkerPool
+from iconicity.indexer.encode import decoder, pool, prepare
 from iconicity.indexer.encode.prepare import Job, Loaded, Loader, Recipe, default_workers
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.sources.folders import sha256_hex
@@ -68,27 +67,28 @@ def test_prepared_images_travel_without_shared_memory(files: list[Path], monkeyp
     monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
     with Loader(recipe) as loader:
         sent = loader.load(Job(str(files[0])))
-    here, there = workers.SPAWN.Pipe()
-    sender = threading.Thread(target=there.send, args=(sent,))
-    sender.start()
-    received = here.recv()
-    sender.join()
+    received = pickle.loads(pickle.dumps(sent))
     assert isinstance(received, Loaded) and sent.prepared is not None and received.prepared is not None
     assert received.prepared.size == sent.prepared.size
     for name in ("clip", "patches"):
         assert torch.equal(getattr(received.prepared, name), getattr(sent.prepared, name)), name
 
 
+class Threads:
+    """A preprocessing that says how many threads its process has: torch's, then what the environment grants."""
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        granted = (float(os.environ.get(name, 0)) for name in pool.THREAD_VARIABLES)
+        return torch.tensor([float(torch.get_num_threads()), *granted])
+
+
 def test_each_worker_has_one_thread(files: list[Path]) -> None:
     before = dict(os.environ)
-    pool = WorkerPool(recipe(), 2)
-    try:
-        assert dict(os.environ) == before
-        for worker in pool.workers:
-            worker.load(Job(str(files[0])))
-            assert worker.threads == (1, 1, 1, 1)
-    finally:
-        pool.close()
+    with Loader(lambda: Recipe(Threads(), Threads(), 1, 1, False, "shown"), 2) as loader:
+        for _, found in loader.map((i, Job(str(files[0]))) for i in range(4)):
+            assert found is not None and found.prepared is not None and found.prepared.clip is not None
+            assert found.prepared.clip.tolist() == [1, 1, 1, 1]
+    assert dict(os.environ) == before
 
 
 def test_bytes_that_change_are_told(files: list[Path]) -> None:
@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(files: list[Pat
         stream = loader.map((i, Job(str(files[0]))) for i in range(20))
         first = next(stream)[1]
         assert loader._pool is not None and first is not None
-        loader._pool.workers[0].process.kill()
+        os.kill(loader._pool.workers[0].process.pid or 0, signal.SIGKILL)
         assert [(k, found.reason, found.sha256) for k, found in stream if found is not None] == [
             (i, None, first.sha256) for i in range(1, 20)
         ]
@@ -144,11 +144,9 @@ def test_a_file_that_crashes_the_library_is_named_and_the_others_are_whole(
         next(loader.map([(0, Job(str(files[0])))]))
         if with_workers:
             assert loader._pool is not None
-            pid = loader._pool.workers[0].process.pid
-            monkeypatch.setattr(Worker, "_ask", while_asked(lambda: pid, Worker._ask))
-        else:
-            pid = decoder.shared().pid
-            monkeypatch.setattr(decoder.Decoder, "_ask", while_asked(lambda: pid, decoder.Decoder._ask))
+        process = loader._pool.workers[0].process if loader._pool is not None else decoder.shared().process
+        pid = process.pid
+        monkeypatch.setattr(pool.Process, "_ask", while_asked(lambda: pid, pool.Process._ask))
         found = [f for _, f in loader.map((i, Job(str(p))) for i, p in enumerate(files)) if f is not None]
     crashed = [i for i, f in enumerate(found) if f.reason is not None]
     assert [found[i].reason for i in crashed] == ["decoding it crashes the image library (SIGSEGV)"]
@@ -161,7 +159,7 @@ def test_a_file_that_crashes_the_library_is_named_and_the_others_are_whole(
 def test_a_worker_that_cannot_start_is_an_error_that_says_so(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_serve", os.abort)  # takes no arguments: the process ends at once
+    monkeypatch.setattr(prepare, "ANSWERING", "os:abort")  # takes no arguments: the process ends at once
     with Loader(recipe, 1) as loader, pytest.raises(IconicityError, match="cannot be started"):
         list(loader.map([(0, Job(str(files[0])))]))
 
@@ -193,7 +191,7 @@ def test_a_stop_does_not_wait_for_an_image(tmp_path: Path) -> None:
         patch.setattr(decoder.shared(), "decode", seen)
         loader._submit(Job(str(slow)))
     assert started.wait(60)
-    while not decoder.shared()._lock.locked():
+    while not decoder.shared().process.busy:
         time.sleep(0.001)
     loader.close()
     assert decoder.shared().pid is None  # given up, not waited for
@@ -204,12 +202,12 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "import os\nfrom toys import toy_encoders\nfrom iconicity.indexer.encode.decoder import shared\n"
-        "from iconicity.indexer.encode.prepare import Job, Recipe\nfrom iconicity.indexer.encode.pool import WorkerPool\n"
+        "from iconicity.indexer.encode.prepare import Job, Recipe, Worker\n"
         "if __name__ == '__main__':\n"
-        "    pool = WorkerPool(Recipe.of(toy_encoders(), (2, 2), True), 1)\n"
-        "    pool.submit(Job('none')).result()\n"
-        "    shared()._start()\n"
-        "    print(pool.workers[0].process.pid, shared().pid, flush=True)\n"
+        "    worker = Worker(Recipe.of(toy_encoders(), (2, 2), 'shown'))\n"
+        "    worker.load(Job('none'))\n"
+        "    shared().process._start()\n"
+        "    print(worker.process.pid, shared().pid, flush=True)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)

@@ -1,13 +1,9 @@
-"""Shards of the references, in this process and in others, give what one universe and a plain loop give."""
+"""Shards of the references, wherever they live, give what one universe and a plain loop give."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run import run
-from toys import Study, draw, make_refs, write
+from toys import Study, draw, make_refs, toy_encoders, write
 
-from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError
+from iconicity.indexer.encode.engine import Local
+from iconicity.indexer.errors import IndexFormatError, InputError
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.vectors import AllVectors
 from iconicity.scorer.measure import nearest
-from iconicity.scorer.measure.processes import ProcessShards
 from iconicity.scorer.measure.shards import (
     ClipQueries,
     LocalShards,
@@ -217,6 +213,16 @@ def models(study: Study, gen: Path) -> dict[str, Path]:
     return {"m1": gen}
 
 
+class Sharded(Local):
+    """An engine that has the shards of a search live in this process."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _clip, _dino: toy_encoders())
+
+    def serve(self, openings: Sequence[Opening]) -> LocalShards:
+        return LocalShards([opening.open() for opening in openings])
+
+
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 def test_results_are_the_same_whatever_the_shards(
     study: Study, models: dict[str, Path], tmp_path: Path, mode: str
@@ -225,19 +231,19 @@ def test_results_are_the_same_whatever_the_shards(
     study(models, options, out=tmp_path / "one")
     whole = (tmp_path / "one" / f"scores_{mode}.parquet").read_bytes()
     for n in (2, 3) if mode == "dynamic" else (2,):
-        study(models, options, out=tmp_path / str(n), run=replace(study.run, search_shards=n))
+        study(models, options, out=tmp_path / str(n), run=replace(study.run, search_shards=n, engine=Sharded()))
         assert (tmp_path / str(n) / f"scores_{mode}.parquet").read_bytes() == whole
         for csv in (tmp_path / "one").glob("*.csv"):
             assert (tmp_path / str(n) / csv.name).read_bytes() == csv.read_bytes()
 
 
-def test_without_a_cache_and_settled(study: Study, models: dict[str, Path], tmp_path: Path) -> None:
+def test_settled_shards(study: Study, models: dict[str, Path], tmp_path: Path) -> None:
     study(models, ScoreOptions(scope="all", tau_vr=0.9), out=tmp_path / "one")
     study(
         models,
         ScoreOptions(scope="all", tau_vr=0.9, search="approximate", settle=True),
         out=tmp_path / "two",
-        run=replace(study.run, search_shards=2, cache=None),
+        run=replace(study.run, search_shards=2, engine=Sharded()),
     )
     one, two = (require_results(tmp_path / n).table() for n in ("one", "two"))
     assert one.equals(two)  # so few references are compared exactly
@@ -256,52 +262,9 @@ def test_shards_that_hold_nothing(study: Study, tmp_path: Path) -> None:
     assert np.array_equal(merged.best, whole.patches.best)
 
 
-def test_a_process_that_ends_or_cannot_open_is_said(study: Study, tmp_path: Path) -> None:
-    opening = Opening(study.index, open_index(study.index).index_id, Shard(2, 2), "dynamic", 0.6, None, "cpu")
-    shards = ProcessShards([opening])
-    (process,) = shards._shards
-    assert process.process.pid is not None
-    os.kill(process.process.pid, signal.SIGKILL)
-    with pytest.raises(IconicityError, match=r"search of shard 2/2 ended \(exit code -9\)"):
-        shards.ask(Queries(patches=PatchQueries(np.eye(1, 24, dtype=np.float32), ("alpha",), "exact")))
-        shards.ask(Queries())
-    shards.close()
-    assert process.process.exitcode == -signal.SIGKILL
-    manifest = study.index / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"kept": 9', '"kept": 8'))
-    with pytest.raises(CorruptIndexError, match="does not match its own digest"):
-        ProcessShards(
-            [Opening(study.index, opening.index_id, Shard(i, 2), "dynamic", 0.6, None, "cpu") for i in (1, 2)]
-        )
-
-
-def test_processes_end_with_the_one_that_started_them(study: Study) -> None:
-    script = (
-        "import sys, os, signal\n"
-        "from pathlib import Path\n"
-        "from iconicity.indexer.store.index import open_index\n"
-        "from iconicity.scorer.measure.shards import open_shards\n"
-        "if __name__ == '__main__':\n"
-        "    shards = open_shards(open_index(Path(sys.argv[1])), 'dynamic', 0.6, None, 'cpu', 2)\n"
-        "    print(*[s.process.pid for s in shards._shards], flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(study.index)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    for pid in map(int, done.stdout.split()):
-        assert _ends(pid)
-
-
-def _ends(pid: int) -> bool:
-    for _ in range(600):
-        try:
-            os.kill(pid, 0)
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
+def test_one_process_has_no_shards(study: Study, models: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="2 search shards need an engine that keeps them"):
+        study(models, ScoreOptions(scope="all"), run=replace(study.run, search_shards=2))
 
 
 def test_shards_belong_to_scope_all(tmp_path: Path) -> None:
