@@ -35,25 +35,13 @@ def _pixels_key(index: Index) -> str:
     return "exif=False" if index.settings["pixels"] == "published" else "pixels=shown"
 
 
-class CachedVectors:
-    """The cache as one index's encoders see it: known images, and the sink of new ones. Without a cache none is known.
+class CachedFiles:
+    """What the cache knows of files that look as they did when they were read. ``rehash``: they are read all the same."""
 
-    ``rehash``: files are read again although they look unchanged.
-    """
-
-    def __init__(self, index: Index, cache: VectorCache | None, rehash: bool = False) -> None:
+    def __init__(self, cache: VectorCache | None, rehash: bool = False) -> None:
         self._cache = cache
         self._rehash = rehash
-        clip, dino = index.specs
-        self._cells = index.grid[0] * index.grid[1]
-        self._crops = 1 if dino.pool == "token" else self._cells
-        self._sizes = (clip.dim, self._cells * dino.dim, 3)
-        self._keys = (*cache_keys(index), f"{FACTS}{_pixels_key(index)}")
-        self.embedded = 0  # images that went through a forward pass
-        self.forwards = 0  # network inputs that did
         self._stats: dict[str, str] = {}  # of files that may be read: as they were before that
-        self._unsaved: list[tuple[str, str, FloatArray]] = []
-        self._saved_at = time.monotonic()
 
     def sha256(self, image: Image) -> str | None:
         """Where the file looks as it did when it was read last."""
@@ -67,6 +55,25 @@ class CachedVectors:
         stat = self._stats.pop(image.path, "")
         if self._cache is not None and stat and image.sha256 is not None:
             self._cache.remember_file(image.path, stat, image.sha256)
+
+
+class CachedVectors(CachedFiles):
+    """The cache as one index's encoders see it: known images, and the sink of new ones. Without a cache none is known.
+
+    ``rehash``: files are read again although they look unchanged.
+    """
+
+    def __init__(self, index: Index, cache: VectorCache | None, rehash: bool = False) -> None:
+        super().__init__(cache, rehash)
+        clip, dino = index.specs
+        self._cells = index.grid[0] * index.grid[1]
+        self._crops = 1 if dino.pool == "token" else self._cells
+        self._sizes = (clip.dim, self._cells * dino.dim, 3)
+        self._keys = (*cache_keys(index), f"{FACTS}{_pixels_key(index)}")
+        self.embedded = 0  # images that went through a forward pass
+        self.forwards = 0  # network inputs that did
+        self._unsaved: list[tuple[str, str, FloatArray]] = []
+        self._saved_at = time.monotonic()
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted], read: bool = True) -> list[Held]:
         """Vectors and facts, each only where it is wanted; without ``read`` only whether they are there."""

@@ -42,8 +42,8 @@ class Held(NamedTuple):
     outcome: Outcome = Outcome()
 
 
-class Known(Protocol):
-    """What is known of images by their content: the rows of an index, or the cache of generated images' vectors."""
+class Files(Protocol):
+    """What is known of files that were read before."""
 
     def sha256(self, image: Image) -> str | None:
         """SHA-256 of an image's bytes where it is known without reading them. Asked before they are read."""
@@ -52,6 +52,10 @@ class Known(Protocol):
     def remember(self, image: Image) -> None:
         """Take note of the SHA-256 of an image that was read."""
         ...
+
+
+class Known(Files, Protocol):
+    """What is known of images by their content: the rows of an index, or the cache of generated images' vectors."""
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
         """What is known of each image's bytes, of what is wanted."""
@@ -101,23 +105,41 @@ def decide(
     with ThreadPoolExecutor(REQUESTS, "hash") as threads:
         while part := list(islice(iterator, _AT_ONCE)):
             on_the_way = {sha: item for sha, item in on_the_way.items() if item.new is None}
-            seen = [image._replace(sha256=_known_sha256(image, known)) for image, _ in part]
-            if hash_first:
-                unread = [i for i, image in enumerate(seen) if image.sha256 is None and image.problem is None]
-                for i, found in zip(unread, threads.map(hashed, [seen[i].path for i in unread]), strict=True):
-                    if isinstance(found, str):
-                        seen[i] = seen[i]._replace(sha256=found)
-                        known.remember(seen[i])
-                    else:
-                        seen[i] = seen[i]._replace(problem=found.reason)
-            keys = [key for _, key in part]
+            seen, keys = (
+                identified([image for image, _ in part], known, threads if hash_first else None),
+                [k for _, k in part],
+            )
             wanted = [NOTHING if i.problem is not None else want(i, key) for i, key in zip(seen, keys, strict=True)]
             for facts in zip(seen, keys, wanted, known.look_up(seen, wanted), strict=True):
                 yield _task(Item(*facts), on_the_way, references)
 
 
-def _known_sha256(image: Image, known: Known) -> str | None:
-    return image.sha256 if image.stored or image.problem is not None else known.sha256(image)
+def identified(images: Iterable[Image], known: Files, threads: ThreadPoolExecutor | None) -> list[Image]:
+    """Images with the SHA-256 of their bytes, or the problem why they cannot be read.
+
+    Those whose SHA-256 is not known are read, by some ``threads``: storage answers slowly, and hashing holds no lock.
+    None: they are left as they are.
+    """
+    out = [
+        image._replace(sha256=known.sha256(image)) if image.problem is None and not image.stored else image
+        for image in images
+    ]
+    unread = [i for i, image in enumerate(out) if image.sha256 is None and image.problem is None]
+    if threads is None:
+        return out
+    for i, found in zip(unread, threads.map(hashed, [out[i].path for i in unread]), strict=True):
+        if isinstance(found, str):
+            out[i] = out[i]._replace(sha256=found)
+            known.remember(out[i])
+        else:
+            out[i] = out[i]._replace(problem=found.reason)
+    return out
+
+
+def hashes(images: Iterable[Image], known: Files) -> dict[str, str | None]:
+    """SHA-256 of images' bytes by their paths, None of those that cannot be read."""
+    with ThreadPoolExecutor(REQUESTS, "hash") as threads:
+        return {image.path: image.sha256 for image in identified(images, known, threads)}
 
 
 def _task(item: Item[K], on_the_way: dict[str, Item[K]], references: bool) -> Task[Item[K]]:

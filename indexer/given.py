@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from iconicity.indexer.builder import KnownRows
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.fill import hashes
 from iconicity.indexer.left_out import EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES, LeftOut, Skipped, rows_left_out
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
-from iconicity.indexer.sources.folders import LEADS_OUT, folder_images, has_images, hashed
+from iconicity.indexer.sources.folders import LEADS_OUT, folder_images, has_images
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.listing import Listing, grouped
 from iconicity.indexer.sources.suffixes import not_images, passed_over
@@ -58,9 +60,10 @@ def _no_images(refs: Place, skipped: Sequence[Skipped]) -> InputError:
 
 def new_images(images: Sequence[Image], held: Mapping[str, Reference]) -> list[Image]:
     """Those an index does not hold. Raises :class:`InputError` where it holds other bytes under a name."""
-    for image in images:
-        sha = hashed(image.path) if image.id in held else None
-        if isinstance(sha, str) and sha != held[image.id].sha256:
+    there = [image for image in images if image.id in held]
+    found = hashes(there, KnownRows({}))
+    for image in there:
+        if found[image.path] not in (None, held[image.id].sha256):
             raise InputError(
                 f"{image.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
             )

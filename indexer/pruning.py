@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
+from iconicity.indexer.builder import KnownRows
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.fill import hashes
 from iconicity.indexer.places import Place
-from iconicity.indexer.sources.folders import REQUESTS, hashed
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.rows import Reference
 
@@ -17,9 +17,7 @@ def lost_references(held: Mapping[str, Reference], wanted: Sequence[Image]) -> l
     lacking = sorted(held.keys() - {image.id for image in wanted})
     if not lacking:
         return []
-    new = [image.path for image in wanted if not image.stored and image.id not in held]
-    with ThreadPoolExecutor(REQUESTS, "hash") as threads:
-        renamed = set(threads.map(hashed, new))
+    renamed = set(hashes((i for i in wanted if not i.stored and i.id not in held), KnownRows({})).values())
     return [ref_id for ref_id in lacking if held[ref_id].sha256 not in renamed]
 
 

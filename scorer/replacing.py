@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from iconicity.indexer.cached import CachedFiles
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.fill import hashes
 from iconicity.indexer.places import is_url
-from iconicity.indexer.sources.folders import hashed, hashed_ahead
-from iconicity.indexer.sources.image import Image
-from iconicity.indexer.store.cache import VectorCache, stat_text
+from iconicity.indexer.store.cache import VectorCache
 from iconicity.scorer.choose import Chosen
 from iconicity.scorer.results import Results
 
@@ -64,7 +64,7 @@ def lost_rows(
     moved = [listed[r] for r in elsewhere if r in listed]
     gone = elsewhere.keys() - listed.keys()
     new = [image for r, image in listed.items() if r not in known] if gone else []
-    found = _digests([*moved, *new], cache)
+    found = hashes([*moved, *new], CachedFiles(cache))
     renamed = {found[image.path] for image in new}
     return Lost(
         {
@@ -96,23 +96,3 @@ def _same_file(path: str, other: str) -> bool:
     if path == other or is_url(path) or is_url(other):
         return path == other
     return Path(path).resolve() == Path(other).resolve()
-
-
-def _digests(images: Collection[Image], cache: VectorCache | None) -> dict[str, str | None]:
-    """SHA-256 of the images' bytes by path, None where they cannot be read; what the cache knows is not read again."""
-    found: dict[str, str | None] = {}
-    unknown = []
-    for image in images:
-        stat = image.identity or stat_text(image.path)
-        sha = None if cache is None else cache.known_sha256(image.path, stat)
-        if sha is None:
-            unknown.append((image.path, stat))
-        else:
-            found[image.path] = sha
-    ahead = hashed_ahead(path for path, _ in unknown)
-    for path, stat in unknown:
-        read = ahead.get(path) or hashed(path)
-        found[path] = read if isinstance(read, str) else None
-        if cache is not None and stat and isinstance(read, str):
-            cache.remember_file(path, stat, read)
-    return found

@@ -127,32 +127,24 @@ class Loaded:
     notes: Note = Note.NONE
 
 
-@dataclass(frozen=True)
-class Opened:
-    """An image's pixels and the SHA-256 of its file."""
-
-    sha256: str
-    decoded: Decoded
-
-
-def open_image(recipe: Recipe, job: Job, decode: Decode) -> Opened:
-    """Read, hash and decode one image. Raises :class:`ImageError`."""
+def open_image(recipe: Recipe, job: Job, decode: Decode) -> tuple[str, Decoded]:
+    """Read, hash and decode one image: the SHA-256 of its bytes, and its pixels. Raises :class:`ImageError`."""
     data = read_bytes(job.path)
     sha = sha256_hex(data)
     if job.sha256 not in (None, sha):
         raise ImageError(job.path, "changed while it was read")
-    return Opened(sha, decode(data, job.path, recipe.pixels, recipe.max_pixels))
+    return sha, decode(data, job.path, recipe.pixels, recipe.max_pixels)
 
 
-def load(recipe: Recipe, job: Job, opened: Callable[[], Opened]) -> Loaded:
+def load(recipe: Recipe, job: Job, opened: Callable[[], tuple[str, Decoded]]) -> Loaded:
     """Prepare one image; an :class:`ImageError` becomes the reason why it cannot be used."""
     try:
-        found = opened()
-        image = found.decoded.image
+        sha, decoded = opened()
+        image = decoded.image
         prepared = recipe.prepare(image, job.clip, job.patches, job.path)
     except ImageError as e:
         return Loaded(reason=e.reason)
-    return Loaded(found.sha256, phash(image) if job.phash else "", prepared, notes=found.decoded.notes)
+    return Loaded(sha, phash(image) if job.phash else "", prepared, notes=decoded.notes)
 
 
 class Worker:

@@ -8,11 +8,10 @@ import stat
 import unicodedata
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from iconicity.indexer.errors import ImageError, InputError
-from iconicity.indexer.places import Item, Place, Remote, is_url, place
+from iconicity.indexer.places import Item, Place, Remote, place
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import LOOSE, NESTED, UNSUPPORTED, is_image, is_read
 from iconicity.indexer.sources.tables import Tell, read_table
@@ -244,15 +243,6 @@ def read_bytes(path: Place | str) -> bytes:
     if not data:
         raise ImageError(str(path), EMPTY)
     return data
-
-
-def hashed_ahead(paths: Iterable[str]) -> dict[str, str | ImageError]:
-    """SHA-256 of those that are URLs, or why they cannot be read: a request takes long, and many are sent at once."""
-    urls = [path for path in paths if is_url(path)]
-    if not urls:
-        return {}
-    with ThreadPoolExecutor(REQUESTS) as threads:
-        return dict(zip(urls, threads.map(hashed, urls), strict=True))
 
 
 def hashed(path: str) -> str | ImageError:
