@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,7 @@ from iconicity.indexer.builder import (
     seal,
     skipped_files,
 )
-from iconicity.indexer.encode.encoder import Encoders, reproduce
-from iconicity.indexer.encode.engine import Local
+from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
 from iconicity.indexer.given import list_given, new_images
 from iconicity.indexer.grid import cell_count, overlaps
@@ -75,16 +75,7 @@ def build_index(
         store, held = open_or_create(index, settings, encoders.clip.spec.dim, patches)
         _require_same_settings(index, store.settings, settings)
         require_whole_rows(store, held)
-        builder = Builder(
-            index,
-            store,
-            run.engine or Local(lambda _clip, _dino: encoders),
-            run.batch_size,
-            run.processes,
-            run.max_pixels,
-            run.progress,
-            "build",
-        )
+        builder = Builder(index, store, replace(run, load=lambda _clip, _dino: encoders), "build")
         builder.report.notices += left_out_lines({"": given.left_out})
         builder.report.left_out = renewed(held_left_out(held), given.left_out, shard)
         if shard is not None and not given.images:
@@ -116,9 +107,7 @@ def add_references(
         skipped = skipped_files(manifest)
         held = store.references()
         new = new_images(given.images, held)
-        builder = Builder(
-            index, store, run.engine or here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "add"
-        )
+        builder = Builder(index, store, run, "add")
         builder.report.notices += left_out_lines({"": given.left_out})
         builder.report.left_out = _still(
             held_left_out(manifest),
@@ -156,9 +145,7 @@ def remove_references(
         if unknown and finished:
             raise InputError(f"{index}: holds no {unknown[0]!r}; 'iconicity index info --json' lists what it holds")
         rest = [r for r in held.values() if r.concept not in gone and r.ref_id not in set(ref_ids)]
-        builder = Builder(
-            index, store, here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "remove"
-        )
+        builder = Builder(index, store, run, "remove")
         builder.report.left_out = [i for i in held_left_out(manifest) if not i.concept or i.concept not in gone]
         kept_skips = [s for s in skipped if s.concept not in gone and s.ref_id not in ref_ids]
         report = builder.run(_as_held(rest), kept_skips)
@@ -210,11 +197,6 @@ def require_room(index: Place) -> None:
         raise IndexFormatError(f"{index}: a file; name a new folder with --index")
     if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
         raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with --index")
-
-
-def here(run: Run) -> Local:
-    """This process as the engine, with the encoders that the index names."""
-    return Local(run.load or (lambda clip, dino: reproduce(clip, dino, device=run.device)))
 
 
 def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:

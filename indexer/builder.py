@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.encode.engine import Engine, Outcome, Plan
+from iconicity.indexer.encode.encoder import reproduce
+from iconicity.indexer.encode.engine import Engine, Local, Outcome, Plan
 from iconicity.indexer.encode.pixels import Noted
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError
 from iconicity.indexer.fill import Held, Wanted, fill
@@ -20,8 +21,8 @@ from iconicity.indexer.grid import overlaps
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
 from iconicity.indexer.null.fit import fit_store
 from iconicity.indexer.null.thresholds import has_thresholds
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.progress import Progress
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import passed_over
 from iconicity.indexer.store.files import file_sha256, no_readers
@@ -106,17 +107,7 @@ class KnownRows:
 class Builder:
     """One run over the references an index is to hold. The caller holds the lock."""
 
-    def __init__(
-        self,
-        index: Place,
-        store: ReferenceStore,
-        engine: Engine,
-        batch_size: int | None,
-        workers: int | Callable[[int], int],
-        max_pixels: int,
-        progress: Progress,
-        command: str,
-    ) -> None:
+    def __init__(self, index: Place, store: ReferenceStore, run: Run, command: str) -> None:
         self.report = BuildReport()
         self._command = command
         self._index = index
@@ -126,11 +117,7 @@ class Builder:
         self._base = base
         self._old = base.references()
         self._known = KnownRows(self._old)
-        self._engine = engine
-        self._batch_size = batch_size
-        self._workers = workers
-        self._max_pixels = max_pixels
-        self._progress = progress
+        self._run = run
         self._wanted: dict[str, Reference] = {}
         self._copies: list[tuple[Reference, str]] = []
         self._rows: list[Row] = []
@@ -147,17 +134,15 @@ class Builder:
         report.notices += passed_over(skipped)
         noted = Noted()
         ordered = sorted(images, key=lambda image: (image.concept, image.id))
-        workers = (
-            self._workers(sum(not image.stored for image in ordered)) if callable(self._workers) else self._workers
-        )
+        workers = self._run.processes(sum(not image.stored for image in ordered))
         filled = fill(
             ((image, None) for image in ordered), lambda _image, _key: Wanted(), self._known, self,
-            partial(self._engine.run, self._plan(workers)), references=True, hash_first=bool(self._old),
+            partial(self._engine().run, self._plan(workers)), references=True, hash_first=bool(self._old),
         )  # fmt: skip
         with self._writer:
             for done, (image, _, outcome) in enumerate(filled, 1):
                 noted.add(outcome.notes, image.path)
-                self._progress("references", done, len(ordered))
+                self._run.progress("references", done, len(ordered))
         stale = sorted(set(self._old) - set(self._wanted))
         if stale:
             self._store.delete(stale)
@@ -171,13 +156,18 @@ class Builder:
         report.index_id = self._finish(report)
         return report
 
+    def _engine(self) -> Engine:
+        """The one that was asked for, else this process, with the encoders that the index names."""
+        run = self._run
+        return run.engine or Local(run.load or (lambda clip, dino: reproduce(clip, dino, device=run.device)))
+
     def _plan(self, workers: int) -> Plan:
         settings = self._store.settings
         clip, dino = encoder_specs(settings)
         rows, cols = settings["grid"]
         return Plan(
-            clip, dino, (rows, cols), settings["pixels"], settings["dedup_distance"], self._max_pixels, self._batch_size, workers,
-            overlaps(settings),
+            clip, dino, (rows, cols), settings["pixels"], settings["dedup_distance"], self._run.max_pixels,
+            self._run.batch_size, workers, overlaps(settings),
         )  # fmt: skip
 
     def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.build import here
 from iconicity.indexer.builder import Builder, manifest_or_none, seal, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, ImageError, IndexFormatError
 from iconicity.indexer.options import Run
@@ -106,9 +105,7 @@ def repair_index(
         again = {r.ref_id: r for r in (_as_indexed(row, repair) for row in lost) if r is not None}
         images += [stored_image(r.path, r.concept, r.ref_id, None)._replace(stored=False) for r in again.values()]
         skipped = skipped_files(manifest) if manifest is not None else []
-        report = Builder(
-            index, store, here(run), run.batch_size, run.processes, run.max_pixels, run.progress, "repair"
-        ).run(images, skipped)
+        report = Builder(index, store, run, "repair").run(images, skipped)
         repair.embedded = report.embedded
         repair.done.append(f"{counted(report.embedded, 'image')} embedded again")
     return repair
