@@ -47,6 +47,7 @@ class VectorCache:
         self.directory = directory  # files derived from indexes lie here too, in folders of their own
         self.path = directory / "vectors.sqlite3"
         self._files: list[tuple[str, str, str]] = []
+        self._read_only = False
         self.damaged = 0  # rows that did not match their checksum and are computed again
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,7 @@ class VectorCache:
     def for_reading(cls, directory: Path) -> VectorCache | None:
         """The cache as it is, with which nothing is written; None where there is none."""
         held = cls.__new__(cls)
+        held._read_only = True
         held.directory, held.path, held._files, held.damaged = directory, directory / "vectors.sqlite3", [], 0
         if not held.path.is_file():
             return None
@@ -88,8 +90,9 @@ class VectorCache:
         return str(row[0]) if row and _matches(row[0], _key(path), stat.encode(), row[1]) else None
 
     def remember_file(self, path: Path | str, stat: str, sha256: str) -> None:
-        """A file just read, its stat taken before; written with the next ``put``."""
-        self._files.append((_key(path), stat, sha256))
+        """A file just read, its stat taken before; written with the next ``put``, unless the cache is only read."""
+        if not self._read_only:
+            self._files.append((_key(path), stat, sha256))
 
     def get(self, sha256s: Sequence[str], key: str, size: int) -> dict[str, FloatArray]:
         """Flat vectors (size,) float32 of those that are there; a row that fails its checksum counts as absent."""
