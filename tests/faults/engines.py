@@ -121,7 +121,7 @@ def main() -> int:
             for _ in range(args.actors):
                 trials.worker(Cluster(slow_toys_on, ActorPool(2, 2)), "ray::MapWorker", tallies["actor"])
         for _ in range(args.devices):
-            trials.worker(Devices(["cpu", "cpu"], slow_toys_on), "spawn_main", tallies["device"])
+            trials.worker(Devices(["cpu", "cpu"], slow_toys_on), "answering", tallies["device"])
         for _ in range(args.drivers):
             trials.driver(tallies["driver"])
     finally:
