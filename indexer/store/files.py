@@ -8,18 +8,21 @@ from __future__ import annotations
 import fcntl
 import gc
 import hashlib
+import json
 import os
 import socket
 import time
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from iconicity.indexer.errors import LockedError
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.store.disks import lacks_locks
+from iconicity.indexer.store.schema import read_json
 
 LOCK = ".lock"  # held by the one builder
 READERS = ".readers"  # shared by all readers
@@ -48,13 +51,26 @@ def turn(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def file_crc32(path: Path) -> int:
+def _crc32(path: Path) -> int:
     """CRC-32 of a file's bytes: quick enough to test a large derived file at each opening."""
     value = 0
     with path.open("rb") as f:
         while chunk := f.read(1 << 24):
             value = zlib.crc32(chunk, value)
     return value
+
+
+def note_derived(note: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> None:
+    """Write beside derived files, once they are there, what they were made from and their CRC-32."""
+    write_atomically(note, json.dumps({**facts, "crc32": {path.name: _crc32(path) for path in files}}) + "\n")
+
+
+def are_derived(note: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> bool:
+    """Whether derived files are there, made from this, and as they were written."""
+    try:
+        return bool(read_json(note) == {**facts, "crc32": {path.name: _crc32(path) for path in files}})
+    except (OSError, ValueError):
+        return False
 
 
 def file_sha256(path: Path) -> str:

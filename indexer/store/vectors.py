@@ -5,7 +5,6 @@ Derived files lie in a cache folder of their own, named by the index's identity 
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,10 +22,9 @@ from iconicity.indexer.errors import CorruptIndexError, mending
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.store.columns import StoredArray
-from iconicity.indexer.store.files import file_crc32, turn, write_atomically
+from iconicity.indexer.store.files import are_derived, note_derived, turn
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import Row
-from iconicity.indexer.store.schema import read_json
 
 FORMAT = 1
 _DONE = "done.json"
@@ -92,6 +90,14 @@ def _shapes(index: Index, n: int) -> dict[str, tuple[int, ...]]:
     return {"clip": (n, index.store.clip_dim), "patches": (n, cells, index.store.patches_len // cells)}
 
 
+def _facts(index: Index, rows: int) -> dict[str, Any]:
+    return {"format": FORMAT, "index_id": index.index_id, "rows": rows}
+
+
+def _files(folder: Path) -> list[Path]:
+    return [folder / name for name in _FILES]
+
+
 def _read(index: Index, folder: Path | None, concepts: set[str] | None, kept: int, progress: Progress) -> AllVectors:
     """``kept``: how many rows there must be, which is tested: a damaged one is not merely left out."""
     ref_ids, concept = index.store.kept_ids(concepts) if kept else (pa.array([], pa.string()),) * 2
@@ -118,9 +124,7 @@ def _read(index: Index, folder: Path | None, concepts: set[str] | None, kept: in
         pq.write_table(pa.table({"ref_id": ref_ids, "concept": concept}), folder / "references.parquet")
         for array in arrays.values():
             array.flush()
-        crc = {name: file_crc32(folder / name) for name in _FILES}
-        facts = {"format": FORMAT, "index_id": index.index_id, "rows": len(ref_ids), "crc32": crc}
-        write_atomically(folder / _DONE, json.dumps(facts) + "\n")
+        note_derived(folder / _DONE, _files(folder), _facts(index, len(ref_ids)))
     return _assemble(index.index_id, ref_ids, concept, arrays["clip"], arrays["patches"], folder)
 
 
@@ -137,16 +141,14 @@ def _chunks(index: Index, concepts: set[str] | None, size: int = 256) -> Iterato
 
 def _open_derived(index: Index, kept: int, folder: Path) -> AllVectors | None:
     """The derived files, or None when they are not whole or not this index's."""
+    if not are_derived(folder / _DONE, _files(folder), _facts(index, kept)):
+        return None
     try:
-        facts = read_json(folder / _DONE)
-        crc = {name: file_crc32(folder / name) for name in _FILES}
-        if facts != {"format": FORMAT, "index_id": index.index_id, "rows": kept, "crc32": crc}:
-            return None
         table = pq.read_table(folder / "references.parquet")
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("clip", "patches")}
     except (OSError, ValueError, EOFError, pa.ArrowException):
         return None
-    shapes = _shapes(index, facts["rows"])
+    shapes = _shapes(index, kept)
     if any(a.shape != shapes[n] or a.dtype != index.store.dtype for n, a in arrays.items()):
         return None
     ref_ids, concept = (table.column(c).combine_chunks() for c in ("ref_id", "concept"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +10,7 @@ import faiss
 import numpy as np
 
 from iconicity.indexer.spec import FloatArray
-from iconicity.indexer.store.files import file_sha256, replacing, turn, write_atomically
-from iconicity.indexer.store.schema import read_json
+from iconicity.indexer.store.files import are_derived, note_derived, replacing, turn
 from iconicity.scorer.measure.highest import NEAR, Ranges, cosines, highest_cosine, mask, runs, take_first
 from iconicity.scorer.measure.metrics import Float64, Ints
 
@@ -62,11 +60,10 @@ class Approximate:
         path = folder / f"patches-{patches.name}.faiss"
         facts = {"factory": FACTORY, "faiss": faiss.__version__, "patches": patches.n * patches.cells}
         with turn(path.with_suffix(".lock")):
-            if not _is_whole(path, facts):
+            if not are_derived(path.with_suffix(".json"), [path], facts):
                 with replacing(path) as tmp:
                     faiss.write_index(_build(patches), str(tmp))
-                note = json.dumps({**facts, "sha256": file_sha256(path)}) + "\n"
-                write_atomically(path.with_suffix(".json"), note)
+                note_derived(path.with_suffix(".json"), [path], facts)
             return cls(patches, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
 
     def search(self, queries: FloatArray, own: Ranges) -> tuple[FloatArray, Ints]:
@@ -93,15 +90,6 @@ class Approximate:
             options = faiss.SearchParametersIVF(nprobe=NPROBE, sel=outside)
             found[few[a:b]] = self._index.search(queries[few[a:b]], REFINE, params=options)[1]
         return found
-
-
-def _is_whole(path: Path, facts: dict[str, Any]) -> bool:
-    """Whether a file is there, of this kind, and as it was written."""
-    try:
-        held = read_json(path.with_suffix(".json"))
-        return bool(held == {**facts, "sha256": file_sha256(path)})
-    except (OSError, ValueError):
-        return False
 
 
 def _build(patches: Patches) -> Any:
