@@ -174,7 +174,8 @@ _location_options = options(
 _encoder_options = options(
     click.option(
         "--encoders", type=click.Choice(list(PRESETS)), default="paper", show_default=True,
-        help="Pair of encoders: paper is CLIP and DINOv3, offline is EfficientNet-Lite0 twice (no download, other numbers).",
+        help="Pair of encoders for whole images and patches. paper: CLIP and DINOv3. copy: CLIP and SSCD. offline: EfficientNet-Lite0 "
+             "twice. offline-copy: EfficientNet-Lite0 and a small SSCD. The last two need no download.",
     ),
     click.option(
         "--global-encoder", metavar=_NAMED,

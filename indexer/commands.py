@@ -22,6 +22,7 @@ from iconicity.indexer.command_line import (
     location_options,
     progress_bar,
     read_prompt_csv,
+    say_note,
     say_problems,
     say_skipped,
     shard_option,
@@ -134,10 +135,14 @@ def index_build(
 
         return _say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
     engine = engine_of(EncoderOptions(), device, where)  # which load what was found here
+    loaded = load_encoders(encoders, device if engine is None else "cpu")  # with an engine for their specs alone
+    for spec in {e.spec.fingerprint: e.spec for e in (loaded.clip, loaded.dino)}.values():
+        if spec.source.get("images_a_run") == 1:
+            say_note(f"{spec.label}: images are run one at a time, since a row of this model depends on its batch")
     report = build_index(
         refs,
         index,
-        load_encoders(encoders, device if engine is None else "cpu"),  # with an engine for their specs alone
+        loaded,
         IndexOptions((grid_rows, grid_cols), reference_cells, None if no_dedup else dedup_distance, pixels, vectors),
         prune=prune,
         select=select,

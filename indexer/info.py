@@ -96,10 +96,12 @@ def info_text(facts: dict[str, Any]) -> str:
         f"grid        {rows} x {cols}, {settings['patch_mode']} mode, vectors {settings['vectors']}"
         + (f", references at half steps: {cell_count(rows, cols, True)} cells" if overlaps(settings) else ""),
     ]
-    for name in ("clip", "dino"):
+    for role, name in (("global", "clip"), ("patch", "dino")):
         e = EncoderSpec.from_dict(settings[name])
+        pool = "" if e.pool == "none" else f"pool {e.pool}, "
+        alone = ", one image at a time" if e.source.get("images_a_run") == 1 else ""
         lines.append(
-            f"{name:<11} {e.label}: {e.name}, pool {e.pool}, {e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}"
+            f"{role:<11} {e.label}: {e.name}, {pool}{e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}{alone}"
         )
     lines += threshold_lines(facts["thresholds"])
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any, cast
 
 import numpy as np
@@ -18,11 +19,11 @@ FloatArray = npt.NDArray[np.float32]
 class EncoderSpec:
     """What fixes an encoder's numbers (all but ``source``), and where its weights were found (``source``)."""
 
-    family: str  # clip | timm | offline
+    family: str  # clip, timm, onnx ...: docs/encoders.md
     name: str  # architecture, in its library's words
     weights_sha256: str
     preprocess: Mapping[str, Any]
-    pool: str  # all | patch | cls | gem | token (token mode: the cells' mean tokens) | projection (CLIP)
+    pool: str  # all | patch | cls | gem | token (token mode: the cells' mean tokens) | projection (CLIP) | none
     dim: int
     precision: str = "fp32"
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -37,7 +38,11 @@ class EncoderSpec:
     @property
     def label(self) -> str:
         """Short name for tables, with the start of the weights' SHA-256; says of the offline encoder what it is not."""
-        short = "CLIP" if self.family == "clip" else self.name.removeprefix("timm ")
+        short = self.name.removeprefix("timm ")
+        if self.family == "clip":
+            short = self.name.split()[1].removesuffix("Model")
+        elif self.family == "onnx":
+            short = PurePath(str(self.source.get("model"))).name
         short += "" if self.layer is None else f", layer {self.layer}"
         short += f", weights {self.weights_sha256[:8]}"
         return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short

@@ -1,4 +1,4 @@
-"""CLIP image vectors through transformers: a hub id or a local ``save_pretrained`` folder."""
+"""Image vectors of CLIP, SigLIP and their kin through transformers: a hub id or a local ``save_pretrained`` folder."""
 
 from __future__ import annotations
 
@@ -35,21 +35,22 @@ class ClipPreprocess:
 
 
 class ClipEncoder:
-    """``CLIPModel.get_image_features`` of an image, normalised."""
+    """``get_image_features`` of an image, normalised: of ``CLIPModel``, or of another model of transformers that has it."""
 
     def __init__(self, model: Any, processor: Any, source: dict[str, Any], setup: Setup) -> None:
         import torch
 
-        vision = model.config.vision_config
+        vision = getattr(model.config, "vision_config", model.config)
         # These shape the numbers but leave no trace in the state dict.
-        arch = {k: getattr(vision, k) for k in ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")}
+        shaping = ("hidden_act", "layer_norm_eps", "num_attention_heads", "image_size")
+        arch = {k: getattr(vision, k) for k in shaping if hasattr(vision, k)}
         self.spec = EncoderSpec(
             family="clip",
-            name=f"transformers CLIPModel {canonical_json(arch)}",
+            name=f"transformers {type(model).__name__} {canonical_json(arch)}",
             weights_sha256=state_dict_sha256(model.state_dict()),
             preprocess=_preprocess_facts(processor),
             pool="projection",
-            dim=int(model.config.projection_dim),
+            dim=_dim(model, processor, source),
             precision=setup.precision,
             source=source,
         )
@@ -57,7 +58,7 @@ class ClipEncoder:
         self.preprocess = ClipPreprocess(processor)
         self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
         if setup.fit == "squash":
-            self._squash(int(vision.image_size))
+            self._squash(arch["image_size"])
 
     def _squash(self, side: int) -> None:
         """Squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
@@ -83,6 +84,24 @@ class ClipEncoder:
         return unit_rows(image_features(out))
 
 
+def _dim(model: Any, processor: Any, source: Mapping[str, Any]) -> int:
+    """Length of the vectors; of a model other than CLIP by a grey picture. Raises :class:`ModelUnavailableError`."""
+    import torch
+    from PIL import Image
+
+    if type(model).__name__ == "CLIPModel":
+        return int(model.config.projection_dim)
+    try:
+        grey = ClipPreprocess(processor)(Image.new("RGB", (64, 64), (128, 128, 128)))
+        with torch.inference_mode():
+            _, dim = image_features(model.eval().get_image_features(pixel_values=grey[None])).shape
+    except Exception as e:  # by model, what each asks for
+        raise ModelUnavailableError(
+            f"{source['model']}: gives no vector of one picture ({hub.cause_of(e, 200)}); only models with one input size do"
+        ) from None
+    return int(dim)
+
+
 def image_features(out: Any) -> torch.Tensor:
     """The projected vectors: a tensor up to transformers 4, the ``pooler_output`` of an object since 5."""
     features: torch.Tensor = out if hasattr(out, "shape") else out.pooler_output
@@ -94,23 +113,24 @@ def _preprocess_facts(processor: Any) -> dict[str, Any]:
     keys = ("size", "crop_size", "do_resize", "do_center_crop", "do_rescale", "do_normalize", "rescale_factor")
     return {
         **{k: facts.get(k) for k in keys},
-        "interpolation": int(facts["resample"]),
+        "interpolation": None if facts.get("resample") is None else int(facts["resample"]),
         "antialias": True,
         "backend": "torchvision",
-        "mean": [float(v) for v in facts["image_mean"]],
-        "std": [float(v) for v in facts["image_std"]],
+        "mean": [float(v) for v in facts.get("image_mean") or ()],
+        "std": [float(v) for v in facts.get("image_std") or ()],
     }
 
 
 def load(model: str | None = None, setup: Setup = Setup(), *, revision: str | None = None) -> ClipEncoder:
-    """Load a CLIP from a folder or a hub id (None: the paper's), there at a ``revision`` (None: the default branch).
+    """Load a model from a folder or a hub id (None: the paper's CLIP), there at a ``revision`` (None: the default branch).
+
+    Every model of transformers will do that has ``get_image_features`` and one input size: CLIP, SigLIP, SigLIP 2.
 
     Nothing that comes with the weights is run: safetensors are preferred, and a pickle is read as tensors alone.
 
     A sentence-transformers folder (weights in ``0_CLIPModel/``) loads too. Raises
     :class:`ModelUnavailableError` naming the model, the cause and the ways on.
     """
-    from transformers import CLIPImageProcessor, CLIPModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -137,14 +157,15 @@ def load(model: str | None = None, setup: Setup = Setup(), *, revision: str | No
     try:
         where = str(folder) if local else model
         safe: dict[str, Any] = {"trust_remote_code": False, "revision": revision or "main"}
-        loaded, info = CLIPModel.from_pretrained(
+        network, images = _classes(where, safe["revision"])
+        loaded, info = network.from_pretrained(
             where, output_loading_info=True, dtype="float32", weights_only=True, ignore_mismatched_sizes=True,
             attn_implementation="sdpa", **safe,
         )  # fmt: skip
-        processor = CLIPImageProcessor.from_pretrained(where, **safe)
+        processor = images.from_pretrained(where, **safe)
     except Exception as e:  # a folder or a hub may hold anything, and then the library raises anything
         raise ModelUnavailableError(
-            f"{model}: cannot be loaded as a CLIP model ({hub.cause_of(e, 200)}); {WAYS_ON}"
+            f"{model}: cannot be loaded as an image tower ({hub.cause_of(e, 200)}); {WAYS_ON}"
         ) from None
     # position_ids: numbers 0, 1, 2 ... that older versions of the library stored
     extra = [k for k in info["unexpected_keys"] if not k.endswith("position_ids")]
@@ -157,3 +178,18 @@ def load(model: str | None = None, setup: Setup = Setup(), *, revision: str | No
             f"{model}: its image processor is not torchvision's; install a torchvision that matches torch"
         )
     return ClipEncoder(loaded, processor, source, setup)
+
+
+def _classes(where: str, revision: str) -> tuple[Any, Any]:
+    """The classes of a model and of its image processor, by its ``config.json``. Raises :class:`ValueError`."""
+    from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel, PreTrainedConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    kind = PreTrainedConfig.get_config_dict(where, revision=revision)[0].get("model_type", "clip")
+    if kind == "clip":
+        return CLIPModel, CLIPImageProcessor
+    network = MODEL_MAPPING[CONFIG_MAPPING[kind]] if kind in CONFIG_MAPPING else None
+    if not hasattr(network, "get_image_features"):
+        raise ValueError(f"a model of the type {kind}, which has no get_image_features")
+    return network, AutoImageProcessor

@@ -11,8 +11,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -30,9 +29,12 @@ PAPER_DINO = "vit_base_patch16_dinov3.lvd1689m"
 OFFLINE = "tf_efficientnet_lite0"
 GROUP = "iconicity.encoders"
 FAMILIES = {
-    "clip": "iconicity.indexer.encode.clip",
-    "timm": "iconicity.indexer.encode.timm",
-    "offline": "iconicity.indexer.encode.offline",
+    "clip": "iconicity.indexer.encode.clip:load",
+    "timm": "iconicity.indexer.encode.timm:load",
+    "offline": "iconicity.indexer.encode.offline:load",
+    "onnx": "iconicity.indexer.encode.onnx:load",
+    "sscd": "iconicity.indexer.encode.sscd:load",
+    "sscd-distilled": "iconicity.indexer.encode.sscd:load_distilled",
 }
 
 # One RGB image to the tensor (3, H, W) its network takes. Holds no weights and can be pickled: workers have it.
@@ -142,7 +144,7 @@ def family(name: str) -> Load:
     :class:`InputError` where two packages have it.
     """
     if name in FAMILIES:
-        load: Load = import_module(FAMILIES[name]).load
+        load: Load = EntryPoint(name, FAMILIES[name], GROUP).load()
         return load
     found = entry_points(group=GROUP)
     mine = [e for e in found if e.name == name]
@@ -193,6 +195,8 @@ def load_encoders(options: EncoderOptions = EncoderOptions(), device: str = "aut
     if "token" in (whole.options.get("pool"), patches.options.get("pool")):
         raise InputError("pool token: tokens are chosen by the patch mode")
     if options.patch_mode == "token":
+        if "pool" not in options_of(family(patches.family)):
+            raise InputError(f"{patches}: has no tokens, so that it cannot be used in token mode")
         if "pool" in patches.options:
             raise InputError(f"{patches}: token mode averages tokens cell by cell; leave pool out")
         patches = patches.but(pool="token")

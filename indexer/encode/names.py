@@ -13,7 +13,9 @@ from iconicity.indexer.errors import InputError
 PRESETS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "paper": ("clip", "timm"),
+        "copy": ("clip", "sscd"),
         "offline": ("offline", "offline"),
+        "offline-copy": ("offline", "sscd-distilled"),
     }
 )
 PATCH_MODES = ("crop", "token")
