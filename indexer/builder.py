@@ -136,9 +136,14 @@ class Builder:
         ordered = sorted(images, key=lambda image: (image.concept, image.id))
         workers = self._run.processes(sum(not image.stored for image in ordered))
         filled = fill(
-            ((image, None) for image in ordered), lambda _image, _key: Wanted(), self._known, self,
-            partial(self._engine().run, self._plan(workers)), references=True, hash_first=bool(self._old),
-        )  # fmt: skip
+            ((image, None) for image in ordered),
+            lambda _image, _key: Wanted(),
+            self._known,
+            self,
+            partial(self._engine().run, self._plan(workers)),
+            references=True,
+            hash_first=bool(self._old),
+        )
         with self._writer:
             for done, (image, _, outcome) in enumerate(filled, 1):
                 noted.add(outcome.notes, image.path)

@@ -204,6 +204,10 @@ def _settled(item: Item[K], new: Outcome) -> tuple[Image, Outcome]:
     vectors = Vectors(a.clip if b.clip is None else b.clip, a.patches if b.patches is None else b.patches)
     facts = held if new.size == (0, 0) else new
     return image, replace(
-        new, sha256=image.sha256 or "", phash=held.phash or new.phash, size=facts.size, notes=facts.notes,
+        new,
+        sha256=image.sha256 or "",
+        phash=held.phash or new.phash,
+        size=facts.size,
+        notes=facts.notes,
         vectors=None if vectors.clip is None and vectors.patches is None else vectors,
-    )  # fmt: skip
+    )

@@ -89,9 +89,11 @@ def reproduce_results(
     scalars = {f"{t['model']}/{k}": v for t in tables for k, v in t.items() if k != "model"}
     columns = ["model", "gen_relpath", "verdict", "what"]
     return Finding(
-        {"models": frame, "differences": pd.DataFrame(differences, columns=columns)}, notes,
-        {"index_id": mine, "results": named(str(results.path))}, scalars,
-    )  # fmt: skip
+        {"models": frame, "differences": pd.DataFrame(differences, columns=columns)},
+        notes,
+        {"index_id": mine, "results": named(str(results.path))},
+        scalars,
+    )
 
 
 def _chosen(rows: Mapping[str, Record], paths: Mapping[str, str]) -> Chosen:

@@ -128,9 +128,11 @@ class Storage:
         import s3fs
 
         return s3fs.S3FileSystem(
-            key=KEYS["AWS_ACCESS_KEY_ID"], secret=KEYS["AWS_SECRET_ACCESS_KEY"], use_listings_cache=False,
+            key=KEYS["AWS_ACCESS_KEY_ID"],
+            secret=KEYS["AWS_SECRET_ACCESS_KEY"],
+            use_listings_cache=False,
             endpoint_url=f"http://127.0.0.1:{self.gate.behind}",
-        )  # fmt: skip
+        )
 
     def put(self, url: str, data: bytes) -> None:
         """Write an object."""

@@ -65,7 +65,13 @@ def slurm(tmp_path: Path) -> dict[str, str]:
         )
         (binaries / name).chmod(0o755)
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH"))}
-    return keep | {"PATH": f"{binaries}:{os.environ['PATH']}", "REFS": "my refs", "GEN": "gen", "WORK": str(tmp_path / "w"), "SHARDS": "3"}  # fmt: skip
+    return keep | {
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "REFS": "my refs",
+        "GEN": "gen",
+        "WORK": str(tmp_path / "w"),
+        "SHARDS": "3",
+    }
 
 
 def steps(tmp_path: Path, env: dict[str, str], *args: str, code: int = 0) -> list[list[str]]:

@@ -32,11 +32,10 @@ NOT_RUN = {
     "iconicity demo --out demo/": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity index build --refs refs/ --index paintings.index": HUB,
     "iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv": HUB,
-    "iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf":
-        "needs more concepts than are here; tests/scorer/say draw it",
+    "iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf": "needs more concepts than are here; tests/scorer/say draw it",
     "iconicity validate ladder --refs refs/ --out ladder/ --encoders offline": MINUTES,
     "iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24": MINUTES,
-}  # fmt: skip
+}
 CODES = {
     "iconicity check results/ --fail-if 'vr > 0.5'": 4,  # the copies among the images break it
     "iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10": 3,  # two concepts are not ten
@@ -180,8 +179,11 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
         line for block in blocks("") for line in block.splitlines() if re.match(r"(copier|transformer) \w+ +\d", line)
     ]
     assert len(shown) == 3
-    printed = {line.split()[1]: [float(v) for v in line.split()[2:]] for line in done.stdout.splitlines()
-               if re.match(r"(copier|transformer) \w+ +[\d.]+ +[\d.]+ +[\d.]+$", line)}  # fmt: skip
+    printed = {
+        line.split()[1]: [float(v) for v in line.split()[2:]]
+        for line in done.stdout.splitlines()
+        if re.match(r"(copier|transformer) \w+ +[\d.]+ +[\d.]+ +[\d.]+$", line)
+    }
     for line in shown:  # the README shows what the demo prints
         name, *values = line.split()[1:]
         assert printed[name] == pytest.approx([float(v) for v in values], abs=0.02), line

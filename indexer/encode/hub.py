@@ -65,11 +65,14 @@ def require_fit(
 ) -> None:
     """Raises :class:`ModelUnavailableError` that lists tensors a checkpoint lacks, has beside the model's, or misshapes."""
     parts = [
-        f"{counted(len(names), 'tensor')} {what}: {', '.join(names[:_LISTED])}" + (" ..." if len(names) > _LISTED else "")
+        f"{counted(len(names), 'tensor')} {what}: {', '.join(names[:_LISTED])}"
+        + (" ..." if len(names) > _LISTED else "")
         for what, names in (
-            ("missing", sorted(missing)), ("unknown", sorted(extra)), ("of another shape", sorted(misshapen)),
+            ("missing", sorted(missing)),
+            ("unknown", sorted(extra)),
+            ("of another shape", sorted(misshapen)),
         )
         if names
-    ]  # fmt: skip
+    ]
     if parts:
         raise ModelUnavailableError(f"{name}: does not fit the model: {'; '.join(parts)}; {ways_on}")

@@ -12,7 +12,7 @@ from iconicity.indexer.errors import InputError, ModelUnavailableError
 
 def load(
     model: str | None = None, setup: Setup = Setup(), *, layer: int | None = None, pool: str = "all"
-) -> TimmEncoder:  # fmt: skip
+) -> TimmEncoder:
     """Load EfficientNet-Lite0, the one model there is; ``layer`` and ``pool`` as of any timm model.
 
     Raises :class:`ModelUnavailableError` when its package is not installed, :class:`InputError` for another model.

@@ -132,9 +132,14 @@ class Process:
             command = [sys.executable, "-P", "-c", _BOOT, str(there.fileno()), json.dumps(sys.path), self._answers]
             try:  # in a group of its own: Ctrl-C is the parent's to handle. What libraries print is for nobody.
                 self._popen = subprocess.Popen(
-                    command, pass_fds=[there.fileno()], process_group=0, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **self._environment},
-                )  # fmt: skip
+                    command,
+                    pass_fds=[there.fileno()],
+                    process_group=0,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, **self._environment},
+                )
             except OSError:
                 here.close()
                 raise

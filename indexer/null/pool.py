@@ -62,9 +62,13 @@ class Pool:
             ids += [named[row] for row in ordered]
         at = np.array(rows, np.int64)
         return cls(
-            tuple(concepts), np.array(of, np.int64), np.array(draw, np.int64), tuple(ids),
-            np.asarray(vectors.clip[at], np.float64), np.asarray(vectors.patches[at], np.float64),
-        )  # fmt: skip
+            tuple(concepts),
+            np.array(of, np.int64),
+            np.array(draw, np.int64),
+            tuple(ids),
+            np.asarray(vectors.clip[at], np.float64),
+            np.asarray(vectors.patches[at], np.float64),
+        )
 
     def columns_of(self, excluded: Iterable[str]) -> Bools:
         """Columns of concepts that are not excluded: (R,)."""

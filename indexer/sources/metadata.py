@@ -63,9 +63,11 @@ class Columns:
         """The fields of a row; ``where`` names it in messages."""
         self._others.update(row)
         return Fields(
-            self._first(row, CONCEPT, where), self.seed(row.get(SEED), where), self._first(row, PROMPT, where),
+            self._first(row, CONCEPT, where),
+            self.seed(row.get(SEED), where),
+            self._first(row, PROMPT, where),
             self._first(row, (VARIANT,), where),
-        )  # fmt: skip
+        )
 
     def seed(self, value: object, where: str) -> int | None:
         """A seed as a 64-bit integer."""

@@ -70,11 +70,14 @@ def textual_uniqueness(titles: Mapping[str, str], path: Path, caption_col: str |
     count = np.where([bool(t) for t in tokens], counts, np.nan)
     values = pd.DataFrame(
         {
-            "title": [titles[c] for c in concepts], "caption_count": count, "caption_share": count / total,
-            "title_overlap": overlap, "nearest_title": [titles[concepts[i]] if i >= 0 else None for i in nearest],
+            "title": [titles[c] for c in concepts],
+            "caption_count": count,
+            "caption_share": count / total,
+            "title_overlap": overlap,
+            "nearest_title": [titles[concepts[i]] if i >= 0 else None for i in nearest],
         },
         index=pd.Index(concepts, name="concept"),
-    )  # fmt: skip
+    )
     notes = [*told, f"{DEFINITION}; {counted(total, 'caption')} of {path}, {counted(len(concepts), 'title')}"]
     if wordless:
         notes.append(f"titles without a word, so without textual uniqueness: {len(wordless)} (first: {wordless[0]})")

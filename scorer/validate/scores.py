@@ -88,9 +88,11 @@ def count_cells(hit: Bools, coverage: Float64) -> CellCounts:
     """Decisions (n, K) against the truth (n, K); cells with nan truth count as neither."""
     reused, unused = coverage >= MOSTLY, coverage == 0.0
     return CellCounts(
-        (hit & reused).sum(1).astype(np.float64), (hit & unused).sum(1).astype(np.float64),
-        reused.sum(1).astype(np.float64), unused.sum(1).astype(np.float64),
-    )  # fmt: skip
+        (hit & reused).sum(1).astype(np.float64),
+        (hit & unused).sum(1).astype(np.float64),
+        reused.sum(1).astype(np.float64),
+        unused.sum(1).astype(np.float64),
+    )
 
 
 def tau_at(values: Float32, alpha: float) -> float:

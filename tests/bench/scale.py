@@ -82,7 +82,12 @@ def build(root: str) -> None:
 def score_all(root: str, workers: int) -> None:
     """In a process of its own: the scores."""
     place = Path(root)
-    report = score(place / "index", {"m": place / "gen"}, place / "out", run=Run(load=lambda _clip, _dino: thumbnails(), cache=VectorCache(place / "cache"), workers=workers))  # fmt: skip
+    report = score(
+        place / "index",
+        {"m": place / "gen"},
+        place / "out",
+        run=Run(load=lambda _clip, _dino: thumbnails(), cache=VectorCache(place / "cache"), workers=workers),
+    )
     sys.stdout.write(f"{report.scored} {report.embedded}\n")
 
 

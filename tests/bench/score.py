@@ -99,7 +99,13 @@ def _score(
     encoders: Encoders, root: Path, gen: Path, cache: VectorCache, tau: float, batch_size: int, workers: int
 ) -> tuple[float, int]:
     started = time.perf_counter()
-    report = score(root / "index", {"m": gen}, root / "out", ScoreOptions(metrics=("vr",), tau_vr=tau, k_gen=10**6), run=running(encoders, cache=cache, batch_size=batch_size, workers=workers))  # fmt: skip
+    report = score(
+        root / "index",
+        {"m": gen},
+        root / "out",
+        ScoreOptions(metrics=("vr",), tau_vr=tau, k_gen=10**6),
+        run=running(encoders, cache=cache, batch_size=batch_size, workers=workers),
+    )
     return time.perf_counter() - started, report.forwards
 
 

@@ -54,10 +54,11 @@ def coverage(
                 rng = np.random.default_rng([seed, n, round(100 * rate), round(10 * spread)])
                 one, two = (_study(rng, n, studies, rate, spread) for _ in range(2))
                 measures = {
-                    "cra": (one["cra"], (0.0, 1.0), rate), "vr_recognised": (one["vr_recognised"], (0.0, 1.0), REUSE),
+                    "cra": (one["cra"], (0.0, 1.0), rate),
+                    "vr_recognised": (one["vr_recognised"], (0.0, 1.0), REUSE),
                     "crt": (one["crt"], (0.0, 1.0), rate * (1.0 - REUSE)),
                     "difference": (one["cra"] - two["cra"], (-1.0, 1.0), 0.0),
-                }  # fmt: skip
+                }
                 row: dict[str, Any] = {"concepts": n, "rate": rate, "spread": spread, "studies": studies}
                 for name, (values, bounds, truth) in measures.items():
                     found = interval(values, bounds=bounds, symmetric=name == "difference", draws=draws)
@@ -209,7 +210,7 @@ def summary_seconds(models: int = 5, concepts: int = 767, images: int = IMAGES, 
     with tempfile.TemporaryDirectory() as folder:
         with writing_scores(
             Path(folder), "dynamic", settings | {"encoders": {"clip": "x"}}, {"cra": 0.75, "vr": 0.6}
-        ) as writer:  # fmt: skip
+        ) as writer:
             for m in range(models):
                 for c in range(concepts):
                     similarity = rng.uniform(0.4, 1.0, images).astype(np.float32).tolist()

@@ -58,9 +58,13 @@ def look(folder: Path, world: World) -> Seen:
     scored = command(*world.score_args(folder / "i", folder / "new", "all", ["m1"], folder / "c"))
     again = command(*world.score_args(folder / "i", folder / "o", "all", ["m1"], folder / "c"))
     return Seen(
-        problems, held, scored, results_state(folder / "new") if scored.code == 0 else None,
-        again, results_state(folder / "o") if again.code == 0 else None,
-    )  # fmt: skip
+        problems,
+        held,
+        scored,
+        results_state(folder / "new") if scored.code == 0 else None,
+        again,
+        results_state(folder / "o") if again.code == 0 else None,
+    )
 
 
 class FlipTrials:

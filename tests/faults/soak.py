@@ -113,6 +113,10 @@ def soak(root: Path, seconds: float, seed: int) -> dict[str, Any]:
         shutil.rmtree(root / "c" / "vectors", ignore_errors=True)  # of indexes that are no more
     quarter = max(1, len(memory) // 4)
     return {
-        **counts, "files": most_files, "bytes_to_need": round(most_factor, 2),
-        "memory_first": max(memory[:quarter]), "memory_last": max(memory[-quarter:]), "seconds": round(time.monotonic() - started),
-    }  # fmt: skip
+        **counts,
+        "files": most_files,
+        "bytes_to_need": round(most_factor, 2),
+        "memory_first": max(memory[:quarter]),
+        "memory_last": max(memory[-quarter:]),
+        "seconds": round(time.monotonic() - started),
+    }

@@ -57,10 +57,15 @@ def test_a_nul_is_written_as_text() -> None:
 def test_frames_are_written_as_pandas_writes_them_where_it_is_right() -> None:
     frame = pd.DataFrame(
         {
-            "a": np.array([0.1, 1e-5, np.nan], np.float32), "b": [1e20, -0.5, 1 / 3], "c": [1, -2, 3], "d": [True, False, True],
-            "e": ["x", None, "y z"], "f": pd.array([1, None, 3], dtype="Int64"), "g": [None, True, 2],
+            "a": np.array([0.1, 1e-5, np.nan], np.float32),
+            "b": [1e20, -0.5, 1 / 3],
+            "c": [1, -2, 3],
+            "d": [True, False, True],
+            "e": ["x", None, "y z"],
+            "f": pd.array([1, None, 3], dtype="Int64"),
+            "g": [None, True, 2],
         }
-    )  # fmt: skip
+    )
     assert csv_text(frame) == frame.to_csv(index=False, lineterminator="\n")
     assert csv_text(pd.DataFrame({"=x": ["a\rb"]})) == '\'=x\n"a\rb"\n'
     assert csv_text(pd.DataFrame({"x": []})) == "x\n"

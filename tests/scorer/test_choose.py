@@ -26,9 +26,12 @@ def test_names_that_meet_in_one_concept_stay_apart(tmp_path: Path) -> None:
     listing = list_images(tmp_path, COUNTS)
     got = {i.name: Path(i.path).relative_to(tmp_path).as_posix() for i in listing.concepts["alpha"]}
     assert got == {
-        "1.png": "alpha/1.png", "train/1.png": "train/alpha/1.png", "test/1.png": "test/Alpha/1.png",
-        "Alpha/1.png": "Alpha/1.png", "beta/2.png": "beta/2.png",
-    }  # fmt: skip
+        "1.png": "alpha/1.png",
+        "train/1.png": "train/alpha/1.png",
+        "test/1.png": "test/Alpha/1.png",
+        "Alpha/1.png": "Alpha/1.png",
+        "beta/2.png": "beta/2.png",
+    }
     assert [(s.path, s.reason) for s in listing.skipped] == [
         ((tmp_path / "1.png").as_posix(), "another image of 'alpha' has the same name; rename one")
     ]
@@ -46,9 +49,11 @@ def test_concepts_by_prompt_and_none_at_all(study: Study, tmp_path: Path) -> Non
     report = study({"m1": tmp_path / "g"})
     rows = study.results().rows("m1")
     assert [(r["gen_relpath"], r["prompt"], r["seed"]) for r in rows] == [
-        ("alpha/00000/0000.png", "Alpha", 9), ("alpha/00000/0001.png", "Alpha", 9),
-        ("beta/00001/0000.png", "beta!", 9), ("beta/00001/0001.png", "beta!", 9),
-    ]  # fmt: skip
+        ("alpha/00000/0000.png", "Alpha", 9),
+        ("alpha/00000/0001.png", "Alpha", 9),
+        ("beta/00001/0000.png", "beta!", 9),
+        ("beta/00001/0001.png", "beta!", 9),
+    ]
     text = "\n".join(report.notices)
     assert "4 images not scored" in text and "'a photo of a bench'" in text and "give each a 'concept'" in text
     assert "1 folder without metadata.jsonl beside samples/ was ignored" in text
@@ -85,6 +90,10 @@ def test_k_gen_counts_each_variant(study: Study, gen: Path) -> None:
     study({"m1": gen}, ScoreOptions(k_gen=2))
     got = [(r["gen_relpath"], r["variant"]) for r in study.results().rows("m1")]
     assert got == [
-        ("alpha/00.png", "a"), ("alpha/01.png", "b"), ("alpha/02.png", "a"), ("alpha/10.png", "b"),
-        ("alpha/13.png", None), ("alpha/14.png", None),
-    ]  # fmt: skip
+        ("alpha/00.png", "a"),
+        ("alpha/01.png", "b"),
+        ("alpha/02.png", "a"),
+        ("alpha/10.png", "b"),
+        ("alpha/13.png", None),
+        ("alpha/14.png", None),
+    ]

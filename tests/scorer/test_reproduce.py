@@ -89,8 +89,9 @@ def test_moved_images_are_found_in_any_layout(study: Study, gen: Path, tmp_path:
         study.results(), open_index(study.index), moved=Moved(gen_root=root), run=Run(load=study.load)
     )
     assert [(r["verdict"], r["what"].split(" (")[0]) for r in found.table("differences").to_dict("records")] == [
-        *[("changed", "the file has other bytes now")] * 3, ("gone", "cannot be read: No such file or directory"),
-    ]  # fmt: skip
+        *[("changed", "the file has other bytes now")] * 3,
+        ("gone", "cannot be read: No such file or directory"),
+    ]
     with pytest.raises(InputError, match="--gen o: no model of these results; they hold m, n"):
         counts(Moved(gen={"o": root}))
     with pytest.raises(InputError, match="no folder 'n' here; name it with --gen n=DIR"):

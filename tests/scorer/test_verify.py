@@ -119,5 +119,7 @@ def test_log_and_purge_from_the_command_line(study: Study) -> None:
     assert "build" in done.stdout and "12 references (9 kept)" in done.stdout
     run("index", "remove", "--purge", "--index", study.index, "--concept", "beta")
     assert [e["command"] for e in json.loads(run("index", "log", "--json", "--index", study.index).stdout)] == [
-        "build", "remove", "purge",
-    ]  # fmt: skip
+        "build",
+        "remove",
+        "purge",
+    ]

@@ -59,9 +59,12 @@ class CalibrationOptions:
 
 
 def calibrate(
-    study: Study, index: Index, cache: VectorCache, options: CalibrationOptions = CalibrationOptions(),
+    study: Study,
+    index: Index,
+    cache: VectorCache,
+    options: CalibrationOptions = CalibrationOptions(),
     progress: Progress = no_progress,
-) -> Calibration:  # fmt: skip
+) -> Calibration:
     """Find thresholds for a study, and write the null of its images into its results directories.
 
     Vectors come from ``cache``. Raises :class:`InputError` when they are not there, :class:`SettingsError` when index
@@ -76,9 +79,13 @@ def calibrate(
 
 
 def apply_calibration(
-    study: Study, index: Index, cache: VectorCache, calibration: Calibration, works: Mapping[str, str] | None = None,
+    study: Study,
+    index: Index,
+    cache: VectorCache,
+    calibration: Calibration,
+    works: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
-) -> None:  # fmt: skip
+) -> None:
     """Write the null of a study's images with the pool of a calibration, whose thresholds stay as they are.
 
     ``works``: further concepts that are the same work. Raises the errors of :func:`calibrate`, and
@@ -123,9 +130,15 @@ class _Run:
 
     @classmethod
     def open(
-        cls, study: Study, index: Index, cache: VectorCache, names: Sequence[str], options: CalibrationOptions,
-        progress: Progress, same: Sequence[Sequence[str]] = (),
-    ) -> _Run:  # fmt: skip
+        cls,
+        study: Study,
+        index: Index,
+        cache: VectorCache,
+        names: Sequence[str],
+        options: CalibrationOptions,
+        progress: Progress,
+        same: Sequence[Sequence[str]] = (),
+    ) -> _Run:
         """Open the vectors of the concepts ``names``. ``same``: pairs that are known to be the same work already."""
         static = study.mode == "static"
         vectors = open_vectors(index, cache.directory, progress)
@@ -137,16 +150,20 @@ class _Run:
         lacking = options.whiten and comparison.whitening is None
         notes = ["not whitened: the pool has fewer than three works, or all of its cells are the same"] * lacking
         return cls(
-            study, index, cache, comparison, sorted([a, b] for a, b in pairs), progress,
-            ImageNulls(study, comparison), notes,
-        )  # fmt: skip
+            study,
+            index,
+            cache,
+            comparison,
+            sorted([a, b] for a, b in pairs),
+            progress,
+            ImageNulls(study, comparison),
+            notes,
+        )
 
     def order(self, halves: str = "AB") -> list[int]:
         """Concepts of the study (by place) in some halves that have references."""
         half = self.comparison.design.half
-        return [
-            i for i, c in enumerate(self.study.concepts) if self.study.references[i] > 0 and half[c] in halves
-        ]  # fmt: skip
+        return [i for i, c in enumerate(self.study.concepts) if self.study.references[i] > 0 and half[c] in halves]
 
     def chunks(self, concepts: Sequence[int]) -> Iterator[_Chunk]:
         """Images of some concepts, one concept after the other."""
@@ -209,13 +226,17 @@ class _Run:
                 for t in tables.values():
                     t.settle()
         return Calibration(
-            alpha=options.alpha, seed=options.seed, index_id=self.index.index_id,
+            alpha=options.alpha,
+            seed=options.seed,
+            index_id=self.index.index_id,
             settings={key: study.settings[key] for key in SETTINGS if key in study.settings},
             pool=list(self.comparison.pool.concepts),
             halves={h: sorted(c for c, mine in design.half.items() if mine == h) for h in "AB"},
-            same_work=self.same, thresholds=[row for t in tables.values() for row in t.rows()],
-            nulls=[null for m in ("cra", "vr") for null in tables[m].null_curves()], notes=self._notes(),
-        )  # fmt: skip
+            same_work=self.same,
+            thresholds=[row for t in tables.values() for row in t.rows()],
+            nulls=[null for m in ("cra", "vr") for null in tables[m].null_curves()],
+            notes=self._notes(),
+        )
 
     def _notes(self) -> list[str]:
         counts = {h: len(self.order(h)) for h in "AB"}
@@ -232,8 +253,10 @@ class _Run:
     def write(self, calibration: Calibration) -> None:
         """Write the nulls into each results directory of the study."""
         facts = {
-            "index_id": self.index.index_id, "seed": calibration.seed, "pool": len(calibration.pool),
+            "index_id": self.index.index_id,
+            "seed": calibration.seed,
+            "pool": len(calibration.pool),
             "calibration_sha256": calibration.digest,
-        }  # fmt: skip
+        }
         for i, source in enumerate(self.study.sources):
             write_null(source.path, self.study.mode, self.nulls.rows_of(i), facts)

@@ -22,9 +22,7 @@ class ImageNulls:
         self._study, self._comparison = study, comparison
         self._rows: dict[int, dict[str, Any]] = {}
 
-    def add(
-        self, concept: int, clip_rows: Ints, patch_rows: Ints, patches: FloatArray, compared: Compared
-    ) -> None:  # fmt: skip
+    def add(self, concept: int, clip_rows: Ints, patch_rows: Ints, patches: FloatArray, compared: Compared) -> None:
         """Keep the nulls of some images of a concept: rows of the study, and patch vectors (m, K, D')."""
         study, pool = self._study, self._comparison.pool
         j = int(study.references[concept])
@@ -50,10 +48,11 @@ class ImageNulls:
         for i, row in enumerate(patch_rows):
             part = slice(i * k, (i + 1) * k)
             self._rows[int(row)] |= {
-                "p_reached": reached[part], "p_best": compared.single[np.arange(n * k)[part], best[part]],
+                "p_reached": reached[part],
+                "p_best": compared.single[np.arange(n * k)[part], best[part]],
                 "p_best_ref_id": [pool.ref_ids[b] for b in best[part]],
                 "p_best_ref_cell": cell[part].astype(np.int16),
-            }  # fmt: skip
+            }
 
     def rows_of(self, source: int) -> Iterator[dict[str, Any]]:
         """Rows of the null file of one results directory."""
@@ -62,8 +61,9 @@ class ImageNulls:
             if int(i) in self._rows:
                 yield {
                     **{name: table.column(name)[int(i)].as_py() for name in _KEYS},
-                    **dict.fromkeys(("cra_reached", "p_reached")), **self._rows[int(i)],
-                }  # fmt: skip
+                    **dict.fromkeys(("cra_reached", "p_reached")),
+                    **self._rows[int(i)],
+                }
 
 
 def _reached(null: Float32, own: Float32) -> Float32:

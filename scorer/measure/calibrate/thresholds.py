@@ -95,13 +95,22 @@ class Thresholds:
     def _pairs(self, null: str, half: str, at: Bools) -> _Pairs:
         chosen = [i for i, (_, h) in enumerate(self.concepts) if h in half]
         # within a half both sides of a pair lie in it
-        allowed = np.array([self.allowed[null][i] & at & (self.design.column_half == h if len(half) == 1 else True)
-                            for i in chosen for h in [self.concepts[i][1]]], bool).reshape(len(chosen), len(at))  # fmt: skip
+        allowed = np.array(
+            [
+                self.allowed[null][i] & at & (self.design.column_half == h if len(half) == 1 else True)
+                for i in chosen
+                for h in [self.concepts[i][1]]
+            ],
+            bool,
+        ).reshape(len(chosen), len(at))
         columns = np.flatnonzero(allowed.any(axis=0))
         return _Pairs(
-            [self.concepts[i][0] for i in chosen], [self.design.pool.concepts[self.design.pool.of[c]] for c in columns],
-            chosen, columns, allowed[:, columns],
-        )  # fmt: skip
+            [self.concepts[i][0] for i in chosen],
+            [self.design.pool.concepts[self.design.pool.of[c]] for c in columns],
+            chosen,
+            columns,
+            allowed[:, columns],
+        )
 
 
 @dataclass(frozen=True)

@@ -79,9 +79,13 @@ def write_single(page: Path, title: str, parts: Parts, pictures: Path) -> Path:
             yield f"thumb-{path.stem}", f"data:image/jpeg;base64,{_base64(path.read_bytes())}"
 
     stream = template("single.html.j2").stream(
-        title=title, policy=_POLICY.format(scripts=hashes), scripts=[scripts[name] for name in SCRIPTS],
-        library=scripts[LIBRARY], style=asset(STYLE), blocks=blocks(),
-    )  # fmt: skip
+        title=title,
+        policy=_POLICY.format(scripts=hashes),
+        scripts=[scripts[name] for name in SCRIPTS],
+        library=scripts[LIBRARY],
+        style=asset(STYLE),
+        blocks=blocks(),
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     with replacing(page) as tmp:
         stream.dump(str(tmp), encoding="utf-8")

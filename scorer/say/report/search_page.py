@@ -59,9 +59,15 @@ def write_search_page(
     for path in [str(image), *(h["path"] for h in hits["image"]), *(p["hit"]["path"] for p in patches)]:
         picture(path)
     text = render(
-        "search.html.j2", policy=_POLICY, image=str(image), encoders=dict.fromkeys(hits["encoders"]), hits=hits["image"],
-        patches=patches, pictures=pictures, problems=problems,
-    )  # fmt: skip
+        "search.html.j2",
+        policy=_POLICY,
+        image=str(image),
+        encoders=dict.fromkeys(hits["encoders"]),
+        hits=hits["image"],
+        patches=patches,
+        pictures=pictures,
+        problems=problems,
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(page, text)
     return page
@@ -72,6 +78,8 @@ def _window(cell: int, rows: int, cols: int, overlapping: bool = False) -> dict[
     down, across = cell_shape(rows, cols, overlapping)
     row, col = divmod(cell, across)
     return {
-        "width": 100.0 * cols, "height": 100.0 * rows,
-        "x": 100.0 * col / (across - 1) if across > 1 else 0.0, "y": 100.0 * row / (down - 1) if down > 1 else 0.0,
-    }  # fmt: skip
+        "width": 100.0 * cols,
+        "height": 100.0 * rows,
+        "x": 100.0 * col / (across - 1) if across > 1 else 0.0,
+        "y": 100.0 * row / (down - 1) if down > 1 else 0.0,
+    }

@@ -210,8 +210,9 @@ def test_a_token_is_never_told(
 
 def test_causes_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret-of-another-kind")
-    text = hub.cause_of(ValueError(
-        f"401 for https://u:p@h/x?X-Amz-Signature=abc\n{TOKEN} Bearer xyz secret-of-another-kind done"), 500)  # fmt: skip
+    text = hub.cause_of(
+        ValueError(f"401 for https://u:p@h/x?X-Amz-Signature=abc\n{TOKEN} Bearer xyz secret-of-another-kind done"), 500
+    )
     assert text == "401 for https://***@h/x?*** hf_*** Bearer *** *** done"
 
 
@@ -224,10 +225,14 @@ def test_no_source_unpickles_or_trusts_remote_code() -> None:
         if path == ROOT / "indexer" / "encode" / "ray.py":  # to its own actors and back, as Ray itself does
             text = text.replace("import pickle", "", 1)
         for banned in (
-            r"import (c?[pP]ickle|dill|joblib|cloudpickle|marshal|shelve)\b", r"read_pickle|allow_pickle=True",
-            r"torch\.jit\.load", r"trust_remote_code[\"']?\s*[:=]\s*True", r"(?<![\w.])(eval|exec)\(", r"os\.system|shell=True",
+            r"import (c?[pP]ickle|dill|joblib|cloudpickle|marshal|shelve)\b",
+            r"read_pickle|allow_pickle=True",
+            r"torch\.jit\.load",
+            r"trust_remote_code[\"']?\s*[:=]\s*True",
+            r"(?<![\w.])(eval|exec)\(",
+            r"os\.system|shell=True",
             r"yaml\.(unsafe_)?load\(",
-        ):  # fmt: skip
+        ):
             assert not re.search(banned, text), (path, banned)
         for call in re.findall(r"torch\.load\([^)]*\)", text):
             assert "weights_only=True" in call, path

@@ -72,16 +72,20 @@ def test_a_file_name_is_found_with_backslashes_blanks_and_other_unicode(tmp_path
 def test_splits_hold_their_own_metadata(tmp_path: Path) -> None:
     folder(tmp_path, "train/1.png", "train/2.png", "test/1.png", "test/alpha/3.png", "beta/9.png", "test/deep/5.png")
     (tmp_path / "train" / "metadata.csv").write_text("file_name,concept\n1.png,alpha\n")
-    (tmp_path / "test" / "metadata.csv").write_text("file_name,concept\n1.png,alpha\nalpha/3.png,\ndeep/5.png,beta\n../train/2.png,beta\n")  # fmt: skip
+    (tmp_path / "test" / "metadata.csv").write_text(
+        "file_name,concept\n1.png,alpha\nalpha/3.png,\ndeep/5.png,beta\n../train/2.png,beta\n"
+    )
     (tmp_path / "test" / "deep" / "metadata.jsonl").write_text(
         '{"file_name": "5.png", "concept": "alpha", "seed": 5}\n'
     )
     found = listed(tmp_path)
     assert facts(found) == [
-        ("alpha", "test/1.png", None, None, None), ("alpha", "test/3.png", None, None, None),
-        ("alpha", "test/deep/5.png", 5, None, None), ("alpha", "train/1.png", None, None, None),
+        ("alpha", "test/1.png", None, None, None),
+        ("alpha", "test/3.png", None, None, None),
+        ("alpha", "test/deep/5.png", 5, None, None),
+        ("alpha", "train/1.png", None, None, None),
         ("beta", "9.png", None, None, None),
-    ]  # fmt: skip
+    ]
     assert [(s.path, s.reason.split(";")[0]) for s in found.skipped] == [
         (f"{tmp_path}/test/metadata.csv:5", "file_name '../train/2.png' leaves the folder")
     ]

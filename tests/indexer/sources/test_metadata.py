@@ -91,8 +91,10 @@ def test_bad_rows_lose_no_good_one(study: Study, gen: Path, tmp_path: Path) -> N
     (gen / "metadata.jsonl").write_bytes(text.encode() + b'\n{"file_name": "beta/\xff.png"}\n')
     report = study({"m1": gen})
     assert [(r["gen_relpath"], r["seed"]) for r in study.results().rows("m1")] == [
-        ("alpha/00.png", 1), ("alpha/near.png", 2), ("beta/00.png", None),
-    ]  # fmt: skip
+        ("alpha/00.png", 1),
+        ("alpha/near.png", 2),
+        ("beta/00.png", None),
+    ]
     reasons = [reason for _, reason in bad] + ["not a JSON object"]
     assert len(report.skipped) == len(reasons)
     for (i, skipped), reason in zip(enumerate(report.skipped), reasons, strict=True):
@@ -155,8 +157,9 @@ def test_a_prompt_with_a_comma_that_is_not_quoted_shifts_no_column(study: Study,
         f"{gen}/metadata.csv:2"
     ] and "quote cells that hold commas" in report.skipped[0].reason
     assert [(r["gen_relpath"], r["prompt"], r["seed"]) for r in study.results().rows("m1")] == [
-        ("alpha/01.png", "a, b", 2), ("beta/00.png", None, None),
-    ]  # fmt: skip
+        ("alpha/01.png", "a, b", 2),
+        ("beta/00.png", None, None),
+    ]
 
 
 def test_a_long_list_is_read_in_seconds(tmp_path: Path) -> None:
@@ -174,5 +177,8 @@ def test_a_line_without_end_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metadata.jsonl"
     path.write_bytes(b'{"a": 1}\n' + b'"' + b"x" * (9 << 20) + b'"\n{"a": 2}\n' + b"y" * (5 << 20))
     assert list(open_table(path, []).lines) == [
-        (1, {"a": 1}), (2, "a line of more than 4 MB"), (3, {"a": 2}), (4, "a line of more than 4 MB"),
-    ]  # fmt: skip
+        (1, {"a": 1}),
+        (2, "a line of more than 4 MB"),
+        (3, {"a": 2}),
+        (4, "a line of more than 4 MB"),
+    ]

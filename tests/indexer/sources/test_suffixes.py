@@ -65,8 +65,11 @@ def test_what_is_not_read_is_counted_by_suffix_apart_from_what_is_no_image(tmp_p
     assert len(built.skipped) == 6
     manifest = open_index(tmp_path / "i").manifest
     assert [s["path"].removeprefix(f"{refs}/") for s in manifest["skipped"] if s["reason"] == UNSUPPORTED] == [
-        "alpha/a.heic", "alpha/b.HEIC", "alpha/c.jp2", "beta/only.heic",
-    ]  # fmt: skip
+        "alpha/a.heic",
+        "alpha/b.HEIC",
+        "alpha/c.jp2",
+        "beta/only.heic",
+    ]
     assert manifest["log"][-1]["skipped"] == 6
     again = build_index(refs, tmp_path / "i", toy_encoders())
     assert not again.changed and again.skipped == built.skipped

@@ -60,8 +60,10 @@ def test_quoted_newlines_keep_their_row_and_lines_are_counted(tmp_path: Path) ->
     path = given(tmp_path, 'path,concept\n"a\n\r\nb","x\ry"\r\nc,z\n5" d,w\n')
     table = read_table(path, NEEDED)
     assert [(line, row["path"], row["concept"]) for line, row in table.rows] == [
-        (2, "a\n\r\nb", "x\ry"), (6, "c", "z"), (7, '5" d', "w"),
-    ]  # fmt: skip
+        (2, "a\n\r\nb", "x\ry"),
+        (6, "c", "z"),
+        (7, '5" d', "w"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +100,10 @@ def test_faults_are_one_line_with_file_line_fact_and_fix(tmp_path: Path, data: b
 def test_cells_too_many_lose_no_other_row(tmp_path: Path) -> None:
     table = open_table(given(tmp_path, "path,prompt\n1,a, b\n2,c,,\n3\n"), ["path"])
     assert list(table.lines) == [
-        (2, "3 cells under a header of 2; quote cells that hold commas"), (3, {"path": "2", "prompt": "c"}), (4, {"path": "3"}),
-    ]  # fmt: skip
+        (2, "3 cells under a header of 2; quote cells that hold commas"),
+        (3, {"path": "2", "prompt": "c"}),
+        (4, {"path": "3"}),
+    ]
 
 
 def test_what_a_spreadsheet_was_kept_from_running_is_read_as_it_was(tmp_path: Path) -> None:

@@ -122,7 +122,10 @@ def test_flipped_bytes_raise_nothing_else(tmp_path: Path) -> None:
     assert damaged > 50
 
 
-@pytest.mark.parametrize(("data", "message"), [(gzip.compress(b"x" * 999, mtime=0), "compressed with gzip"), (b"text" * 300, "damaged"), (b"", "damaged")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(gzip.compress(b"x" * 999, mtime=0), "compressed with gzip"), (b"text" * 300, "damaged"), (b"", "damaged")],
+)
 def test_no_tar_at_all(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "x.tar").write_bytes(data)
     index = tar_index(tmp_path / "x.tar")

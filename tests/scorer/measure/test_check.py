@@ -19,17 +19,21 @@ from iconicity.scorer.measure.summary import summarise
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     return make_results(
-        tmp_path / "r", row("a", 0.9, 4, name="0.png"), row("a", 0.8, 2, name="1.png"), row("b", 0.6, 0, name="2.png"),
+        tmp_path / "r",
+        row("a", 0.9, 4, name="0.png"),
+        row("a", 0.8, 2, name="1.png"),
+        row("b", 0.6, 0, name="2.png"),
         row("b", 0.9, 1, model="n", name="3.png"),
-    )  # fmt: skip
+    )
 
 
 def test_images_that_break_a_rule_are_listed(results: Path) -> None:
     found = check(open_study(results), ["vr >= 0.5", "cra_sim < 0.7"])
     listed = [
-        ("a", "a/0.png", "vr", 1.0, 0.5, "vr >= 0.5"), ("a", "a/1.png", "vr", 0.5, 0.5, "vr >= 0.5"),
+        ("a", "a/0.png", "vr", 1.0, 0.5, "vr >= 0.5"),
+        ("a", "a/1.png", "vr", 0.5, 0.5, "vr >= 0.5"),
         ("b", "b/2.png", "cra_sim", float(np.float32(0.6)), 0.7, "cra_sim < 0.7"),
-    ]  # fmt: skip
+    ]
     names = ["model", "concept", "gen_relpath", "measure", "value", "n", "threshold", "rule"]
     assert found.table("failures").to_dict("records") == [
         dict(zip(names, ("m", c, f, measure, v, 1, t, rule), strict=True)) for c, f, measure, v, t, rule in listed

@@ -163,7 +163,13 @@ def test_a_second_model_leaves_the_first_ones_rows(place: Path) -> None:
     run(place)
     before = require_results(place / "out").rows("m1")
     make_gen(place / "gen" / "m2", seed=9000)
-    score(place / "i", {"m2": place / "gen" / "m2"}, place / "out", EVERYWHERE, run=running(cache=VectorCache(place / "cache")))  # fmt: skip
+    score(
+        place / "i",
+        {"m2": place / "gen" / "m2"},
+        place / "out",
+        EVERYWHERE,
+        run=running(cache=VectorCache(place / "cache")),
+    )
     assert require_results(place / "out").rows("m1") == before
 
 

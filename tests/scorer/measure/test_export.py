@@ -25,9 +25,14 @@ def test_long_table(tmp_path: Path) -> None:
     long = finding.table("long")
     first = long[long.gen_relpath == "a/1.png"].set_index("metric")
     assert first.value.to_dict() == {
-        "cra_sim": float(np.float32(0.9)), "cra_pass": 1.0, "vr": 0.75, "vi": 0.25, "vr_max": float(np.float32(0.9)),
-        "vr_mean": np.mean(np.array([0.9, 0.9, 0.9, 0.1], np.float32), dtype=float), "vr_p90": float(np.float32(0.9)),
-    }  # fmt: skip
+        "cra_sim": float(np.float32(0.9)),
+        "cra_pass": 1.0,
+        "vr": 0.75,
+        "vi": 0.25,
+        "vr_max": float(np.float32(0.9)),
+        "vr_mean": np.mean(np.array([0.9, 0.9, 0.9, 0.1], np.float32), dtype=float),
+        "vr_p90": float(np.float32(0.9)),
+    }
     assert set(first.seed) == {7} and set(first.prompt) == {"The Scream"} and set(first.model) == {"m@original"}
     assert set(long[long.gen_relpath == "a/2.png"].metric) == {"vr", "vi", "vr_max", "vr_mean", "vr_p90"}
     assert not (long.gen_relpath == "b/3.png").any() and not long.value.isna().any()

@@ -174,9 +174,12 @@ def test_sign_flips_agree_with_scipy() -> None:
     exact = stats.permutation_test((small, np.zeros(10)), lambda x, y: np.mean(x - y), permutation_type="samples")
     assert sign_flip_p(small) == pytest.approx(exact.pvalue)
     theirs = stats.permutation_test(
-        (large, np.zeros(60)), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples",
-        vectorized=True, rng=np.random.default_rng(1),
-    )  # fmt: skip
+        (large, np.zeros(60)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        rng=np.random.default_rng(1),
+    )
     assert sign_flip_p(large) == pytest.approx(theirs.pvalue, abs=0.02)
     assert sign_flip_p(np.full(60, 0.5), draws=999) == 1 / 1000  # (b + 1) / (B + 1)
     assert np.isnan(sign_flip_p([np.nan])) and sign_flip_p([0.0, np.nan]) == 1.0
@@ -188,9 +191,11 @@ def test_label_permutations_agree_with_scipy_and_a_loop() -> None:
     found = label_permutation_p(x, 3)
     for i in range(4):
         theirs = stats.permutation_test(
-            (x[:3, i], x[3:, i]), lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis), vectorized=True,
+            (x[:3, i], x[3:, i]),
+            lambda a, b, axis: np.mean(a, axis=axis) - np.mean(b, axis=axis),
+            vectorized=True,
             n_resamples=10**6,
-        )  # fmt: skip
+        )
         splits = [set(c) for c in itertools.combinations(range(7), 3)]
         apart = [abs(x[list(s), i].mean() - x[[k for k in range(7) if k not in s], i].mean()) for s in splits]
         count = sum(a >= abs(x[:3, i].mean() - x[3:, i].mean()) - 1e-12 for a in apart)

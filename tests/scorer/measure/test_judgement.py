@@ -30,12 +30,21 @@ from iconicity.scorer.measure.summary import summarise
 CLIP = EncoderSpec(
     "clip",
     'transformers CLIPModel {"hidden_act":"quick_gelu","image_size":224,"layer_norm_eps":1e-05,"num_attention_heads":12}',
-    "a" * 64, {}, "projection", 512, source={"model": PAPER_CLIP},
-)  # fmt: skip
+    "a" * 64,
+    {},
+    "projection",
+    512,
+    source={"model": PAPER_CLIP},
+)
 DINO = EncoderSpec(
-    "timm", "timm vit_base_patch16_dinov3", "b" * 64, {"input_size": [3, 256, 256]}, "all", 768,
+    "timm",
+    "timm vit_base_patch16_dinov3",
+    "b" * 64,
+    {"input_size": [3, 256, 256]},
+    "all",
+    768,
     source={"model": PAPER_DINO, "weights": None},
-)  # fmt: skip
+)
 
 
 def _index(clip: EncoderSpec = CLIP, dino: EncoderSpec = DINO, overlapping: bool = False, **settings: Any) -> Index:
@@ -59,13 +68,15 @@ def test_the_published_thresholds_belong_to_the_papers_encoders_and_settings() -
 @pytest.mark.parametrize(
     ("dino", "settings", "named"),
     [
-        ({"pool": "patch"}, {}, "pool patch"), ({"layer": 9}, {}, "layer 9"),
-        ({"pool": "token"}, {"patch_mode": "token"}, "token mode"), ({}, {"grid": [3, 3]}, "a grid of 3 x 3"),
+        ({"pool": "patch"}, {}, "pool patch"),
+        ({"layer": 9}, {}, "layer 9"),
+        ({"pool": "token"}, {"patch_mode": "token"}, "token mode"),
+        ({}, {"grid": [3, 3]}, "a grid of 3 x 3"),
         ({}, {"overlapping": True}, "overlapping reference cells"),
         ({"preprocess": {"input_size": [3, 224, 224]}}, {}, "an image size of 224"),
         ({"preprocess": {"input_size": [3, 256, 256], "fit": "squash"}}, {}, "squashed cells"),
     ],
-)  # fmt: skip
+)
 def test_other_settings_than_the_published_ones_are_named(
     dino: dict[str, Any], settings: dict[str, Any], named: str
 ) -> None:

@@ -28,8 +28,9 @@ NAMES = {"cra_cal": "cra", "vr_all_cal": "vr_all", "crt_cal": "crt"}
 def held() -> Calibration:
     thresholds: list[dict[str, Any]] = [
         {"null": "unrelated", "metric": m, "references": j, "tau": tau, "status": "ok"}
-        for m, each in TAUS.items() for j, tau in each.items()
-    ]  # fmt: skip
+        for m, each in TAUS.items()
+        for j, tau in each.items()
+    ]
     settings = {k: SETTINGS[k] for k in FITTED if k in SETTINGS}
     return Calibration(0.01, 0, "x", settings, [], {}, [], thresholds, [], [])
 

@@ -15,9 +15,10 @@ def scored(tmp_path: Path, *images: tuple[str, str], **columns: str | None) -> S
     """A study of (model, path as given); the concept and file are the path's last two parts."""
     rows = [
         row(path.split("/")[-2].lower().replace(" ", "_"), 0.5, 1, model=model, name=path.split("/")[-1])
-        | {"gen_path": path} | columns
+        | {"gen_path": path}
+        | columns
         for model, path in images
-    ]  # fmt: skip
+    ]
     return open_study(make_results(tmp_path / "r", *rows), ["gen_path"])
 
 

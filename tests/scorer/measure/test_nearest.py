@@ -107,8 +107,10 @@ def test_of_equal_patches_the_first_counts_however_they_lie_in_blocks(
         blocks = [(i, vectors[i : i + size]) for i in range(0, 2000, size)]
         best, at = highest_cosine(queries, blocks, own)
         assert np.array_equal(best, expected.astype(np.float32))
-        first = [-1 if i < 4 else next(j for j in range(2000) if outside(j, o) and product(q, vectors[j]) == b)
-                 for i, (q, o, b) in enumerate(zip(queries, own, best, strict=True))]  # fmt: skip
+        first = [
+            -1 if i < 4 else next(j for j in range(2000) if outside(j, o) and product(q, vectors[j]) == b)
+            for i, (q, o, b) in enumerate(zip(queries, own, best, strict=True))
+        ]
         assert at.tolist() == first
 
 

@@ -155,17 +155,19 @@ def test_merged_answers_are_those_of_one_universe_and_of_a_plain_loop(
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_approximate_hits_are_true_and_the_bound_is_proven(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
-    references = {
-        f"c{i}": [(v[0], v) for v in np.stack([pool(rng, CELLS) for _ in range(6)])] for i in range(2 * n)
-    }  # fmt: skip
-    exact = merge_patches([a.patches for a in divided(references, 1, False).ask(random_queries(rng, references, "exact")) if a.patches])  # fmt: skip
+    references = {f"c{i}": [(v[0], v) for v in np.stack([pool(rng, CELLS) for _ in range(6)])] for i in range(2 * n)}
+    exact = merge_patches(
+        [a.patches for a in divided(references, 1, False).ask(random_queries(rng, references, "exact")) if a.patches]
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("iconicity.scorer.measure.shards.LEAST", 0)
         patch.setattr(nearest, "FACTORY", "IVF2,Flat")
         patch.setattr(nearest, "NPROBE", 1)
         shards = divided(references, n, False, tau=0.8)
         rng = np.random.default_rng(seed)
-        references = {f"c{i}": [(v[0], v) for v in np.stack([pool(rng, CELLS) for _ in range(6)])] for i in range(2 * n)}  # fmt: skip
+        references = {
+            f"c{i}": [(v[0], v) for v in np.stack([pool(rng, CELLS) for _ in range(6)])] for i in range(2 * n)
+        }
         found: dict[str, PatchAnswers] = {}
         state = rng.bit_generator.state
         for how in ("approximate", "settle"):

@@ -19,8 +19,10 @@ def results_of(tmp_path: Path, models: str = "A") -> Path:
     """Of each model three concepts of four images, the first two of each the most similar; one image could not be used."""
     rows = [
         row(c, 0.9 - 0.1 * i, 4 - i, model=m, name=f"{i}.png") | {"gen_path": f"gen/{m}/{c}/{i}.png"}
-        for m in models for c in ("one", "two", "three") for i in range(4)
-    ]  # fmt: skip
+        for m in models
+        for c in ("one", "two", "three")
+        for i in range(4)
+    ]
     bad = [row("one", None, None, "skipped", model=m, name="bad.png") for m in models]
     return make_results(tmp_path / "r", *rows, *bad)
 
@@ -30,9 +32,7 @@ def study_of(tmp_path: Path, models: str = "A") -> Study:
 
 
 def labels_of(model: str, words: tuple[str, str] = ("copy", "other")) -> list[Label]:
-    return [
-        Label(f"{model}/{c}/{i}.png", c, words[i >= 2], "r") for c in ("one", "two", "three") for i in range(4)
-    ]  # fmt: skip
+    return [Label(f"{model}/{c}/{i}.png", c, words[i >= 2], "r") for c in ("one", "two", "three") for i in range(4)]
 
 
 def notes_of(study: Study, labels: list[Label]) -> list[str]:

@@ -25,8 +25,10 @@ def study_of(tmp_path: Path, concepts: int, each: int = 4) -> tuple[Path, list[d
     for c in range(concepts):
         for i in range(each):
             name, copied = f"{i}.png", i % 2 == 0
-            rows.append(row(f"c{c}", 0.02 * c + 0.01 * copied, 2 + copied, name=name, model="m")
-                        | {"gen_path": f"gen/m/c{c}/{name}"})  # fmt: skip
+            rows.append(
+                row(f"c{c}", 0.02 * c + 0.01 * copied, 2 + copied, name=name, model="m")
+                | {"gen_path": f"gen/m/c{c}/{name}"}
+            )
             labels.append({"path": f"m/c{c}/{name}", "concept": f"c{c}", "label": "copy" if copied else "other"})
     return make_results(tmp_path / "results", *rows), labels
 
@@ -98,8 +100,11 @@ def test_shared_art_is_not_decidable(tmp_path: Path) -> None:
         pytest.skip("the shared art is not here")
     labels = read_labels(table, concept_col="slug", label_col="eyeball")
     rng = np.random.default_rng(0)
-    rows = [row(v.concept, float(rng.uniform()), 1, model=v.path.split("/")[1], name=v.path.split("/")[-1])
-            | {"gen_path": v.path} for v in labels]  # fmt: skip
+    rows = [
+        row(v.concept, float(rng.uniform()), 1, model=v.path.split("/")[1], name=v.path.split("/")[-1])
+        | {"gen_path": v.path}
+        for v in labels
+    ]
     study = open_study(make_results(tmp_path / "results", *rows), ["gen_path"])
     found = validate_labels(study, labels, ["replica", "variant"], ["reinterpretation", "unrelated"], 200)
     assert found.table().verdict.tolist() == [UNDECIDABLE] * 3

@@ -77,10 +77,12 @@ def open_times(page: Path, concept: str, repeat: int = 5) -> dict[str, float]:
     if path is None:
         return {}
     pages = {
-        "overview": ("#/", "td a"), "charts": ("#/", ".chart .point"), "all images": ("#/images", ".card"),
+        "overview": ("#/", "td a"),
+        "charts": ("#/", ".chart .point"),
+        "all images": ("#/images", ".card"),
         "concept": (f"#/concept/{concept}", ".gallery:not(.references) .card"),
         "image": (f"#/image/model 0/{concept}%2F00000.png", ".target"),
-    }  # fmt: skip
+    }
     out: dict[str, float] = {}
     with api.sync_playwright() as p:
         browser = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
