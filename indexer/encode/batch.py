@@ -1,4 +1,4 @@
-"""Network inputs to vectors, batched across images: the one place where forward passes are made and counted."""
+"""Network inputs to vectors, batched across images: the one place where forward passes are made."""
 
 from __future__ import annotations
 
@@ -76,7 +76,6 @@ class _Queue:
     size: BatchSize
     inputs: list[torch.Tensor] = field(default_factory=list)
     outputs: list[Callable[[FloatArray], None]] = field(default_factory=list)
-    forwards: int = 0
 
     def run(self, at_least: int | None = None) -> None:
         """Forward whole batches; with ``at_least`` 1 the rest too."""
@@ -90,7 +89,6 @@ class _Queue:
             for store, row in zip(self.outputs[:n], rows, strict=True):
                 store(row)
             del self.inputs[:n], self.outputs[:n]
-            self.forwards += n
 
 
 class Embedder:
@@ -105,12 +103,6 @@ class Embedder:
         self._token = encoders.patch_mode == "token"
         self._clips = _Queue(encoders.clip, BatchSize(batch_size, encoders.clip.device))
         self._crops = _Queue(encoders.dino, BatchSize(batch_size, encoders.dino.device))
-        self.images = 0
-
-    @property
-    def forwards(self) -> int:
-        """Network inputs that went through a forward pass."""
-        return self._clips.forwards + self._crops.forwards
 
     def map(self, items: Iterable[tuple[K, Prepared | None]]) -> Iterator[tuple[K, Vectors | None]]:
         """Each key with its image's vectors, in order; a key without an image passes through."""
@@ -133,7 +125,6 @@ class Embedder:
         self._crops.run(1)
 
     def _enqueue(self, slot: _Slot[Any], prepared: Prepared) -> None:
-        self.images += 1
         if prepared.clip is not None:
             slot.missing += 1
             self._clips.inputs.append(prepared.clip)

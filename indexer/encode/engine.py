@@ -86,16 +86,6 @@ class Runner:
         self._encoders: Encoders | None = None
         self._embedder: Embedder | None = None
 
-    @property
-    def images(self) -> int:
-        """Images that went through a forward pass."""
-        return self._embedder.images if self._embedder else 0
-
-    @property
-    def forwards(self) -> int:
-        """Network inputs that went through a forward pass."""
-        return self._embedder.forwards if self._embedder else 0
-
     def stream(self, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
         """Each key with its outcome, in the order of the tasks."""
         return embed_images(tasks, self._loader, self._get_embedder, self._plan.dedup_distance)
@@ -203,18 +193,12 @@ def in_units(
             yield task.key, Outcome()
         else:
             listed.append(task)
-    known = outcomes_known(plan, listed)
-    if known is not None:
-        yield from known
+    if all(task.job is None for task in listed):  # they are only compared, and no process is started for it
+        yield from Local(_no_encoders).run(plan, listed)
         return
     with closing(run(list(units(listed)))) as outcomes:  # who stops early ends what was started
         for i, outcome in outcomes:
             yield listed[i].key, outcome
-
-
-def outcomes_known(plan: Plan, tasks: Sequence[Task[K]]) -> Iterator[tuple[K, Outcome]] | None:
-    """Outcomes where nothing is to be read, so that an engine starts no process; else None."""
-    return None if any(task.job is not None for task in tasks) else Local(_no_encoders).run(plan, tasks)
 
 
 def _no_encoders(clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
@@ -231,7 +215,7 @@ def units(tasks: Sequence[Task[K]]) -> Iterator[Unit]:
     """
     size = max(UNIT_IMAGES, -(-len(tasks) // _MOST_UNITS))
     unit: Unit = []
-    numbered = [replace_key(task, i) for i, task in enumerate(tasks)]
+    numbered = [Task(i, task.job, task.concept, task.ref_id, task.phash) for i, task in enumerate(tasks)]
     for concept, group in groupby(numbered, key=lambda t: t.concept):
         for task in group:
             if len(unit) >= size and (not concept or unit[-1].concept != concept):
@@ -240,7 +224,3 @@ def units(tasks: Sequence[Task[K]]) -> Iterator[Unit]:
             unit.append(task)
     if unit:
         yield unit
-
-
-def replace_key(task: Task[K], key: int) -> Task[int]:
-    return Task(key, task.job, task.concept, task.ref_id, task.phash)
