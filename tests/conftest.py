@@ -8,14 +8,36 @@ from typing import Any
 import pytest
 from objects import Storage, serving
 from toys import Study, make_gen, make_refs, toy_encoders
+from warm import Subprocesses
 
 from iconicity.indexer.build import build_index
+
+# Files that take longest, the longest first: what one process does last should be short.
+LONG = (
+    "test_readme", "encode/test_ray", "test_golden", "test_faults", "validate/test_run", "report/test_report",
+    "calibrate/test_calibrate", "test_cli", "test_places", "encode/test_devices",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def turn(item: pytest.Item) -> int:
+        path = item.path.with_suffix("").as_posix()
+        return next((i for i, name in enumerate(LONG) if path.endswith(f"/{name}")), len(LONG))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ICONICITY_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
+
+
+@pytest.fixture(autouse=True)
+def warm_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers and devices do not load torch for seconds: they are forks. Not in tests that are marked ``cold``."""
+    if request.node.get_closest_marker("cold") is None:
+        monkeypatch.setattr("iconicity.indexer.encode.pool.subprocess", Subprocesses)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from iconicity.indexer.encode.decode import decode
 from iconicity.indexer.encode.encoder import Encoders, load_encoders
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.options import IndexOptions, Select
+from iconicity.indexer.store.cache import VectorCache
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
 
@@ -36,8 +38,11 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def art(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoders, Path]:
-    """The encoders and an index of the concepts that the golden files speak of."""
+def art(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Encoders, Path, VectorCache]]:
+    """The encoders, an index of the concepts that the golden files speak of, and the vectors of generated images.
+
+    What one mode has embedded is there for the other.
+    """
     if not SHARED.is_dir():
         pytest.skip("shared/ is not there: the published scripts' values and their inputs lie in it")
     models = SHARED / "models"
@@ -51,19 +56,28 @@ def art(tmp_path_factory: pytest.TempPathFactory) -> tuple[Encoders, Path]:
         patch.chdir(SHARED / "data" / "art")
         concepts = {r["slug"] for r in _read(SHARED / "golden" / "cra_dynamic.csv").values()}
         build_index(Path("refs"), index, encoders, IndexOptions(pixels="published"), select=Select(concepts=concepts))
-    return encoders, index
+    cache = VectorCache(tmp_path_factory.mktemp("vectors"))
+    yield encoders, index, cache
+    cache.close()
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "static"])
 @pytest.mark.parametrize("metric", ["cra", "vr"])
 def test_published_values(
-    art: tuple[Encoders, Path], metric: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    art: tuple[Encoders, Path, VectorCache], metric: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoders, index = art
+    encoders, index, cache = art
     monkeypatch.chdir(SHARED / "data" / "art")
     golden = _read(SHARED / "golden" / f"{metric}_{mode}.csv")
     models = sorted({r["model"] for r in golden.values()})
-    score(index, {m: Path("gen") / m for m in models}, tmp_path / "out", ScoreOptions(metrics=(metric,), mode=mode, k_gen=2 if metric == "vr" else 50), select=Select(concepts={r["slug"] for r in golden.values()}), run=running(encoders))  # fmt: skip
+    score(
+        index,
+        {m: Path("gen") / m for m in models},
+        tmp_path / "out",
+        ScoreOptions(metrics=(metric,), mode=mode, k_gen=2 if metric == "vr" else 50),
+        select=Select(concepts={r["slug"] for r in golden.values()}),
+        run=running(encoders, cache=cache),
+    )
     ours = _read(tmp_path / "out" / f"results_{metric}_{mode}.csv")
     assert ours.keys() == golden.keys()
     numbers = ("cra_sim", "vr_max", "vr_mean", "vr_p90")

@@ -1,4 +1,4 @@
-"""Every command in the README and in the help texts runs as the installed program, in order, in one place."""
+"""Every command in the README and in the help texts runs in a process of its own, in order, in one place."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import click
 import pytest
 from toys import ROOT, draw, make_gen, make_refs, write
+from warm import run_warm
 
 from iconicity.cli import cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BIN = Path(sys.executable).parent
 MINUTES, HUB = "takes minutes", "downloads the paper's encoders"
 
 READERS = (
@@ -43,8 +43,7 @@ CODES = {
 
 
 def run_line(line: str) -> None:
-    args = shlex.split(line)
-    done = subprocess.run([BIN / args[0], *args[1:]], capture_output=True, text=True, timeout=900)
+    done = run_warm(shlex.split(line)[1:], timeout=900)
     assert done.returncode == CODES.get(line, 0), f"{line}\n{done.stderr}{done.stdout}"
 
 
@@ -171,9 +170,7 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     (demo,) = re.findall(r"^demo:.*\n\t\$\(BIN\)/(.*)$", makefile, re.M)
     pytest.importorskip("skimage")
-    done = subprocess.run(
-        [BIN / "iconicity", "demo", "--out", tmp_path / "d"], capture_output=True, text=True, timeout=300
-    )
+    done = run_warm(["demo", "--out", str(tmp_path / "d")])
     assert demo.startswith("iconicity demo") and done.returncode == 0, done.stderr
     shown = [
         line for block in blocks("") for line in block.splitlines() if re.match(r"(copier|transformer) \w+ +\d", line)

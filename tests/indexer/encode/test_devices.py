@@ -45,6 +45,7 @@ def test_index_and_results_are_those_of_this_process(tmp_path: Path) -> None:
     require_same_index_and_results(Devices(["cpu", "cpu"], toys_on), tmp_path)
 
 
+@pytest.mark.cold
 def test_a_device_that_is_killed_is_replaced(tmp_path: Path) -> None:
     asked = tasks(make_refs(tmp_path / "refs", CONCEPTS))
     found: list[tuple[str, Outcome]] = []
@@ -70,6 +71,7 @@ def test_errors_of_a_device_are_those_of_this_process(tmp_path: Path) -> None:
         list(Devices(["cpu"], no_weights).run(plan(), asked))
 
 
+@pytest.mark.cold
 def test_who_stops_early_leaves_no_process(tmp_path: Path) -> None:
     stream = Devices(["cpu", "cpu"], slow_toys_on).run(plan(), tasks(make_refs(tmp_path / "refs", CONCEPTS)))
     next(stream)

@@ -82,6 +82,7 @@ class Threads:
         return torch.tensor([float(torch.get_num_threads()), *granted])
 
 
+@pytest.mark.cold
 def test_each_worker_has_one_thread(files: list[Path]) -> None:
     before = dict(os.environ)
     with Loader(lambda: Recipe(Threads(), Threads(), 1, 1, False, "shown"), 2) as loader:
