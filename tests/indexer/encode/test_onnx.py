@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 pytest.importorskip("onnx", reason="the models of these tests are made by the package onnx, of the extra dev")
 
 import onnx
+import torch
 from onnx import TensorProto, helper
 from onnx_models import DIM, NORMALISED, SIDE, projection, quantised, save
 
@@ -93,6 +95,12 @@ def test_a_vector_does_not_depend_on_its_batch(tmp_path: Path, nodes: list[Any] 
         rows = encode(encoder, company)
         np.testing.assert_allclose(rows if company is PICTURES else rows[::-1], alone, atol=1e-6)
     assert ("images_a_run" in encoder.spec.source) == (nodes is not None)
+
+
+def test_workers_prepare_as_this_process_does(tmp_path: Path) -> None:
+    preprocess = load(save(tmp_path / "m.onnx", said=NORMALISED)).preprocess
+    sent = pickle.loads(pickle.dumps(preprocess))
+    assert all(torch.equal(sent(p), preprocess(p)) for p in PICTURES)
 
 
 def test_dynamic_quantisation_does_depend_on_its_batch(tmp_path: Path) -> None:
