@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from iconicity.indexer.encode.limits import MAX_PIXELS
-from iconicity.indexer.encode.names import FITS, PRESETS, EncoderOptions
+from iconicity.indexer.encode.names import NAMED, EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError
+from iconicity.indexer.flags import OWN, Flag
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.suffixes import PASSED_OVER
 from iconicity.indexer.text import counted, echo_line, one_line
 
 if TYPE_CHECKING:
-    from iconicity.indexer.encode.engine import Engine, LoadEncoders
+    from iconicity.indexer.encode.encoder import Encoders
+    from iconicity.indexer.encode.engine import Engine
     from iconicity.indexer.left_out import Skipped
     from iconicity.indexer.progress import Progress
+    from iconicity.indexer.spec import EncoderSpec
+    from iconicity.indexer.store.cache import VectorCache
 
 EXIT_SKIPPED = 3
 EXIT_FOUND = 4  # a rule is broken, or a result does not come out again: no error, and not what was hoped for
@@ -63,11 +68,11 @@ def with_storage(command: click.Command) -> None:
         command.params += [
             click.Option(
                 ["--endpoint-url"], metavar="URL", expose_value=False, is_eager=True, callback=_set_endpoint,
-                help="Of object storage that is not the cloud's own.  [default: $AWS_ENDPOINT_URL]",
+                help="URL of object storage that is not the cloud's own.  [default: $AWS_ENDPOINT_URL]",
             ),
             click.Option(
                 ["--allow-http"], is_flag=True, expose_value=False, is_eager=True, callback=_allow_http,
-                help="Also where that is plain http.",
+                help="Allow object storage over plain http.",
             ),
         ]  # fmt: skip
 
@@ -92,9 +97,21 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done; write nothing and load no model."
+    "--dry-run", is_flag=True, help="Say what would be done. Nothing is written, and no model is loaded."
 )
-index_option = click.option("--index", "index", type=PLACE, required=True, help="The index directory, or its URL.")
+
+
+def refs_option(text: str, kind: click.ParamType[Any] = PLACE) -> Callable[[F], F]:
+    """The folder of references, under its published name, too."""
+    return click.option("--refs", "--refdir", "refs", type=kind, required=True, help=text)
+
+
+def json_option(text: str) -> Callable[[F], F]:
+    """Output as JSON, which every command calls the same."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+index_option = click.option("--index", "index", type=PLACE, required=True, help="Index directory, or its URL.")
 
 
 class _NumberOrAuto(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -121,109 +138,162 @@ class _ShardOf(click.ParamType):  # type: ignore[type-arg,unused-ignore]
             self.fail(str(e), param, ctx)
 
 
-shard_option = click.option(
-    "--shard", type=_ShardOf(),
-    help="Only the concepts whose hash falls to shard I of N, counted from 1: one task of N. Merge what they make.",
-)  # fmt: skip
-max_pixels_option = click.option(
-    "--max-pixels", type=click.IntRange(1), default=MAX_PIXELS, show_default=True,
-    help="Images with more are not decoded: a small file can claim any size.",
-)  # fmt: skip
-links_option = click.option(
-    "--follow-links", is_flag=True, help="Also read what links lead to outside of the folders named."
-)
-pace_options = options(
-    click.option(
-        "--batch-size", type=_NumberOrAuto(1), default="auto", show_default=True,
-        help="Network inputs a forward pass; auto measures.",
-    ),
-    click.option(
-        "--workers", type=_NumberOrAuto(0), default="auto", show_default=True,
-        help="Processes that decode and preprocess; 0: one small one that decodes.",
-    ),
-)  # fmt: skip
-speed_options = options(pace_options, max_pixels_option)
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 _engine_options = options(
-    click.option("--devices", metavar="LIST", help="Embed on several devices, a process each: 0,1 (GPUs) or cpu,cpu."),
+    click.option("--devices", metavar="LIST", help="Devices that embed, one process for each: 0,1 (GPUs) or cpu,cpu."),
     click.option(
         "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-        help="Embed here, or on a Ray cluster: pip install 'iconicity[ray]'.",
+        help="Where images are embedded: here, or on a Ray cluster (pip install 'iconicity[ray]').",
     ),
-    click.option("--ray-address", metavar="ADDRESS", help="The cluster.  [default: $RAY_ADDRESS, or one of this machine]"),
-    click.option("--actors", metavar="N|N:M", help="Ray actors that embed, or the least and the most.  [default: 1 to as many as there is room]"),
-    click.option("--actor-cpus", type=click.FloatRange(0, min_open=True), help="Processor cores of an actor.  [default: 1]"),
-    click.option("--actor-gpus", type=click.FloatRange(0), help="GPUs of an actor.  [default: 1 where the cluster has any]"),
+    click.option("--ray-address", metavar="ADDRESS", help="Address of the Ray cluster.  [default: $RAY_ADDRESS, or one of this machine]"),
+    click.option("--actors", metavar="N|N:M", help="Number of Ray actors that embed, or the least and the most.  [default: 1 to as many as there is room]"),
+    click.option("--actor-cpus", type=click.FloatRange(0, min_open=True), help="Processor cores of one Ray actor.  [default: 1]"),
+    click.option("--actor-gpus", type=click.FloatRange(0), help="GPUs of one Ray actor.  [default: 1 where the cluster has any]"),
 )  # fmt: skip
-csv_options = options(
-    click.option("--prompt-csv", type=DIRECTORY, help="Only the concepts named in this CSV file."),
-    click.option("--slug-col", default="label_clean", show_default=True, help="Its column of concepts."),
-)
-_NAMED = "FAMILY[:MODEL][,OPTION=VALUE...]"
 _location_options = options(
     click.option(
-        "--global-encoder", metavar=_NAMED,
-        help="The index's global encoder, where its files lie elsewhere now. Other weights are refused.",
+        "--global-encoder", metavar=NAMED,
+        help="Global encoder of the index, where its files lie elsewhere now. Other weights are refused.",
     ),
     click.option(
-        "--patch-encoder", metavar=_NAMED,
-        help="The index's patch encoder, where its files lie elsewhere now. Other weights are refused.",
+        "--patch-encoder", metavar=NAMED,
+        help="Patch encoder of the index, where its files lie elsewhere now. Other weights are refused.",
     ),
-    device_option,
 )  # fmt: skip
-_encoder_options = options(
-    click.option(
-        "--encoders", type=click.Choice(list(PRESETS)), default="paper", show_default=True,
-        help="Pair of encoders for whole images and patches. paper: CLIP and DINOv3. copy: CLIP and SSCD. offline: EfficientNet-Lite0 "
-             "twice. offline-copy: EfficientNet-Lite0 and a small SSCD. The last two need no download.",
-    ),
-    click.option(
-        "--global-encoder", metavar=_NAMED,
-        help="Encoder of whole images (CRA), in place of the pair's: clip:FOLDER or a hub id like clip:openai/clip-vit-base-patch16.",
-    ),
-    click.option(
-        "--patch-encoder", metavar=_NAMED,
-        help="Encoder of patches (VR), in place of the pair's: timm:MODEL,weights=FILE,pool=gem,layer=9, say. "
-             "docs/encoders.md lists families and options.",
-    ),
-    click.option(
-        "--fit", type=click.Choice(FITS),
-        help="Fit of a cell or image to an encoder's input: cut to its centre, or squeezed as a whole.  [default: the encoder's own]",
-    ),
-    device_option,
-)  # fmt: skip
-
-
-def encoder_options(command: F) -> F:
-    """The options that choose both encoders, given to the command as ``encoders``: :class:`EncoderOptions`."""
-    return _encoder_options(_with_encoders(command))
-
-
-def location_options(command: F) -> F:
-    """The options that say where an index's encoders lie, given to the command as ``encoders``."""
-    return _location_options(_with_encoders(command))
-
-
-def _with_encoders(command: F) -> F:
-    @wraps(command)
-    def gathered(**given: Any) -> Any:
-        names = [f.name for f in fields(EncoderOptions) if f.name in given]
-        return command(encoders=EncoderOptions(**{name: given.pop(name) for name in names}), **given)
-
-    return cast(F, gathered)
-
-
 _ENGINE = ("devices", "engine", "ray_address", "actors", "actor_cpus", "actor_gpus")
 
 
-def engine_options(command: F) -> F:
-    """The options that say where images are embedded, given to the command as one mapping ``where``."""
+def takes(
+    kind: type, name: str, *, joins: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    without: Collection[str] = (), only: Collection[str] | None = None,
+) -> Callable[[F], F]:  # fmt: skip
+    """Give a command the options of a dataclass's fields. It gets an object of the class as the parameter ``name``.
 
-    @wraps(command)
-    def gathered(**given: Any) -> Any:
-        return command(where={name: given.pop(name) for name in _ENGINE}, **given)
+    ``joins`` make the value of a field from those of its options, where the field itself does not say how. ``without``
+    names fields and options that the command lacks.
+    """
+    held = [
+        (f, [flag for flag in f.metadata["flags"] if flag.name not in without])
+        for f in fields(kind)
+        if f.metadata.get("flags") and f.name not in without and (only is None or f.name in only)
+    ]
 
-    return _engine_options(cast(F, gathered))
+    def decorated(command: F) -> F:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            values = {}
+            for f, its in held:
+                parts = [given.pop(flag.param) for flag in its]
+                join = joins.get(f.name, f.metadata["join"])
+                values[f.name] = join(*parts) if join else parts[0]
+            return command(**{name: kind(**values)}, **given)
+
+        return options(*(_option(flag, f.default) for f, its in held for flag in its))(cast(F, gathered))
+
+    return decorated
+
+
+def takes_select(without: Collection[str] = ()) -> Callable[[F], F]:
+    """Give a command the options of :class:`Select`, as the parameter ``select``."""
+    return takes(Select, "select", joins={"concepts": read_prompt_csv}, without=without)
+
+
+def takes_run(
+    *,
+    engines: bool = False,
+    moved: bool = True,
+    only: Collection[str] = ("device", "batch_size", "workers", "max_pixels"),
+    without: Collection[str] = (),
+) -> Callable[[F], F]:
+    """Give a command the options of :class:`Run`, as the parameter ``run``.
+
+    ``engines``: also those that say where images are embedded. ``moved``: also those that say where the encoders of an
+    index lie now, from where the run loads them.
+    """
+
+    def decorated(command: F) -> F:
+        @wraps(command)
+        def gathered(run: Run, **given: Any) -> Any:
+            lie = EncoderOptions(**{name: given.pop(name) for name in _LOCATIONS}) if moved else EncoderOptions()
+            where = {name: given.pop(name) for name in _ENGINE} if engines else None
+            engine = None if where is None else engine_of(lie, run.device, where)
+            load = Reproduced(lie, run.device) if moved else None
+            return command(run=replace(run, load=load, engine=engine, progress=progress_bar()), **given)
+
+        found = takes(Run, "run", joins={"cache": _cache}, only=only, without=without)(cast(F, gathered))
+        found = _engine_options(found) if engines else found
+        return _location_options(found) if moved else found
+
+    return decorated
+
+
+_NUMBER = {int: "N", float: "X"}
+_LOCATIONS = ("global_encoder", "patch_encoder")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """Loads the encoders of an index from where the user says that they lie, else from where they were found."""
+
+    moved: EncoderOptions
+    device: str
+
+    @property
+    def named(self) -> bool:
+        """Whether the user says where an encoder lies."""
+        return any(getattr(self.moved, name) for name in _LOCATIONS)
+
+    def __call__(self, clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
+        from iconicity.indexer.encode.encoder import reproduce
+
+        return reproduce(clip, dino, self.moved, self.device)
+
+
+def _cache(folder: Path | None, none: bool = False) -> VectorCache | None:
+    """The cache that --cache and --no-cache ask for; with --dry-run one that is only read."""
+    from iconicity.indexer.store.cache import VectorCache, default_directory
+
+    if none and folder:
+        raise click.UsageError("--cache and --no-cache exclude each other")
+    if none:
+        return None
+    folder = folder or default_directory()
+    dry_run = click.get_current_context().params.get("dry_run")
+    return VectorCache.for_reading(folder) if dry_run else VectorCache(folder)
+
+
+def option_of(kind: type, name: str) -> Callable[[F], F]:
+    """The options of one field, which the command gets each by itself."""
+    (found,) = (f for f in fields(kind) if f.name == name)
+    return options(*(_option(flag, found.default) for flag in found.metadata["flags"]))
+
+
+def _option(flag: Flag, of_field: Any) -> Callable[[F], F]:
+    """The option of a flag of a field with this default."""
+    text = flag.help + (f"  [default: {flag.shown}]" if flag.shown else "")
+    if flag.kind == "switch":
+        return click.option(flag.name, flag.param, is_flag=True, help=text)
+    default = of_field if flag.default is OWN else flag.default
+    return click.option(
+        flag.name,
+        flag.param,
+        type=_type(flag),
+        default=default,
+        show_default=not flag.shown,
+        help=text,
+        metavar=flag.metavar or (None if flag.least is None else _NUMBER[type(flag.least)]),
+    )
+
+
+def _type(flag: Flag) -> click.ParamType[Any] | None:
+    if flag.choices:
+        return click.Choice(flag.choices)
+    if flag.kind == "count":
+        return _NumberOrAuto(int(flag.least or 0))
+    if flag.least is not None:
+        number = click.IntRange if isinstance(flag.least, int) else click.FloatRange
+        least, most = (int(end) if end is not None and end == int(end) else end for end in (flag.least, flag.most))
+        return number(least, most, min_open=flag.above)  # type: ignore[arg-type]
+    return {"path": DIRECTORY, "shard": _ShardOf(), "text": None}[flag.kind]
 
 
 def engine_of(moved: EncoderOptions, device: str, asked: Mapping[str, Any]) -> Engine | None:
@@ -267,13 +337,6 @@ def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
     from iconicity.indexer.sources.folders import read_concepts
 
     return None if prompt_csv is None else read_concepts(prompt_csv, slug_col, say_note)
-
-
-def loader(moved: EncoderOptions, device: str) -> LoadEncoders:
-    """How to load the encoders of an index, from where ``moved`` says that they lie."""
-    from iconicity.indexer.encode.encoder import reproduce
-
-    return lambda clip, dino: reproduce(clip, dino, moved, device)
 
 
 def say_note(notice: str) -> None:

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from iconicity.indexer.command_line import (
     EXIT_SKIPPED,
     PLACE,
-    csv_options,
     dry_run_option,
-    encoder_options,
-    engine_of,
-    engine_options,
     index_option,
-    links_option,
-    loader,
-    location_options,
+    json_option,
     progress_bar,
-    read_prompt_csv,
-    say_note,
+    refs_option,
     say_problems,
     say_skipped,
-    shard_option,
-    speed_options,
+    takes,
+    takes_run,
+    takes_select,
 )
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import mending
 from iconicity.indexer.help import group
 from iconicity.indexer.left_out import left_out_lines
+from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.text import counted, echo, echo_line, json_text
 
 if TYPE_CHECKING:
@@ -39,7 +33,6 @@ if TYPE_CHECKING:
     from iconicity.indexer.merge import MergeReport
     from iconicity.indexer.places import Place
     from iconicity.indexer.rehearsal import Rehearsal
-    from iconicity.indexer.shards import Shard
 
 
 @group()
@@ -53,176 +46,97 @@ def index() -> None:
 
 
 @index.command("build")
-@click.option(
-    "--refs",
-    "--refdir",
-    "refs",
-    type=PLACE,
-    required=True,
-    help="Folder or URL with one folder of images for each concept.",
-)
+@refs_option("Folder or URL with one folder of images for each concept.")
 @index_option
-@csv_options
-@links_option
-@encoder_options
-@click.option("--grid-rows", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--grid-cols", type=click.IntRange(1), default=4, show_default=True)
-@click.option(
-    "--reference-cells",
-    type=click.Choice(["grid", "overlapping"]),
-    default="grid",
-    show_default=True,
-    help="Overlapping: references have the cells at half steps too (49 for 16), to find what was moved.",
-)
-@click.option(
-    "--dedup-distance",
-    type=click.IntRange(0, 64),
-    default=18,
-    show_default=True,
-    help="pHash distance at or below which a reference is a duplicate.",
-)
-@click.option("--no-dedup", is_flag=True, help="Keep every reference.")
-@click.option(
-    "--pixels",
-    type=click.Choice(["shown", "published"]),
-    default="shown",
-    show_default=True,
-    help="Pixels of images: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published scripts read them.",
-)
-@click.option(
-    "--patch-mode",
-    type=click.Choice(["crop", "token"]),
-    default="crop",
-    show_default=True,
-    help="Embed each cell alone, or the image once and average its tokens cell by cell (faster; other numbers).",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16", "fp16"]),
-    default="fp32",
-    show_default=True,
-    help="Of the forward passes.",
-)
-@click.option(
-    "--vectors",
-    type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="How vectors are stored; float16 halves the index and moves a cosine by up to 5e-5.",
-)
+@takes_select(without=["image_key"])
+@takes(EncoderOptions, "encoders")
+@takes(IndexOptions, "options")
 @click.option("--prune", is_flag=True, help="Remove references whose files are not among the images given now.")
 @dry_run_option
-@shard_option
-@speed_options
-@engine_options
+@takes_run(engines=True, moved=False)
 def index_build(
-    refs: Place, index: Place, prompt_csv: Path | None, slug_col: str, encoders: EncoderOptions, device: str,
-    grid_rows: int, grid_cols: int, reference_cells: str, dedup_distance: int, no_dedup: bool, pixels: str, vectors: str, follow_links: bool, prune: bool, dry_run: bool, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, where: Mapping[str, Any],
-) -> int:  # fmt: skip
+    refs: Place,
+    index: Place,
+    encoders: EncoderOptions,
+    options: IndexOptions,
+    prune: bool,
+    dry_run: bool,
+    select: Select,
+    run: Run,
+) -> int:
     """Embed every reference once. Run again, it embeds only what is new or changed.
 
     \b
     Example:
       iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv
     """
-    from iconicity.indexer.build import build_index
-    from iconicity.indexer.encode.encoder import load_encoders
-    from iconicity.indexer.options import IndexOptions, Run, Select
-
-    select = Select(read_prompt_csv(prompt_csv, slug_col), shard, follow_links)
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_build
 
         return _say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
-    engine = engine_of(EncoderOptions(), device, where)  # which load what was found here
-    loaded = load_encoders(encoders, device if engine is None else "cpu")  # with an engine for their specs alone
-    for spec in {e.spec.fingerprint: e.spec for e in (loaded.clip, loaded.dino)}.values():
-        if spec.source.get("images_a_run") == 1:
-            say_note(f"{spec.label}: images are run one at a time, since a row of this model depends on its batch")
-    report = build_index(
-        refs,
-        index,
-        loaded,
-        IndexOptions((grid_rows, grid_cols), reference_cells, None if no_dedup else dedup_distance, pixels, vectors),
-        prune=prune,
-        select=select,
-        run=Run(None, device, engine, batch_size, workers, max_pixels, progress=progress_bar()),
-    )
-    return _say_build(report, index)
+    from iconicity.indexer.build import build_index
+    from iconicity.indexer.encode.encoder import load_encoders
+
+    loaded = load_encoders(
+        encoders, run.device if run.engine is None else "cpu"
+    )  # an engine asks for their specs alone
+    return _say_build(build_index(refs, index, loaded, options, prune=prune, select=select, run=run), index)
 
 
 @index.command("add")
-@click.option("--refs", "--refdir", "refs", type=PLACE, required=True, help="Folder or URL with new files or concepts.")
+@refs_option("Folder or URL with new files or concepts.")
 @index_option
-@csv_options
-@links_option
+@takes_select(without=["shard", "image_key"])
 @dry_run_option
-@location_options
-@speed_options
-@engine_options
-def index_add(
-    refs: Place, index: Place, dry_run: bool, prompt_csv: Path | None, slug_col: str, batch_size: int | None, workers: int | None,
-    max_pixels: int, follow_links: bool, where: Mapping[str, Any], encoders: EncoderOptions, device: str,
-) -> int:  # fmt: skip
-    """Add new files or concepts to an index; nothing is removed.
+@takes_run(engines=True)
+def index_add(refs: Place, index: Place, dry_run: bool, select: Select, run: Run) -> int:
+    """Add new files or concepts to an index. Nothing is removed.
 
     \b
     Example:
       iconicity index add --refs more_refs/ --index paintings.index
     """
-    from iconicity.indexer.build import add_references
-    from iconicity.indexer.options import Run, Select
-
-    select = Select(read_prompt_csv(prompt_csv, slug_col), None, follow_links)
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_add
 
         return _say_rehearsal(rehearse_add(refs, index, select=select), index)
-    engine = engine_of(encoders, device, where)
-    run = Run(loader(encoders, device), device, engine, batch_size, workers, max_pixels, progress=progress_bar())
-    report = add_references(refs, index, select=select, run=run)
-    return _say_build(report, index)
+    from iconicity.indexer.build import add_references
+
+    return _say_build(add_references(refs, index, select=select, run=run), index)
 
 
 @index.command("remove")
 @index_option
-@click.option("--concept", "concepts", multiple=True, help="A concept to remove. May be repeated.")
-@click.option("--ref", "ref_ids", multiple=True, help="A reference to remove, as <concept>/<file>. May be repeated.")
-@click.option("--purge", is_flag=True, help="Write the index's files anew, so that no byte of what goes is left.")
+@click.option("--concept", "concepts", multiple=True, help="Concept to remove. May be repeated.")
+@click.option("--ref", "ref_ids", multiple=True, help="Reference to remove, as <concept>/<file>. May be repeated.")
+@click.option("--purge", is_flag=True, help="Write the files of the index anew, so that no byte of what goes is left.")
 @dry_run_option
-@location_options
-@speed_options
+@takes_run()
 def index_remove(
-    index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, dry_run: bool, batch_size: int | None, workers: int | None,
-    max_pixels: int, encoders: EncoderOptions, device: str,
-) -> int:  # fmt: skip
-    """Remove concepts or single references; duplicates of what goes take its place.
+    index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, dry_run: bool, run: Run
+) -> int:
+    """Remove concepts or single references. Near-duplicates of what goes take its place.
 
     \b
     Example:
       iconicity index remove --index paintings.index --concept water_lilies
     """
-    from iconicity.indexer.build import remove_references
-    from iconicity.indexer.options import Run
-
     if not concepts and not ref_ids:
         raise click.UsageError("name what to remove with --concept or --ref")
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_remove
 
         return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
-    report = remove_references(
-        index, concepts=concepts, ref_ids=ref_ids, purge=purge,
-        run=Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar()),
-    )  # fmt: skip
-    return _say_build(report, index)
+    from iconicity.indexer.build import remove_references
+
+    return _say_build(remove_references(index, concepts=concepts, ref_ids=ref_ids, purge=purge, run=run), index)
 
 
 @index.command("merge")
 @click.argument("parts", type=PLACE, nargs=-1, required=True)
 @index_option
 def index_merge(parts: Sequence[Place], index: Place) -> int:
-    """Write the rows of finished indexes into one: what tasks built with --shard. Nothing is embedded.
+    """Merge finished indexes into one, such as those of tasks that ran with --shard. Nothing is embedded.
 
     \b
     Example:
@@ -242,9 +156,9 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
 
 @index.command("info")
 @index_option
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@json_option("Print everything as JSON.")
 def index_info(index: Place, as_json: bool) -> int:
-    """Say what an index holds: references kept and dropped, encoders, grid, size, versions.
+    """Show what an index holds: references kept and dropped, encoders, grid, size, versions.
 
     \b
     Example:
@@ -261,9 +175,9 @@ def index_info(index: Place, as_json: bool) -> int:
 
 @index.command("log")
 @index_option
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@json_option("Print everything as JSON.")
 def index_log(index: Place, as_json: bool) -> int:
-    """Say what was done to an index: when, what, by which version, from which files.
+    """List what was done to an index: when, what, by which version, from which files.
 
     \b
     Example:
@@ -282,7 +196,7 @@ MOVED = "if the references were moved, name their folder with --refs"
 
 @index.command("verify")
 @index_option
-@click.option("--deep", is_flag=True, help="Read every source image again too, where it was indexed from.")
+@click.option("--deep", is_flag=True, help="Also read every source image again, where it was indexed from.")
 @click.option("--refs", type=PLACE, help="Folder where the references lie now, if they were moved. Needs --deep.")
 def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
     """Test every byte of an index: file digests, row checksums, norms, counts.
@@ -302,21 +216,16 @@ def index_verify(index: Place, deep: bool, refs: Place | None) -> int:
 
 @index.command("repair")
 @index_option
-@location_options
-@speed_options
-def index_repair(
-    index: Place, batch_size: int | None, workers: int | None, max_pixels: int, encoders: EncoderOptions, device: str
-) -> int:  # fmt: skip
+@takes_run()
+def index_repair(index: Place, run: Run) -> int:
     """Mend a damaged index: keep what is right, embed the rest again from its files, say what is lost.
 
     \b
     Example:
       iconicity index repair --index paintings.index
     """
-    from iconicity.indexer.options import Run
     from iconicity.indexer.repair import repair_index
 
-    run = Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar())
     repair = repair_index(index, run=run)
     for line in repair.done:
         echo_line(line)

@@ -27,8 +27,9 @@ _GROUP_OF = {
 
 def group_of(option: click.Option) -> str:
     """The group that an option stands in."""
-    takes_location = isinstance(option.type, click.Path) or option.type.name == "path"
-    return _GROUP_OF.get(option.name or "", FILES if takes_location or option.name in ("gen", "index") else WHAT)
+    name = option.name or ""
+    of_files = isinstance(option.type, click.Path) or option.type.name == "path" or name.endswith("_col")
+    return _GROUP_OF.get(name, FILES if of_files or name in ("gen", "index") else WHAT)
 
 
 def summary(command: click.Command) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iconicity.indexer.encode.limits import MAX_PIXELS, PIXELS
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -29,11 +30,49 @@ class IndexOptions:
     halves the index and moves a cosine by up to 5e-5. Raises :class:`InputError` for a value that does not exist.
     """
 
-    grid: tuple[int, int] = (4, 4)
-    reference_cells: str = "grid"
-    dedup_distance: int | None = 18
-    pixels: str = "shown"
-    vectors: str = "float32"
+    grid: tuple[int, int] = flags(
+        (4, 4),
+        Flag("--grid-rows", "Rows of the grid of cells.", least=1, default=4),
+        Flag("--grid-cols", "Columns of the grid of cells.", least=1, default=4),
+        join=lambda rows, columns: (rows, columns),
+    )
+    reference_cells: str = flags(
+        "grid",
+        Flag(
+            "--reference-cells",
+            "Cells of a reference: those of the grid, or also the cells at half steps between them (49 for 16). "
+            "Overlapping cells find what was moved.",
+            choices=REFERENCE_CELLS,
+        ),
+    )
+    dedup_distance: int | None = flags(
+        18,
+        Flag(
+            "--dedup-distance",
+            "Largest pHash distance at which a reference is a near-duplicate of another one of its concept.",
+            least=0,
+            most=64,
+        ),
+        Flag("--no-dedup", "Keep near-duplicates of references.", kind="switch", default=False),
+        join=lambda distance, keep_all: None if keep_all else distance,
+    )
+    pixels: str = flags(
+        "shown",
+        Flag(
+            "--pixels",
+            "How pixels are read: as viewers show them (rotated, 16 bit scaled, over white, in sRGB), or as the published "
+            "scripts read them.",
+            choices=PIXELS,
+        ),
+    )
+    vectors: str = flags(
+        "float32",
+        Flag(
+            "--vectors",
+            "Numbers in which vectors are stored. float16 halves the index and moves a cosine by up to 5e-5.",
+            choices=VECTORS,
+        ),
+    )
 
     def __post_init__(self) -> None:
         require_one_of("vectors", self.vectors, VECTORS)
@@ -49,10 +88,32 @@ class Select:
     skipped unless ``follow_links``. ``image_key`` names the image of a WebDataset sample that is scored, as ``png``.
     """
 
-    concepts: Iterable[str] | None = None
-    shard: Shard | None = None
-    follow_links: bool = False
-    image_key: str | None = None
+    concepts: Iterable[str] | None = flags(
+        None,
+        Flag("--prompt-csv", "CSV file of concepts. Images of other concepts are left out.", kind="path"),
+        Flag("--slug-col", "Column of --prompt-csv that holds the concept name.", default="label_clean"),
+    )
+    shard: Shard | None = flags(
+        None,
+        Flag(
+            "--shard",
+            "Part I of N of the concepts, counted from 1, for one task of an array of N. Merge what the tasks write.",
+            kind="shard",
+        ),
+    )
+    follow_links: bool = flags(
+        False,
+        Flag("--follow-links", "Also read files to which links lead outside of the folders named.", kind="switch"),
+    )
+    image_key: str | None = flags(
+        None,
+        Flag(
+            "--image-key",
+            "Image of a WebDataset sample that is scored, as png or mask.png.",
+            shown="jpg, jpeg, png or webp",
+            metavar="KEY",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -68,14 +129,45 @@ class Run:
     """
 
     load: LoadEncoders | None = None
-    device: str = "auto"
+    device: str = flags("auto", Flag("--device", "Device of the encoders: auto, cpu, cuda or mps."))
     engine: Engine | None = None
-    batch_size: int | None = None
-    workers: int | None = 0
-    max_pixels: int = MAX_PIXELS
-    cache: VectorCache | None = None
-    rehash: bool = False
-    search_shards: int = 1
+    batch_size: int | None = flags(
+        None,
+        Flag(
+            "--batch-size", "Network inputs of one forward pass; auto measures.", least=1, kind="count", default="auto"
+        ),
+    )
+    workers: int | None = flags(
+        0,
+        Flag(
+            "--workers",
+            "Processes that decode and preprocess images. With 0 one small process decodes.",
+            least=0,
+            kind="count",
+            default="auto",
+        ),
+    )
+    max_pixels: int = flags(
+        MAX_PIXELS,
+        Flag("--max-pixels", "Pixels above which an image is not decoded: a small file can claim any size.", least=1),
+    )
+    cache: VectorCache | None = flags(
+        None,
+        Flag(
+            "--cache",
+            "Folder where vectors of generated images are kept.",
+            kind="path",
+            shown="$ICONICITY_CACHE, or the user's cache folder",
+        ),
+        Flag("--no-cache", "Keep no vectors of generated images.", kind="switch", default=False),
+    )
+    rehash: bool = flags(
+        False,
+        Flag("--rehash", "Read every file again, also where its size and times are as they were.", kind="switch"),
+    )
+    search_shards: int = flags(
+        1, Flag("--search-shards", "Ray actors among which --scope all divides the references, by concept.", least=1)
+    )
     progress: Progress = no_progress
 
     def processes(self, images: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.options import require_one_of
 
 METRICS = ("cra", "vr")
@@ -26,14 +27,44 @@ class ScoreOptions:
     value that does not exist.
     """
 
-    metrics: Sequence[str] = METRICS
-    mode: str = "dynamic"
-    scope: str = "concept"
-    search: str = "exact"
-    settle: bool = False
-    k_gen: int = 50
-    tau_cra: float | None = None
-    tau_vr: float | None = None
+    metrics: Sequence[str] = flags(
+        METRICS,
+        Flag("--metric", "Metric to score.", choices=(*METRICS, "all"), default="all"),
+        join=lambda metric: METRICS if metric == "all" else (metric,),
+    )
+    mode: str = flags(
+        "dynamic",
+        Flag("--mode", "References of a concept: all kept ones, or (static) the first by name.", choices=MODES),
+    )
+    scope: str = flags(
+        "concept",
+        Flag(
+            "--scope",
+            "Concepts that an image is compared with: its own, or (all) every other one, too.",
+            choices=SCOPES,
+        ),
+    )
+    search: str = flags(
+        "exact",
+        Flag(
+            "--search",
+            "Search of --scope all. An approximate search finds true matches and may miss some; patches that it leaves "
+            "open are counted.",
+            choices=SEARCHES,
+        ),
+    )
+    settle: bool = flags(
+        False,
+        Flag("--exact", "Scan all references for the patches that an approximate search leaves open.", kind="switch"),
+    )
+    k_gen: int = flags(50, Flag("--k-gen", "Images of a concept and variant that count, by file name.", least=1))
+    tau_cra: float | None = flags(
+        None,
+        Flag("--ic-tau", "CRA threshold.", least=-1.0, most=1.0, shown="0.75 dynamic, 0.70 static, or as OUT has it"),
+    )
+    tau_vr: float | None = flags(
+        None, Flag("--patch-tau", "VR threshold.", least=-1.0, most=1.0, shown="0.60, or as OUT has it")
+    )
 
     def __post_init__(self) -> None:
         for metric in self.metrics:
@@ -55,8 +86,21 @@ class Writing:
     other paths of the CSV and .meta.json file of a single metric.
     """
 
-    note: str | None = None
-    update: bool = False
-    replace: bool = False
-    csv: Path | str | None = None
-    meta: Path | str | None = None
+    note: str | None = flags(None, Flag("--note", "Caveat about these images that every table of the results carries."))
+    update: bool = flags(
+        False, Flag("--update", "Score every row of OUT again when the index has changed.", kind="switch")
+    )
+    replace: bool = flags(
+        False,
+        Flag(
+            "--replace",
+            "Remove rows of the models named whose images are not among those given now.",
+            kind="switch",
+        ),
+    )
+    csv: Path | str | None = flags(
+        None, Flag("--outcsv", "Path of the CSV file, where a single metric is scored.", kind="path")
+    )
+    meta: Path | str | None = flags(
+        None, Flag("--outmeta", "Path of the .meta.json file, where a single metric is scored.", kind="path")
+    )

@@ -160,7 +160,7 @@ def test_add_and_remove(place: Path, tmp_path: Path) -> None:
         (["score", "--index", "i", "--gen", "m1="], "names no folder"),
         (["score", "--index", "i", "--gen", "m1@=g"], "write NAME@VARIANT=DIR"),
         (["score", "--index", "i", "--gen", "@v=g"], "write NAME@VARIANT=DIR"),
-        (["score", "--index", "i", "--gen", "g", "--encoders", "offline"], "index's own encoders"),
+        (["score", "--index", "i", "--gen", "g", "--encoders", "offline"], "the encoders of the index"),
         (["score", "--index", "i", "--gen", "g", "--search", "approximate"], "belong to --scope all"),
         (["score", "--index", "i", "--gen", "g", "--patch-tau", "60"], "-1<=x<=1"),
         (["score", "--index", "i", "--gen", "g", "--workers", "-1"], "--workers"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.flags import Flag, flags
 
 # The global encoder and the patch encoder of each preset. A family without a model means its own usual one.
 PRESETS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -21,6 +22,7 @@ PRESETS: Mapping[str, tuple[str, str]] = MappingProxyType(
 PATCH_MODES = ("crop", "token")
 FITS = ("crop", "squash")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # -> torch's names
+NAMED = "FAMILY[:MODEL][,OPTION=VALUE...]"
 _OPTION = re.compile(r",(?=[a-z_]+=)")  # a path may hold commas
 
 
@@ -64,12 +66,52 @@ class EncoderOptions:
     ``fit`` says what happens to sides of different length (None: what the encoder's makers do).
     """
 
-    encoders: str = "paper"
-    global_encoder: str | None = None
-    patch_encoder: str | None = None
-    patch_mode: str = "crop"
-    precision: str = "fp32"
-    fit: str | None = None
+    encoders: str = flags(
+        "paper",
+        Flag(
+            "--encoders",
+            "Pair of encoders. paper is CLIP and DINOv3; offline is EfficientNet-Lite0 twice (no download, other numbers).",
+            choices=tuple(PRESETS),
+        ),
+    )
+    global_encoder: str | None = flags(
+        None,
+        Flag(
+            "--global-encoder",
+            "Encoder of whole images (CRA), in place of the pair's: clip:FOLDER, or a hub id like "
+            "clip:openai/clip-vit-base-patch16.",
+            metavar=NAMED,
+        ),
+    )
+    patch_encoder: str | None = flags(
+        None,
+        Flag(
+            "--patch-encoder",
+            "Encoder of patches (VR), in place of the pair's, as timm:MODEL,weights=FILE,pool=gem,layer=9. docs/encoders.md "
+            "lists families and options.",
+            metavar=NAMED,
+        ),
+    )
+    patch_mode: str = flags(
+        "crop",
+        Flag(
+            "--patch-mode",
+            "Embed each cell alone, or the image once and average its tokens cell by cell (faster; other numbers).",
+            choices=PATCH_MODES,
+        ),
+    )
+    precision: str = flags(
+        "fp32", Flag("--precision", "Number format of the forward passes.", choices=tuple(PRECISIONS))
+    )
+    fit: str | None = flags(
+        None,
+        Flag(
+            "--fit",
+            "How a cell or image gets the shape of an encoder's input: cut to its centre, or squeezed as a whole.",
+            choices=FITS,
+            shown="the encoder's own",
+        ),
+    )
 
     def names(self) -> tuple[EncoderName, EncoderName]:
         """The global encoder and the patch encoder. Raises :class:`InputError` for a choice that there is not."""

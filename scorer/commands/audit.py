@@ -11,13 +11,10 @@ from iconicity.indexer.command_line import (
     DIRECTORY,
     EXIT_FOUND,
     EXIT_SKIPPED,
-    loader,
-    location_options,
-    progress_bar,
-    speed_options,
+    takes_run,
 )
-from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.help import command
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.scorer.commands.findings import (
     draw_options,
@@ -90,11 +87,10 @@ def check_command(
 @scored_index_option
 @moved_images_options
 @output_options("models", "differences")
-@location_options
-@speed_options
+@takes_run()
 def reproduce_command(
     results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, table: str, out: Sequence[Path], as_json: bool,
-    batch_size: int | None, workers: int | None, max_pixels: int, encoders: EncoderOptions, device: str,
+    run: Run,
 ) -> int:  # fmt: skip
     """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
 
@@ -106,7 +102,6 @@ def reproduce_command(
       iconicity reproduce results/
       iconicity reproduce results/ --gen sd14=moved/sd14
     """
-    from iconicity.indexer.options import Run
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.reproduce import reproduce_results
     from iconicity.scorer.results import index_of, require_results
@@ -115,7 +110,7 @@ def reproduce_command(
     opened = open_index(index or index_of(held))
     found = reproduce_results(
         held, opened, moved=moved_from(gen, gen_root),
-        run=Run(loader(encoders, device), device, None, batch_size, workers, max_pixels, progress=progress_bar()),
+        run=run,
     )  # fmt: skip
     say(found, table, out, as_json)
     counts = found.table("models")

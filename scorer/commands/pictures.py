@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, PLACE, max_pixels_option, progress_bar, say_note
+from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, PLACE, option_of, progress_bar, say_note
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.help import command
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.commands.findings import (
@@ -59,7 +60,7 @@ calibration_option = click.option(
     show_default=True,
     help="Processes that decode for thumbnails of many images.",
 )
-@max_pixels_option
+@option_of(Run, "max_pixels")
 def report_command(
     results: Path, index: Place | None, out: Path | None, single_file: bool, prompt_csv: Path | None, concept_col: str,
     calibration: Path | None, vi_scope: str, seed: int, workers: int, max_pixels: int, **places: Any,
@@ -147,7 +148,7 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
     help="Index directory or URL, for evidence.  [default: the one the results were scored against]",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
-@max_pixels_option
+@option_of(Run, "max_pixels")
 def plot_command(
     figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, calibration: Path | None, attributes: Path | None,
     concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Place | None, seed: int, max_pixels: int,

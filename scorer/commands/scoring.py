@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from iconicity.indexer.command_line import (
     DIRECTORY,
     PLACE,
+    F,
+    Reproduced,
     TakesUrls,
-    csv_options,
     dry_run_option,
-    engine_of,
-    engine_options,
     index_option,
-    links_option,
-    loader,
-    location_options,
-    max_pixels_option,
-    progress_bar,
-    read_prompt_csv,
+    json_option,
+    options,
     say_problems,
     say_skipped,
-    shard_option,
-    speed_options,
+    takes,
+    takes_run,
+    takes_select,
 )
-from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import command, group
+from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.text import counted, echo, echo_line, json_text
+from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
-    from iconicity.indexer.shards import Shard
     from iconicity.scorer.rehearsal import Rehearsal
     from iconicity.scorer.scoring import ScoreReport
 
@@ -48,185 +46,125 @@ class _Generated(TakesUrls):
         return str(value)
 
 
+def _takes_generated(command: F) -> F:
+    """Give a command the options that name the images of models, as the parameter ``generated``: model -> location."""
+
+    @wraps(command)
+    def gathered(gen: Sequence[str], gen_root: Path | None, model: str | None, select: Select, **given: Any) -> Any:
+        generated = _generated(gen, gen_root, model, select.follow_links)
+        return command(generated=generated, select=select, **given)
+
+    return options(
+        click.option(
+            "--gen",
+            "--gendir",
+            "gen",
+            multiple=True,
+            metavar="[NAME[@VARIANT]=]DIR",
+            type=_Generated(),
+            help="Images of a model, in a folder or at a URL: one folder for each concept, an imagefolder, a folder of "
+            "GenEval, or tar files. May be repeated.",
+        ),
+        click.option("--gen-root", type=DIRECTORY, help="Folder whose subfolders hold the images of one model each."),
+        click.option("--model", help="Name of the model, where there is one --gen."),
+    )(cast(F, gathered))
+
+
+def _belongs_to_build(name: str, *names: str, instead: str) -> Callable[[F], F]:
+    """An option of ``index build`` that users give to ``score``, too: it is refused with the way to go."""
+
+    def refuse(_context: click.Context, _param: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            raise click.UsageError(f"{name} belongs to 'iconicity index build'; {instead.format(value)}")
+
+    return click.option(*names, hidden=True, expose_value=False, callback=refuse)
+
+
+def _index_or_hint(_context: click.Context, _param: click.Parameter, index: Place | None) -> Place:
+    if index is None:
+        raise click.UsageError(f"--index is missing: references are embedded once, by '{BUILD.format('refs/')}'")
+    return index
+
+
+BUILD = "iconicity index build --refs {} --index refs.index"
+
+
 @command("score")
-@click.option("--index", "index", type=PLACE, help="The index directory, or its URL.")
-@click.option("--metric", type=click.Choice(["cra", "vr", "all"]), default="all", show_default=True)
+@_belongs_to_build("--refdir", "--refs", "--refdir", instead=f"references are embedded once, by '{BUILD}'")
+@_belongs_to_build("--encoders", "--encoders", instead="score uses the encoders of the index")
+@click.option("--index", type=PLACE, callback=_index_or_hint, help="Index directory, or its URL.")
+@takes_select()
+@_takes_generated
 @click.option(
-    "--gen",
-    "--gendir",
-    "gen",
-    multiple=True,
-    metavar="[NAME[@VARIANT]=]DIR",
-    type=_Generated(),
-    help="A model's images, in a folder or at a URL: one folder a concept, an imagefolder, GenEval's, tar files. May be repeated.",
+    "--out", type=RESULTS, default=Path("results"), show_default=True, help="Results directory to write, or its URL."
 )
-@click.option("--gen-root", type=DIRECTORY, help="Take each subfolder as one model.")
-@click.option("--model", help="Name of the one --gen folder.")
-@click.option(
-    "--out", type=RESULTS, default=Path("results"), show_default=True, help="The results directory, or its URL."
-)
-@click.option(
-    "--mode",
-    type=click.Choice(["dynamic", "static"]),
-    default="dynamic",
-    show_default=True,
-    help="All kept references, or the first by name.",
-)
-@click.option(
-    "--scope",
-    type=click.Choice(["concept", "all"]),
-    default="concept",
-    show_default=True,
-    help="Compare with the image's own concept, or with every other one too.",
-)
-@click.option(
-    "--search",
-    type=click.Choice(["exact", "approximate"]),
-    default="exact",
-    show_default=True,
-    help="Of scope all. Approximate: every hit is true, some are missed, and what is open is counted.",
-)
-@click.option("--exact", "settle", is_flag=True, help="With approximate search: scan for the patches left open.")
-@click.option(
-    "--search-shards",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="With --scope all and --engine ray: divide the references among so many actors, by concept.",
-)
-@click.option(
-    "--k-gen",
-    type=click.IntRange(1),
-    default=50,
-    show_default=True,
-    help="Images of a concept and variant that count, by file name.",
-)
-@click.option(
-    "--ic-tau",
-    type=click.FloatRange(-1, 1),
-    help="CRA threshold.  [default: 0.75 dynamic, 0.70 static, or as OUT has it]",
-)
-@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: 0.60, or as OUT has it]")
-@click.option("--calibration", type=DIRECTORY, help="A calibration.json: adds decisions at its thresholds.")
-@click.option("--note", help="A caveat about these images that every table will carry.")
-@click.option("--update", is_flag=True, help="Score every row of OUT again when the index has changed.")
+@takes(ScoreOptions, "options")
+@click.option("--calibration", type=DIRECTORY, help="Calibration file. Decisions at its thresholds are added.")
+@takes(Writing, "writing")
 @dry_run_option
-@click.option(
-    "--replace", is_flag=True, help="Remove rows of the models named whose images are not among those given now."
-)
-@click.option(
-    "--cache", type=DIRECTORY, help="Where vectors are kept.  [default: $ICONICITY_CACHE, or the user's cache folder]"
-)
-@click.option("--no-cache", is_flag=True, help="Keep none.")
-@click.option("--rehash", is_flag=True, help="Read every file again, also where size and times are as they were.")
-@click.option("--outcsv", type=DIRECTORY, help="Path of the CSV file (one metric only).")
-@click.option("--outmeta", type=DIRECTORY, help="Path of the .meta.json file (one metric only).")
-@click.option("--refs", "--refdir", "refs", type=DIRECTORY, hidden=True)
-@click.option("--encoders", "preset", hidden=True)
-@csv_options
-@shard_option
-@links_option
-@click.option(
-    "--image-key",
-    metavar="KEY",
-    help="Which image of a WebDataset sample is scored, as png or mask.png.  [default: jpg, jpeg, png or webp]",
-)
-@location_options
-@speed_options
-@engine_options
+@takes_run(engines=True, only=["device", "batch_size", "workers", "max_pixels", "cache", "rehash", "search_shards"])
 def score_command(
-    index: Place | None, metric: str, gen: Sequence[str], gen_root: Path | None, model: str | None, out: Path, mode: str,
-    scope: str, search: str, settle: bool, search_shards: int, k_gen: int, ic_tau: float | None, patch_tau: float | None, calibration: Path | None, note: str | None, update: bool, dry_run: bool, replace: bool, cache: Path | None, no_cache: bool,
-    rehash: bool, outcsv: Path | None, outmeta: Path | None, refs: Path | None, preset: str | None, prompt_csv: Path | None,
-    slug_col: str, shard: Shard | None, batch_size: int | None, workers: int | None, max_pixels: int, follow_links: bool,
-    image_key: str | None, where: Mapping[str, Any], encoders: EncoderOptions, device: str,
-) -> int:  # fmt: skip
+    index: Place,
+    generated: Mapping[str, Place],
+    out: Path,
+    options: ScoreOptions,
+    calibration: Path | None,
+    dry_run: bool,
+    run: Run,
+    **chosen: Any,
+) -> int:
     """Score generated images against an index: CRA, VR, or both.
 
     \b
     Example:
       iconicity score --metric vr --index paintings.index --gen sd14=gen/sd14 --out results/
     """
-    if index is None:
-        hint = f"iconicity index build --refs {refs or 'refs/'} --index refs.index"
-        raise click.UsageError(f"--index is missing: references are embedded once, by '{hint}'")
-    if refs is not None:
-        raise click.UsageError("--refdir belongs to 'iconicity index build'; score takes references from --index")
-    if preset is not None:
-        raise click.UsageError("--encoders belongs to 'iconicity index build'; score uses the index's own encoders")
-    if (outcsv or outmeta) and metric == "all":
+    if (chosen["writing"].csv or chosen["writing"].meta) and len(options.metrics) > 1:
         raise click.UsageError("--outcsv and --outmeta need a single metric: --metric cra or --metric vr")
-    if no_cache and cache:
-        raise click.UsageError("--cache and --no-cache exclude each other")
-    if scope == "concept" and (search != "exact" or settle or search_shards > 1):
+    if options.scope == "concept" and (options.search != "exact" or options.settle or run.search_shards > 1):
         raise click.UsageError(
             "--search, --exact and --search-shards belong to --scope all; the own concept is always searched exactly"
         )
-    generated = _generated(gen, gen_root, model, follow_links)
-    from iconicity.indexer.options import Run, Select
-    from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.measure.calibrate.calibration import read_calibration
-    from iconicity.scorer.options import METRICS, ScoreOptions, Writing
     from iconicity.scorer.scoring import score
 
     opened = open_index(index)
-    metrics = METRICS if metric == "all" else (metric,)
-    options = ScoreOptions(metrics, mode, scope, search, settle, k_gen, ic_tau, patch_tau)
-    select = Select(read_prompt_csv(prompt_csv, slug_col), shard, follow_links, image_key)
-    writing = Writing(note, update, replace, outcsv, outmeta)
     if dry_run:
         from iconicity.scorer.rehearsal import rehearse_score
 
-        folder = None if no_cache else cache or default_directory()
-        found = rehearse_score(opened, generated, out, options, select=select, writing=writing, cache=folder)
-        return _say_rehearsal(found, out)
-    load = loader(encoders, device)
-    if encoders.global_encoder or encoders.patch_encoder:
-        loaded = load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
-        load = lambda _clip, _dino: loaded  # noqa: E731
-    store = None if no_cache else VectorCache(cache or default_directory())
-    engine = engine_of(encoders, device, where)
-    run = Run(load, device, engine, batch_size, workers, max_pixels, store, rehash, search_shards, progress_bar())
+        folder = None if run.cache is None else run.cache.directory
+        return _say_rehearsal(rehearse_score(opened, generated, out, options, cache=folder, **chosen), out)
+    if isinstance(run.load, Reproduced) and run.load.named:
+        loaded = run.load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
+        run = replace(run, load=lambda _clip, _dino: loaded)
     held = None if calibration is None else read_calibration(calibration)
-    report = score(opened, generated, out, options, calibration=held, select=select, writing=writing, run=run)
-    return _say_score(report)
+    return _say_score(score(opened, generated, out, options, calibration=held, run=run, **chosen))
 
 
 @command("search")
 @click.argument("image", type=DIRECTORY)
 @index_option
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Hits of the image and of each patch.")
-@click.option("--json", "as_json", is_flag=True, help="All hits, as JSON.")
-@click.option("--html", type=DIRECTORY, metavar="FILE", help="Write the hits as a page of pictures too.")
-@max_pixels_option
-@location_options
-def search_command(
-    image: Path,
-    index: Place,
-    k: int,
-    as_json: bool,
-    html: Path | None,
-    max_pixels: int,
-    encoders: EncoderOptions,
-    device: str,
-) -> int:
-    """Find an image's nearest references over all concepts: by CLIP, and for each of its patches.
+@click.option(
+    "-k", type=click.IntRange(1), default=10, show_default=True, help="Number of hits for the image and for each patch."
+)
+@json_option("Print all hits as JSON.")
+@click.option("--html", type=DIRECTORY, metavar="FILE", help="HTML page of the hits with pictures, to write.")
+@takes_run(only=["device", "max_pixels"])
+def search_command(image: Path, index: Place, k: int, as_json: bool, html: Path | None, run: Run) -> int:
+    """Find the references that are nearest to an image, and to each of its patches, over all concepts.
 
     \b
     Example:
       iconicity search suspicious.png --index paintings.index -k 5 --html hits.html
     """
-    from iconicity.indexer.options import Run
     from iconicity.indexer.store.cache import default_directory
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.search import search_image
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
-    hits = search_image(
-        image, opened, k, default_directory(), Run(loader(encoders, device), device, max_pixels=max_pixels)
-    )
+    hits = search_image(image, opened, k, default_directory(), run)
     echo(json_text(hits) if as_json else search_text(hits))
     if html is not None:
         from iconicity.scorer.say.report.search_page import write_search_page
@@ -238,7 +176,7 @@ def search_command(
             grid=opened.grid,
             overlapping=opened.overlapping,
             pixels=opened.settings["pixels"],
-            max_pixels=max_pixels,
+            max_pixels=run.max_pixels,
         )
         echo_line(html, err=True)
     return 0
@@ -246,7 +184,7 @@ def search_command(
 
 @group()
 def cache() -> None:
-    """Look after the vectors of generated images that are kept.
+    """Look after the cache of vectors of generated images.
 
     \b
     Example:
@@ -254,14 +192,19 @@ def cache() -> None:
     """
 
 
-cache_option = click.option("--cache", "directory", type=DIRECTORY, help="The cache.  [default: the user's own]")
+cache_option = click.option(
+    "--cache",
+    "directory",
+    type=DIRECTORY,
+    help="Folder of the cache.  [default: $ICONICITY_CACHE, or the user's cache folder]",
+)
 
 
 @cache.command("info")
 @cache_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@json_option("Print the facts as JSON.")
 def cache_info(directory: Path | None, as_json: bool) -> int:
-    """Say what the cache holds and how large it is.
+    """Show what the cache holds and how large it is.
 
     \b
     Example:
@@ -279,7 +222,7 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
 @cache.command("verify")
 @cache_option
 def cache_verify(directory: Path | None) -> int:
-    """Test every row the cache holds. A damaged one is never used: it is computed again.
+    """Test every row of the cache. A damaged row is never used: it is computed again.
 
     \b
     Example:
@@ -294,11 +237,11 @@ def cache_verify(directory: Path | None) -> int:
 @cache.command("clear")
 @cache_option
 @click.option(
-    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Forget vectors that were made so long ago."
+    "--older-than", type=click.FloatRange(0), metavar="DAYS", help="Age in days from which vectors are forgotten."
 )
 @click.option("--all", "everything", is_flag=True, help="Forget every vector.")
 def cache_clear(directory: Path | None, older_than: float | None, everything: bool) -> int:
-    """Forget vectors. What is needed again is embedded again; no result is lost.
+    """Forget vectors. No result is lost: what is needed again is embedded again.
 
     \b
     Example:

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import wraps
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from iconicity.indexer.command_line import (
     DIRECTORY,
-    encoder_options,
+    F,
+    json_option,
     options,
-    pace_options,
-    progress_bar,
+    refs_option,
     say_note,
     say_skipped,
+    takes,
+    takes_run,
 )
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.help import group
+from iconicity.indexer.options import Run
 from iconicity.indexer.text import echo_line
 from iconicity.scorer.commands.findings import (
-    cache_option,
-    concept_col_option,
     draw_options,
     output_options,
     results_option,
     say,
 )
+from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
 if TYPE_CHECKING:
@@ -51,44 +54,60 @@ def validate() -> None:
     """
 
 
-network_options = options(
-    click.option("--sscd", type=DIRECTORY, help="SSCD as TorchScript: a further method."),
-    click.option("--lpips", type=DIRECTORY, help="LPIPS as TorchScript of two images in [0, 1]: a further method."),
-    click.option("--dreamsim", type=DIRECTORY, help="DreamSim, likewise."),
-    click.option("--allow-torchscript", is_flag=True, help="Load these files: each is a program, and runs as you."),
-)
+def _takes_networks(command: F) -> F:
+    """Give a command the options that name further methods, as the parameter ``networks``: name -> file."""
+
+    @wraps(command)
+    def gathered(allow_torchscript: bool, **given: Any) -> Any:
+        files = {name: given.pop(name) for name in ("sscd", "lpips", "dreamsim")}
+        if not allow_torchscript and any(files.values()):
+            raise click.UsageError(
+                "a TorchScript file is a program that runs as you; add --allow-torchscript if you trust who made it"
+            )
+        return command(networks={name: path for name, path in files.items() if path is not None}, **given)
+
+    return options(
+        click.option("--sscd", type=DIRECTORY, help="TorchScript file of SSCD, a further method."),
+        click.option("--lpips", type=DIRECTORY, help="TorchScript file of LPIPS, of two images in [0, 1]."),
+        click.option("--dreamsim", type=DIRECTORY, help="TorchScript file of DreamSim, of two images in [0, 1]."),
+        click.option(
+            "--allow-torchscript", is_flag=True, help="Load TorchScript files. Each is a program, and runs as you."
+        ),
+    )(cast(F, gathered))
+
+
+def _relations(path: Path | None) -> Any:
+    from iconicity.scorer.validate.ladder import read_relations
+
+    return None if path is None else read_relations(path, say_note)
+
+
+def _artists(path: Path | None, column: str, concepts: str) -> Any:
+    from iconicity.indexer.null.same_work import read_column
+
+    return None if path is None else read_column(path, column, concepts, "--related-col", say_note)
 
 
 @validate.command("ladder")
-@click.option("--refs", "--refdir", "refs", type=DIRECTORY, required=True, help="One folder of images a concept.")
-@click.option("--out", type=DIRECTORY, required=True, help="The folder to write.")
-@click.option(
-    "--concepts", type=click.IntRange(4), default=60, show_default=True, help="Concepts to manipulate at most."
-)
-@click.option("--rungs", help="Only these, comma-separated: R0,R1,R2,R3,R4,O,T,N,B.  [default: all]")
-@click.option("--embeddings", help="Only these, comma-separated: crop,overlapping,token,whole,class.  [default: all]")
-@click.option("--relations", type=DIRECTORY, help="CSV: path, relation (same_work, ..._variant) of further references.")
-@click.option("--related", type=DIRECTORY, help="CSV whose --related-col says artist, series or genre.")
-@click.option("--related-col", default="artist", show_default=True, help="Its column.")
-@concept_col_option
-@encoder_options
-@network_options
-@click.option(
-    "--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=0.01, show_default=True,
-    help="False-positive rate.",
-)  # fmt: skip
-@cache_option
-@draw_options
-@pace_options
-@click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Which table to show.")
-@click.option("--json", "as_json", is_flag=True, help="Flat JSON of what must hold.")
+@refs_option("Folder with one folder of images for each concept.", DIRECTORY)
+@click.option("--out", type=DIRECTORY, required=True, help="Folder to write.")
+@takes(LadderOptions, "options", joins={"relations": _relations, "artists": _artists})
+@takes(EncoderOptions, "encoders", without=["patch_mode", "precision"])
+@_takes_networks
+@takes_run(moved=False, only=["device", "batch_size", "workers", "cache"], without=["--no-cache"])
+@click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Table to show.")
+@json_option("Print what must hold as flat JSON.")
 def ladder_command(
-    refs: Path, out: Path, concepts: int, rungs: str | None, embeddings: str | None, relations: Path | None, related: Path | None,
-    related_col: str, concept_col: str, encoders: EncoderOptions, device: str, sscd: Path | None, lpips: Path | None,
-    dreamsim: Path | None, allow_torchscript: bool, alpha: float, cache: Path | None, draws: int, seed: int, batch_size: int | None,
-    workers: int | None, table: str, as_json: bool,
-) -> int:  # fmt: skip
-    """Manipulate references with known truth, and see what VR and other methods make of it.
+    refs: Path,
+    out: Path,
+    options: LadderOptions,
+    encoders: EncoderOptions,
+    networks: Mapping[str, Path],
+    run: Run,
+    table: str,
+    as_json: bool,
+) -> int:
+    """Manipulate references with known truth, and measure what VR and other methods make of them.
 
     Half of the concepts choose thresholds, the other half reports. A second run embeds nothing.
 
@@ -96,33 +115,16 @@ def ladder_command(
     Example:
       iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24
     """
-    if not allow_torchscript and any((sscd, lpips, dreamsim)):
-        raise click.UsageError(
-            "a TorchScript file is a program that runs as you; add --allow-torchscript if you trust who made it"
-        )
-    from iconicity.indexer.null.same_work import read_column
-    from iconicity.indexer.options import Run
-    from iconicity.indexer.store.cache import VectorCache, default_directory
-    from iconicity.scorer.validate.ladder import LadderOptions, read_relations
     from iconicity.scorer.validate.methods import descriptor, distance
     from iconicity.scorer.validate.page import write_page
-    from iconicity.scorer.validate.run import validate as run
-    from iconicity.scorer.validate.rungs import RUNGS
+    from iconicity.scorer.validate.run import validate as write_validation
 
-    given = {"sscd": (descriptor, sscd), "lpips": (distance, lpips), "dreamsim": (distance, dreamsim)}
-    held = VectorCache(cache or default_directory())
-    found = run(
-        refs, out, encoders, held,
-        LadderOptions(
-            concepts, tuple(RUNGS) if rungs is None else [r.strip() for r in rungs.split(",")], seed,
-            None if relations is None else read_relations(relations, say_note),
-            None if related is None else read_column(related, related_col, concept_col, "--related-col", say_note),
-            None if embeddings is None else [n.strip() for n in embeddings.split(",")], alpha, draws,
-        ),
-        networks={name: make(path) for name, (make, path) in given.items() if path is not None},
-        run=Run(device=device, batch_size=batch_size, workers=workers, progress=progress_bar()),
-    )  # fmt: skip
-    held.close()
+    make = {"sscd": descriptor, "lpips": distance, "dreamsim": distance}
+    assert run.cache is not None
+    found = write_validation(
+        refs, out, encoders, run.cache, options, networks={n: make[n](p) for n, p in networks.items()}, run=run
+    )
+    run.cache.close()
     page = write_page(found, out)
     if table not in found.finding.tables:
         raise click.UsageError(

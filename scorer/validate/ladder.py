@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -30,9 +30,9 @@ from iconicity.indexer.sources.listing import grouped
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.metrics import Float64
-from iconicity.scorer.validate.rungs import CELLS, DONORS, RUNGS, Made, make_rungs, moved_boxes_fit, rng_of
+from iconicity.scorer.validate.options import RUNGS, LadderOptions
+from iconicity.scorer.validate.rungs import CELLS, DONORS, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into
 VERSION = 2  # of the manipulations: another one makes all images anew
@@ -60,26 +60,6 @@ class Ladder:
     def rungs(self) -> dict[str, Path]:
         """Rung -> the folder of its images."""
         return {r: self.out / "gen" / r for r in sorted(set(self.truth.rung))}
-
-
-@dataclass(frozen=True)
-class LadderOptions:
-    """What the numbers of a validation depend on, beside the references and the encoders.
-
-    At most so many ``concepts`` are manipulated. ``rungs``: some of :data:`RUNGS`. ``relations``: (concept, file name)
-    -> relation, see :func:`read_relations`. ``artists``: concept -> artist, series or genre. ``embeddings``: some of
-    :data:`iconicity.scorer.validate.layers.LAYERS`; None: all. ``alpha`` is the false-positive rate of calibrated
-    thresholds. ``draws``: bootstrap samples.
-    """
-
-    concepts: int = 60
-    rungs: Collection[str] = tuple(RUNGS)
-    seed: int = 0
-    relations: Mapping[tuple[str, str], str] | None = None
-    artists: Mapping[str, str] | None = None
-    embeddings: Collection[str] | None = None
-    alpha: float = 0.01
-    draws: int = DRAWS
 
 
 @dataclass(frozen=True)

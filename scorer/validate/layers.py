@@ -28,7 +28,8 @@ from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, I
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.scoring import score
-from iconicity.scorer.validate.ladder import Ladder, LadderOptions
+from iconicity.scorer.validate.ladder import Ladder
+from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.rungs import GRID
 
 LAYERS = {

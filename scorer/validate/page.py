@@ -20,8 +20,9 @@ from iconicity.scorer.measure.finding import NAMES
 from iconicity.scorer.measure.metrics import Bools
 from iconicity.scorer.say.report.pages import STYLE, asset, template
 from iconicity.scorer.text import number
+from iconicity.scorer.validate.options import RUNGS
 from iconicity.scorer.validate.run import Validation
-from iconicity.scorer.validate.rungs import GRID, RUNGS
+from iconicity.scorer.validate.rungs import GRID
 from iconicity.scorer.validate.scores import MOSTLY, count_cells
 
 _SIDE = 300  # pixels of a plate's images

@@ -42,9 +42,10 @@ from iconicity.scorer.validate.evaluate import (
     rung_table,
 )
 from iconicity.scorer.validate.improve import improvement_table
-from iconicity.scorer.validate.ladder import Ladder, LadderOptions, write_ladder
+from iconicity.scorer.validate.ladder import Ladder, write_ladder
 from iconicity.scorer.validate.layers import Layer, Loaders, loaders, measure
 from iconicity.scorer.validate.methods import PIXELS, PairMethod, View, available
+from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.untrained import untrained
 
 SHOWN = (

@@ -25,10 +25,6 @@ OFFSETS = (1 / 8, 1 / 4, 1 / 2)
 MOVED = (2, 4, 8)  # cells that are moved off the grid; with 9 and more some would not fit
 DONORS = 4  # unrelated pictures a concept, so that its false alarms are not those of one pair of pictures
 LABELS = ("copy", "partial", "layout", "transformed", "other")
-RUNGS = {
-    "R0": "exact cells", "R1": "whole copies", "R2": "changed cells", "R3": "cells off the grid", "R4": "inpainted cells",
-    "O": "another layout", "T": "transformed", "N": "something else", "B": "bland",
-}  # fmt: skip
 _JPEG = {"quality": 92}
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, encoder_options, options
+from iconicity.indexer.command_line import DIRECTORY, option_of, options, takes
 from iconicity.indexer.encode.names import EncoderOptions
+from iconicity.indexer.options import Run
 
 if TYPE_CHECKING:
     from bench.report import Figure
@@ -29,7 +30,8 @@ def bench() -> None:
 
 bench_options = options(
     click.option("--images", type=DIRECTORY, help="Images to measure with.  [default: photographs of the demo extra]"),
-    encoder_options,
+    takes(EncoderOptions, "encoders", without=["patch_mode", "precision"]),
+    option_of(Run, "device"),
     click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each figure."),
     click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON."),
 )

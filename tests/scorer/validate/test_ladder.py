@@ -16,8 +16,9 @@ from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.store.files import file_sha256
 from iconicity.scorer.validate import manipulate as m
 from iconicity.scorer.validate.evaluate import half
-from iconicity.scorer.validate.ladder import Ladder, LadderOptions, read_relations, write_ladder
-from iconicity.scorer.validate.rungs import GRID, KS, LABELS, RUNGS, make_rungs
+from iconicity.scorer.validate.ladder import Ladder, read_relations, write_ladder
+from iconicity.scorer.validate.options import RUNGS, LadderOptions
+from iconicity.scorer.validate.rungs import GRID, KS, LABELS, make_rungs
 
 NAMES = [f"c{i:02d}" for i in range(12)]
 

@@ -28,8 +28,8 @@ from iconicity.scorer.measure.calibrate.calibration import read_calibration
 from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
-from iconicity.scorer.validate.ladder import LadderOptions
 from iconicity.scorer.validate.layers import loaders, measure
+from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.page import write_page
 from iconicity.scorer.validate.run import Validation, validate
 

@@ -1,0 +1,39 @@
+"""What a field of an options dataclass is called on the command line, and what its help says. Knows no command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+OWN = object()  # a flag's default is its field's
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option of the command line. It sets a field, or with others a part of it.
+
+    A choice of words, a number between ``least`` and ``most``, a switch (a field that is False), or a ``kind`` of text:
+    the command line knows text, path, count (a number, or auto for None) and shard. ``shown``: the default in words.
+    """
+
+    name: str
+    help: str
+    choices: Sequence[str] = ()
+    least: float | None = None
+    most: float | None = None
+    above: bool = False  # more than ``least``, and not ``least`` itself
+    kind: str = "text"
+    default: Any = OWN
+    shown: str = ""
+    metavar: str | None = None
+
+    @property
+    def param(self) -> str:
+        """Its name as a parameter of a function."""
+        return self.name.lstrip("-").replace("-", "_")
+
+
+def flags(default: Any, *of: Flag, join: Callable[..., Any] | None = None) -> Any:
+    """A field with its flags. ``join`` makes the field's value of theirs; without it the only flag's value is the field's."""
+    return field(default=default, metadata={"flags": of, "join": join})

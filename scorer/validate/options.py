@@ -1,0 +1,64 @@
+"""Options of the ladder, and the rungs that there are. Loads no library."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from iconicity.indexer.flags import Flag, flags
+
+RUNGS = {
+    "R0": "exact cells", "R1": "whole copies", "R2": "changed cells", "R3": "cells off the grid", "R4": "inpainted cells",
+    "O": "another layout", "T": "transformed", "N": "something else", "B": "bland",
+}  # fmt: skip
+
+
+def split(text: str) -> list[str]:
+    """Words between commas."""
+    return [word.strip() for word in text.split(",")]
+
+
+@dataclass(frozen=True)
+class LadderOptions:
+    """What the numbers of a validation depend on, beside the references and the encoders.
+
+    At most so many ``concepts`` are manipulated. ``rungs``: some of :data:`RUNGS`. ``relations``: (concept, file name)
+    -> relation, see :func:`read_relations`. ``artists``: concept -> artist, series or genre. ``embeddings``: some of
+    :data:`iconicity.scorer.validate.layers.LAYERS`; None: all. ``alpha`` is the false-positive rate of calibrated
+    thresholds. ``draws``: bootstrap samples.
+    """
+
+    concepts: int = flags(60, Flag("--concepts", "Concepts that are manipulated, at most.", least=4))
+    rungs: Collection[str] = flags(
+        tuple(RUNGS),
+        Flag("--rungs", f"Rungs of the ladder, comma-separated: some of {','.join(RUNGS)}.", default=None, shown="all"),
+        join=lambda text: tuple(RUNGS) if text is None else split(text),
+    )
+    seed: int = flags(0, Flag("--seed", "Seed of the random draws (donors, manipulations, bootstrap).", least=0))
+    relations: Mapping[tuple[str, str], str] | None = flags(
+        None,
+        Flag(
+            "--relations",
+            "CSV with the columns path and relation (same_work, or a word with variant) of further references.",
+            kind="path",
+        ),
+    )
+    artists: Mapping[str, str] | None = flags(
+        None,
+        Flag("--related", "CSV file that names the artist, series or genre of concepts.", kind="path"),
+        Flag("--related-col", "Column of --related that holds the artist, series or genre.", default="artist"),
+        Flag("--concept-col", "Column of --related that holds the concept name.", default="label_clean"),
+    )
+    embeddings: Collection[str] | None = flags(
+        None,
+        Flag(
+            "--embeddings",
+            "Ways of embedding, comma-separated: some of crop,overlapping,token,whole,class.",
+            shown="all",
+        ),
+        join=lambda text: None if text is None else split(text),
+    )
+    alpha: float = flags(
+        0.01, Flag("--alpha", "False-positive rate of calibrated thresholds.", least=0.0, most=0.5, above=True)
+    )
+    draws: int = flags(10_000, Flag("--draws", "Bootstrap samples of each interval.", least=100, most=1_000_000))
