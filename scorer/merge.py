@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
@@ -31,6 +30,7 @@ from iconicity.scorer.results import (
 )
 from iconicity.scorer.say.csv import skipped_rows
 from iconicity.scorer.say.derived import earlier_notices, write_derived
+from iconicity.scorer.thresholds import Thresholds
 
 
 @dataclass
@@ -88,7 +88,7 @@ def merge_results(
         notes = list(dict.fromkeys(note for r in sources for note in r.notes))
         merged.models = sorted({m for r in sources for m in r.models})
         left_out = {m: _left_out(m, opened, held, idx) for m in merged.models} | {INDEX: of_index(idx)}
-        with writing_scores(out, first.mode, first.settings, first.tau, notes, first.calibration, left_out) as writer:
+        with writing_scores(out, first.mode, first.settings, first.tau, notes, first.thresholds, left_out) as writer:
             for model in merged.models:
                 for row in _model_rows(model, opened, held):
                     writer.write(row)
@@ -149,17 +149,17 @@ def _require_alike(part: Results, first: Results) -> None:
         a, b = part.tau[metric], first.tau[metric]
         if a != b:
             raise _unlike(part, first, f"tau_{metric}", a, b, f"score one of them again with the other's {flag}")
-    if part.calibration != first.calibration:
-        a, b = (_calibration_name(r.calibration) for r in (part, first))
-        raise _unlike(part, first, "calibration", a, b, "score both again with one --calibration")
+    if part.thresholds != first.thresholds:
+        a, b = (_thresholds_name(r.thresholds) for r in (part, first))
+        raise _unlike(part, first, "thresholds", a, b, "score both again with one --calibration, or both without")
 
 
 def _unlike(part: Results, first: Results, key: str, a: object, b: object, fix: str) -> SettingsError:
     return SettingsError(f"{part.path}: scored with {key}={a}, {first.path} with {b}; {fix}")
 
 
-def _calibration_name(calibration: Mapping[str, Any] | None) -> str:
-    return "none" if calibration is None else str(calibration["calibration_sha256"])[:12]
+def _thresholds_name(thresholds: Thresholds | None) -> str:
+    return "none" if thresholds is None else thresholds.names
 
 
 def _model_rows(model: str, parts: Sequence[Results], held: Results | None) -> Iterator[Record]:

@@ -47,7 +47,7 @@ def remove_models(directory: Path, models: Collection[str], index: Place | None 
         asked = [m for m in METRICS if list(directory.glob(f"results_{m}_*.meta.json"))]
         left_out = {owner: items for owner, items in held.left_out.items() if owner not in models}
         with writing_scores(
-            directory, held.mode, held.settings, held.tau, held.notes, held.calibration, left_out
+            directory, held.mode, held.settings, held.tau, held.notes, held.thresholds, left_out
         ) as writer:
             for model in held.models:
                 for group in held.batches(model):

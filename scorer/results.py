@@ -22,8 +22,9 @@ from iconicity.indexer.store.manifest import versions
 from iconicity.indexer.store.schema import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
 from iconicity.scorer.signed import is_whole, writing_signed
+from iconicity.scorer.thresholds import Thresholds
 
-FORMAT = 4
+FORMAT = 5
 Record = dict[str, Any]
 HINTS = frozenset({"published"})  # settings that say where weights came from: equal weights may come from two places
 
@@ -42,6 +43,7 @@ SCHEMA = pa.schema(
         ("p", pa.list_(pa.float32())),
         ("p_ref_id", pa.list_(pa.string())),
         ("p_ref_cell", pa.list_(pa.int16())),
+        ("p_csls", pa.list_(pa.float32())),  # of the best own cell, see indexer/null/neighbours.py
         ("width", pa.int32()),  # of the image as it was looked at, in pixels
         ("height", pa.int32()),
         (
@@ -77,7 +79,7 @@ class Results:
     tau: Mapping[str, float | None]
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)  # model -> row groups
     notes: Sequence[str] = ()  # the user's own caveats, shown beside every number
-    calibration: Mapping[str, Any] | None = None  # thresholds per number of references, see findings/calibrate.py
+    thresholds: Thresholds | None = None  # at a false-positive rate
     left_out: Mapping[str, Sequence[LeftOut]] = field(default_factory=dict)  # of a model, and of the index
 
     @property
@@ -160,8 +162,8 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
                     groups.setdefault(model, []).append(i)
             left_out = {m: read_left_out(items) for m, items in head["left_out"].items()}
             return Results(
-                directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"], head["calibration"],
-                left_out,
+                directory, mode or found[0], head["settings"], head["tau"], groups, head["notes"],
+                None if head["thresholds"] is None else Thresholds.from_dict(head["thresholds"]), left_out,
             )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as e:
         raise _unreadable(path, e) from e
@@ -251,12 +253,13 @@ def writing_scores(
     settings: Mapping[str, Any],
     tau: Mapping[str, float | None],
     notes: Sequence[str] = (),
-    calibration: Mapping[str, Any] | None = None,
+    thresholds: Thresholds | None = None,
     left_out: Mapping[str, Sequence[LeftOut]] | None = None,
 ) -> Iterator[ScoresWriter]:
     """A writer of a results directory's parquet file, which takes the old one's place when the block ends well."""
     head = {
-        "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes), "calibration": calibration,
+        "format": FORMAT, "written_by": versions()["iconicity"], "settings": dict(settings), "tau": dict(tau), "notes": list(notes),
+        "thresholds": None if thresholds is None else thresholds.to_dict(),
         "left_out": stored_left_out(left_out or {}),
     }  # fmt: skip
     with writing_signed(scores_path(directory, mode), SCHEMA, head) as file:

@@ -21,6 +21,7 @@ from iconicity.indexer.encode.pixels import note_names
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import NOTHING, Wanted, fill
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
+from iconicity.indexer.null.neighbours import open_neighbours
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, local
 from iconicity.indexer.sources.image import Image, stored_image
@@ -50,6 +51,7 @@ from iconicity.scorer.results import (
 )
 from iconicity.scorer.say.csv import is_scored
 from iconicity.scorer.say.derived import write_derived
+from iconicity.scorer.thresholds import beside_given, thresholds_for
 
 _TOGETHER = 64  # images matched against all concepts at once
 
@@ -91,10 +93,8 @@ def score(
     mode, metrics, cache = options.mode, options.metrics, run.cache
     if out.is_file():
         raise InputError(f"{out}: a file; name a folder with --out")
-    report = ScoreReport()
     given = choose_images(idx, generated, options, select)
-    for chosen in given.work.values():
-        report.skipped += chosen.skipped
+    report = ScoreReport(skipped=[s for chosen in given.work.values() for s in chosen.skipped])
     require_served(run.search_shards, run.engine)
     if run.engine is not None and cache is None:
         raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
@@ -116,21 +116,22 @@ def score(
         job = ScoringRun(idx, options, tau, held, given, run)
         if calibration is not None:
             calibration.require_for(settings, str(out))
-        calibrated = calibration.brief() if calibration is not None else held.calibration if held else None
+        named = calibration.for_results() if calibration is not None else held.thresholds if held else None
+        thresholds, said = thresholds_for(idx, mode, named)
+        report.notices += said + beside_given(options.tau_cra, options.tau_vr, thresholds)
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([writing.note] if writing.note else ())]))
         if held is not None and not writing.replace:
             require_kept(out, job.lost())
         if run.engine is not None:
             job.embed_ahead(run.engine, plan, vectors)
         left_out = {m: job.left_out(m) for m in job.models} | {INDEX: of_index(idx)}
-        with closing(job), writing_scores(out, mode, settings, tau, notes, calibrated, left_out) as writer:
+        with closing(job), writing_scores(out, mode, settings, tau, notes, thresholds, left_out) as writer:
             for model in job.models:
                 job.model(model, writer, report, vectors, runner)
         report.embedded, report.forwards = vectors.embedded, vectors.forwards
         if cache is not None and cache.damaged:
-            report.notices.append(
-                f"{cache.path}: {counted(cache.damaged, 'damaged row was', 'damaged rows were')} computed again"
-            )
+            rows = counted(cache.damaged, "damaged row was", "damaged rows were")
+            report.notices.append(f"{cache.path}: {rows} computed again")
         results = require_results(out, mode)
         report.files = write_derived(results, idx, report.notices, metrics, out_csv, out_meta)
         report.notices += caveats(results)
@@ -198,6 +199,7 @@ class ScoringRun:
         self._counts = idx.concepts()
         self._options = options
         self._tau = tau
+        self._near = open_neighbours(idx, options.mode)
         self._held = held
         self._same_index = held is not None and held.settings["index_id"] == idx.index_id
         self._work = work = given.work
@@ -294,7 +296,7 @@ class ScoringRun:
         return chosen is not None and (self._only is None or concept in self._only)
 
     def _rows(self, model: str, vectors: CachedVectors, runner: Runner) -> Iterator[Record]:
-        own = OwnConcept(self._idx, self._counts, self._options.mode, self._order(model))
+        own = OwnConcept(self._idx, self._counts, self._options.mode, self._order(model), self._near)
         filled = fill(self._requests(model), self.wanted, vectors, vectors, runner.stream)
         rows = (
             (outcome.vectors, self._row(_usable(image, outcome), row, outcome, own)) for image, row, outcome in filled
@@ -323,7 +325,8 @@ class ScoringRun:
             else ("other_sim" if row["cra_sim"] is None else "own_rank", "p_other")
         )
         clip, patches = (m in metrics and row[c] is None for m, c in zip(METRICS, column, strict=True))
-        return Wanted(clip, patches or ("vr" in metrics and self._elsewhere.unsettled(row)), facts)
+        without = self._near is not None and row["p"] is not None and row["p_csls"] is None
+        return Wanted(clip, patches or ("vr" in metrics and (without or self._elsewhere.unsettled(row))), facts)
 
     def _order(self, model: str) -> list[str]:
         """Concepts of a model's rows."""

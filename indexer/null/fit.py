@@ -41,10 +41,11 @@ def fit_store(store: ReferenceStore, alpha: float = ALPHA) -> IndexThresholds:
     """
     sample = draw(store)
     if sample is None or sample.pairs * alpha < 1.0:
-        return IndexThresholds(alpha, SEED, FORMAT, () if sample is None else sample.concepts, (), ())
+        return IndexThresholds(alpha, SEED, FORMAT, () if sample is None else sample.concepts, (), (), ())
     references = {n.kept for n in store.concepts().values() if n.kept}
     rows = fit(sample, references, alpha)
-    return IndexThresholds(alpha, SEED, FORMAT, sample.concepts, sample.query_ids if rows else (), tuple(rows))
+    works, queries = (tuple(sample.work.tolist()), sample.query_ids) if rows else ((), ())
+    return IndexThresholds(alpha, SEED, FORMAT, sample.concepts, works, queries, tuple(rows))
 
 
 @dataclass(frozen=True)

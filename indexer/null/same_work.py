@@ -51,6 +51,15 @@ def pairs_of(references: Iterable[Reference]) -> set[Pair]:
     return pairs | _all_pairs(by_sha.values())
 
 
+def sharing(own: Iterable[Reference], others: Iterable[Reference]) -> set[str]:
+    """Concepts of ``others`` that share a picture with one of the ``own`` references, as :func:`pairs_of` says."""
+    own, others = list(own), list(others)
+    mine, theirs = (np.array([int(r.phash, 16) for r in part], np.uint64) for part in (own, others))
+    near = (np.bitwise_count(mine[:, None] ^ theirs[None, :]) <= NEAR).any(axis=0)
+    shas = {r.sha256 for r in own}
+    return {r.concept for r, same in zip(others, near.tolist(), strict=True) if same or r.sha256 in shas}
+
+
 def _all_pairs(groups: Iterable[set[str]]) -> set[Pair]:
     """Every pair of names within a group."""
     return {pair for g in groups for pair in combinations(sorted(g), 2)}

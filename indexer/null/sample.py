@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ SEED = 0
 CONCEPTS = 120  # drawn at most
 CELLS = 19_200  # of all drawn references together, at most: 1 200 references of a 4 x 4 grid
 PATCHES = 16  # of a query, at most
-_COMPARED = 20_000  # references whose pictures are compared with each other to tell concepts of one work
+COMPARED = 20_000  # references whose pictures are compared with each other to tell concepts of one work
 
 
 @dataclass(frozen=True)
@@ -79,15 +80,21 @@ def draw(store: ReferenceStore) -> Sample | None:
     for row in store.tested_rows(ids):
         at = place[row.reference.ref_id]
         clip[at], patches[at] = row.clip, row.patches
-    known = references if len(references) <= _COMPARED else {i: references[i] for i in ids}
+    known = references if len(references) <= COMPARED else {i: references[i] for i in ids}
     work, fit = works_and_halves(concepts, known)
-    step = 2 if overlaps(settings) else 1
-    own = [r * across + c for r in range(0, down, step) for c in range(0, across, step)]
     return Sample(
         concepts, work, fit, tuple(ids), np.array([place[kept[c][0]] for c in concepts]),
         tuple(np.array([place[i] for i in drawn[c]]) for c in concepts),
-        clip, patches.reshape(len(ids), down * across, -1), spread(own, PATCHES),
+        clip, patches.reshape(len(ids), down * across, -1), query_cells(settings),
     )  # fmt: skip
+
+
+def query_cells(settings: Mapping[str, Any]) -> Ints:
+    """Cells of a reference that stand for the patches of a generated image: those of the grid, :data:`PATCHES` at most."""
+    rows, cols = settings["grid"]
+    down, across = cell_shape(rows, cols, overlaps(settings))
+    step = 2 if overlaps(settings) else 1
+    return spread([r * across + c for r in range(0, down, step) for c in range(0, across, step)], PATCHES)
 
 
 def spread(cells: Sequence[int], most: int) -> Ints:

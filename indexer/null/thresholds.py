@@ -20,13 +20,15 @@ FORMAT = 1  # of what is fitted and how; another one is fitted again at the next
 class IndexThresholds:
     """What an index knows of unrelated references: ``rows`` by mode, metric and number of references.
 
-    ``concepts`` were compared; ``queries`` are their first kept references, by name (CSLS looks for neighbours among them).
+    ``concepts`` were compared; ``works`` numbers the work that each is; ``queries`` are their first kept references, by
+    name (CSLS looks for neighbours among them).
     """
 
     alpha: float
     seed: int
     format: int
     concepts: tuple[str, ...]
+    works: tuple[int, ...]
     queries: tuple[str, ...]
     rows: tuple[IndexThresholdShape, ...]
 
@@ -39,13 +41,13 @@ class IndexThresholds:
         """As JSON has it."""
         return {
             "alpha": self.alpha, "seed": self.seed, "format": self.format, "concepts": list(self.concepts),
-            "queries": list(self.queries), "rows": list(self.rows),
+            "works": list(self.works), "queries": list(self.queries), "rows": list(self.rows),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, data: IndexThresholdsShape) -> IndexThresholds:
         return cls(
-            data["alpha"], data["seed"], data["format"], tuple(data["concepts"]), tuple(data["queries"]), tuple(data["rows"])
+            data["alpha"], data["seed"], data["format"], tuple(data["concepts"]), tuple(data["works"]), tuple(data["queries"]), tuple(data["rows"])
         )  # fmt: skip
 
     def taus(self, mode: str, metric: str) -> dict[int, float]:

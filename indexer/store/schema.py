@@ -133,6 +133,7 @@ class IndexThresholdsShape(TypedDict):
     seed: int
     format: int
     concepts: list[str]
+    works: list[int]
     queries: list[str]
     rows: list[IndexThresholdShape]
 
@@ -157,18 +158,18 @@ class ManifestShape(TypedDict):
     thresholds: NotRequired[IndexThresholdsShape]  # not in an index of an earlier version
 
 
-Thresholds = dict[Literal["cra", "vr"], dict[Annotated[str, StringConstraints(pattern="^[0-9]{1,6}$")], Cosine]]
+_Number = Annotated[str, StringConstraints(pattern="^[0-9]{1,6}$")]
+_Metric = Literal["cra", "vr", "vr_csls"]
 
 
 @_strict
-class BriefShape(TypedDict):
-    """Of what a results directory keeps of a calibration."""
+class ResultsThresholdsShape(TypedDict):
+    """Of the thresholds at a false-positive rate that a results directory keeps, by metric and number of references."""
 
-    calibration_sha256: str
-    calibration_alpha: Share
-    calibration_seed: int
-    settings: dict[str, Any]
-    tau: Thresholds
+    alpha: Share
+    digests: dict[str, str]
+    tau: dict[_Metric, dict[_Number, Cosine]]
+    source: dict[_Metric, dict[_Number, str]]
 
 
 @_strict
@@ -191,7 +192,7 @@ class ResultsShape(TypedDict):
     settings: ResultsSettingsShape
     tau: dict[Literal["cra", "vr"], Cosine | None]
     notes: list[str]
-    calibration: BriefShape | None
+    thresholds: ResultsThresholdsShape | None
     left_out: dict[str, list[LeftOutShape]]
 
 

@@ -27,7 +27,7 @@ EXACT = "_exact"  # of a column: whether its interval rests on the range of valu
 SUFFIXES = (".csv", ".parquet", ".tex", ".json")
 NAMES = {
     "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
-    "crt": "CRT", "vr_strict": "VR strict", "vr_arranged": "VR arranged", "vr": "VR", "vi": "VI", "references": "J",
+    "crt": "CRT", "vr_strict": "VR strict", "cra_cal": "CRA cal.", "vr_cal": "VR cal.", "vr_arranged": "VR arranged", "vr": "VR", "vi": "VI", "references": "J",
 }  # fmt: skip
 
 

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from iconicity.indexer.null.thresholds import CRA, CSLS, VR
+from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.image_null import ImageNull, image_null
-from iconicity.scorer.measure.metrics import Float64, patch_statistics, share_reaching
+from iconicity.scorer.measure.metrics import Float32, Float64, patch_statistics, share_reaching
 from iconicity.scorer.measure.study import Study, Tau, arranged, cells, image_values
+
+OWN = ("cra_cal", "vr_cal", "vr_strict")  # at the thresholds that the results hold
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,11 @@ def at_thresholds(
 
     ``null``: of :func:`image_null`. Raises :class:`SettingsError` for a calibration that was made with other settings.
     """
-    out, notes = [_with_arranged(study, "given", study.tau["cra"], study.tau["vr"], {})], []
+    further = at_own_thresholds(study) if calibration is None else {}
+    out, notes = [_with_arranged(study, "given", study.tau["cra"], study.tau["vr"], further)], []
     if calibration is not None:
         notes = calibration.notes_for(study)
-        further: dict[str, Float64] = {}
+        further = {}
         if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
             further = {"vr_strict": _strict(study, null, calibration)}
         elif null is not None:
@@ -51,8 +56,29 @@ def at_thresholds(
 
 
 def _strict(study: Study, null: ImageNull, calibration: Calibration) -> Float64:
-    """Share of the patches of each image (n,) that reach both thresholds; nan where a value or a threshold lacks."""
-    parts = [(values, calibration.tau(study, metric)[study.concept]) for values, metric in null.strict(study.p)]
+    """VR strict of each image (n,), from the null beside the results."""
+    return both_reached(*((v, calibration.tau(study, metric)[study.concept]) for v, metric in null.strict(study.p)))
+
+
+def at_own_thresholds(study: Study) -> dict[str, Float64]:
+    """``cra_cal`` (0 or 1), ``vr_cal`` and ``vr_strict`` of each image (n,) at the thresholds that the results hold.
+
+    A patch is strictly reused when it reaches both the threshold of its similarity and that of its CSLS. Left out: what no
+    image has.
+    """
+    held = study.thresholds
+    if held is None:
+        return {}
+    taus = {metric: held.each(metric, study.references) for metric in (CRA, VR, CSLS)}
+    recognised, has_cra, vr, _ = image_values(study, taus[CRA], taus[VR])
+    csls, _ = patch_matrix(study.table, "p_csls")
+    strict = both_reached((study.p, taus[VR][study.concept]), (csls, taus[CSLS][study.concept]))
+    values = {"cra_cal": np.where(has_cra, recognised, np.nan), "vr_cal": vr, "vr_strict": strict}
+    return {name: v for name, v in values.items() if not np.isnan(v).all()}
+
+
+def both_reached(*parts: tuple[Float32, Float64]) -> Float64:
+    """Share of the patches of each image that reach every threshold: values (n, K), thresholds (n,). nan where one lacks."""
     known = np.logical_and.reduce([~np.isnan(values).any(axis=1) & ~np.isnan(tau) for values, tau in parts])
     return np.where(known, share_reaching(*parts), np.nan)
 
@@ -86,7 +112,7 @@ def concept_measures(
     out: dict[str, Measure] = {}
     for each in sets:
         calibrated = each.kind == "calibrated"
-        further = {k: v for k, v in each.further.items() if k != "vr_arranged"} if calibrated else {}
+        further = {k: v for k, v in each.further.items() if (calibrated and k != "vr_arranged") or k in OWN}
         found = cells(study, each.tau_cra, each.tau_vr, vi_scope, further).values
         recognised, _, vr, _ = image_values(study, each.tau_cra, each.tau_vr)
         hit, vi, suffix = recognised.astype(np.float64), 1.0 - vr, "_cal" if calibrated else ""
@@ -100,7 +126,7 @@ def concept_measures(
 def image_measures(study: Study, calibration: Calibration | None = None) -> dict[str, Float64]:
     """Measure -> (n,) value of each image, nan where undefined.
 
-    ``vr_arranged`` where ``study`` was read with ``p_ref_cell``. A ``calibration`` adds ``cra_pass_cal``, ``vr_cal``,
+    ``cra_cal``, ``vr_cal`` and ``vr_strict`` at the thresholds that the results hold, ``vr_arranged`` where ``study`` was read with ``p_ref_cell``. A ``calibration`` adds ``cra_cal``, ``vr_cal``,
     ``vi_cal``, ``vr_arranged_cal`` at its thresholds, and ``vr_strict`` where the null is its own.
     """
     sets, _ = at_thresholds(study, image_null(study), calibration)
@@ -114,6 +140,6 @@ def image_measures(study: Study, calibration: Calibration | None = None) -> dict
             values |= {"cra_pass": passed, "vr": vr, "vi": 1.0 - vr, "vr_max": top, "vr_mean": mean, "vr_p90": p90}
             values |= each.further
         else:
-            values |= {"cra_pass_cal": passed, "vr_cal": vr, "vi_cal": 1.0 - vr}
+            values |= {"cra_cal": passed, "vr_cal": vr, "vi_cal": 1.0 - vr}
             values |= {"vr_arranged_cal" if k == "vr_arranged" else k: v for k, v in each.further.items()}
     return values

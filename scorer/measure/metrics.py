@@ -6,6 +6,8 @@ Diffusion Models" (arXiv 2511.11435). Where the paper leaves a choice open, the 
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import numpy.typing as npt
 
@@ -100,7 +102,7 @@ def share_reaching(*conditions: tuple[npt.ArrayLike, npt.ArrayLike]) -> Float64:
     [0.0]
     """
     hits = [passes(values, np.asarray(tau)[:, None]) for values, tau in conditions]
-    return np.asarray(np.logical_and.reduce(hits).mean(axis=1), np.float64)
+    return np.asarray(reduce(np.logical_and, hits).mean(axis=1), np.float64)
 
 
 def arranged_reuse(hit: npt.ArrayLike, cell: npt.ArrayLike, rows: int, cols: int, overlapping: bool = False) -> Float64:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from iconicity.indexer.null.neighbours import IndexNeighbours
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import ConceptCount
@@ -29,10 +30,21 @@ class ConceptReferences:
 
 
 class OwnConcept:
-    """References of one concept after the other. ``concepts`` is the order in which they will be asked for."""
+    """References of one concept after the other. ``concepts`` is the order in which they will be asked for.
 
-    def __init__(self, index: Index, counts: Mapping[str, ConceptCount], mode: str, concepts: Sequence[str]) -> None:
+    ``near``: what CSLS compares with; None: it is left out.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        counts: Mapping[str, ConceptCount],
+        mode: str,
+        concepts: Sequence[str],
+        near: IndexNeighbours | None = None,
+    ) -> None:
         self._index = index
+        self._near = near
         self._counts = counts
         self._mode = mode
         self._order = [c for c in concepts if c in counts]
@@ -77,7 +89,10 @@ class OwnConcept:
         if own is None:
             return out
         with self._blas.limit(limits=1, user_api="blas"):
-            return out | self._maxima(own, clip, patches)
+            out |= self._maxima(own, clip, patches)
+            if patches is not None and self._near is not None:
+                out["p_csls"] = self._near.csls(concept, own.patches, patches).tolist()
+            return out
 
     @staticmethod
     def _maxima(own: ConceptReferences, clip: FloatArray | None, patches: FloatArray | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from iconicity.scorer.measure.judgement import Judgement, beside, judgements
 from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.text import encoders_line
+from iconicity.scorer.thresholds import Thresholds
 
 _COLUMNS = [
     "model",
@@ -36,6 +37,7 @@ _COLUMNS = [
     "status",
     "cra_sim",
     "p",
+    "p_csls",
     "n_ref_kept",
     "pixel_notes",
     "cra_area_seen",
@@ -84,6 +86,12 @@ class Study:
         return beside(self.sources)
 
     @property
+    def thresholds(self) -> Thresholds | None:
+        """The thresholds at a false-positive rate that the results hold; None where they hold none, or not the same ones."""
+        first = self.sources[0].thresholds
+        return first if all(s.thresholds == first for s in self.sources) else None
+
+    @property
     def decides(self) -> bool:
         """Whether images may be called recognised, copied or transformed at these thresholds."""
         return all(j.holds for j in self.judged.values())
@@ -104,6 +112,11 @@ class Study:
         out.append(encoders_line(self.settings["encoders"].values()))
         out += [j.sentence for j in self.judged.values()]
         out += [] if self.named else self._beside[1]
+        if self.named is None and self.thresholds is not None:
+            t = self.thresholds
+            out.append(f"cal. and strict: at thresholds that {t.alpha:.0%} of unrelated references reach ({t.names})")
+        elif self.named is None and any(s.thresholds for s in self.sources):
+            out.append("cal. and strict are left out: the results hold different thresholds; score them with one index")
         out += left_out_of(self.sources)
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():

@@ -23,7 +23,7 @@ from iconicity.scorer.text import number
 AGGREGATES = ("macro", "micro")
 # columns of the tables that a terminal does without
 SHORT = ("skipped", "undefined", "best_cra_sim", *(f"{m}_n" for m in (
-    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "vr_strict",
+    "cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt", "vr_arranged", "cra_cal", "vr_cal", "vr_strict",
 )))  # fmt: skip
 
 

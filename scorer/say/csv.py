@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from iconicity.indexer.csv_cells import csv_line
+from iconicity.indexer.null.thresholds import CSLS
 from iconicity.indexer.store.files import replacing, write_atomically
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.manifest import digest
@@ -22,6 +23,7 @@ from iconicity.scorer.measure.metrics import (
     own_margin,
     passes,
     patch_statistics,
+    share_reaching,
     unresolved,
     visual_independence,
     visual_reuse,
@@ -55,16 +57,16 @@ _PLAIN = ["model", "concept", "gen_path", "gen_relpath", "gen_sha256", "seed", "
 _PLAIN += ["pixel_notes", "n_ref_kept", "n_ref_dups_removed", "status", "reason"]
 _COLUMNS = {
     "cra": [*_PLAIN, "cra_area_seen", "cra_sim", "cra_ref_id", "other_sim", "other_ref_id", "own_rank"],
-    "vr": [*_PLAIN, "area_seen", "p", "p_ref_id", "p_other", "p_other_upper"],
+    "vr": [*_PLAIN, "area_seen", "p", "p_ref_id", "p_csls", "p_other", "p_other_upper"],
 }
 
 
-CALIBRATED = {"cra": ["cra_pass_cal", "tau_cal"], "vr": ["vr_cal", "tau_cal"]}
+CALIBRATED = {"cra": ["cra_cal", "tau_cal", "tau_source"], "vr": ["vr_cal", "vr_strict", "tau_cal", "tau_source"]}
 
 
 def columns(metric: str, results: Results) -> list[str]:
     """Header of a metric's CSV file."""
-    calibrated = CALIBRATED[metric] if results.calibration else []
+    calibrated = CALIBRATED[metric] if results.thresholds else []
     dynamic = DYNAMIC if results.mode == "dynamic" else []
     scope = SCOPE_ALL[metric] if results.settings["scope"] == "all" else []
     published, ours = (PUBLISHED_CRA, OURS_CRA) if metric == "cra" else (PUBLISHED_VR, OURS_VR)
@@ -153,19 +155,27 @@ def derive(
 
 
 def _calibrated(metric: str, batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
-    """Decisions at the threshold of the row's number of references; None where that is not calibrated."""
-    if results.calibration is None:
+    """Decisions at the threshold of the row's number of references; None where there is no threshold."""
+    if results.thresholds is None:
         return {}
-    known = results.calibration["tau"][metric]
-    kept = batch.column("n_ref_kept").fill_null(0).to_pylist()
-    taus = [known.get(str(j if results.mode == "dynamic" else min(1, j))) for j in kept]
-    each = np.array([np.nan if t is None else t for t in taus], np.float64)
+    kept = batch.column("n_ref_kept").fill_null(0).to_numpy()
+    references = kept if results.mode == "dynamic" else np.minimum(kept, 1)
+    tau = results.thresholds.each(metric, references)
+    out: dict[str, Sequence[Any]] = {
+        "tau_cal": _cells(tau, ~np.isnan(tau)), "tau_source": results.thresholds.sources(metric, references),
+    }  # fmt: skip
     if metric == "cra":
         similarity = batch.column("cra_sim").to_numpy().astype(np.float32)
-        defined = ~np.isnan(similarity) & ~np.isnan(each)
-        return {"cra_pass_cal": _cells(passes(similarity, each), defined), "tau_cal": taus}
+        return out | {"cra_cal": _cells(passes(similarity, tau), ~np.isnan(similarity) & ~np.isnan(tau))}
     p, has = patch_matrix(batch, "p")
-    return {"vr_cal": _cells(passes(p, each[:, None]).mean(axis=1), has & ~np.isnan(each)), "tau_cal": taus}
+    csls, has_csls = patch_matrix(batch, "p_csls")
+    strict = results.thresholds.each(CSLS, references)
+    return out | {
+        "vr_cal": _cells(share_reaching((p, tau)), has & ~np.isnan(tau)),
+        "vr_strict": _cells(
+            share_reaching((p, tau), (csls, strict)), has & has_csls & ~np.isnan(tau) & ~np.isnan(strict)
+        ),
+    }
 
 
 def _cra(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:

@@ -42,7 +42,7 @@ def write_derived(
         write_csv(csv_path, metric, results, paths)
         meta = {
             "csv": {"path": csv_path.name if csv_path.parent == results.path else str(csv_path.absolute()), "sha256": file_sha256(csv_path)},
-            "metric": metric, "tau": results.tau[metric], "calibration": results.calibration,
+            "metric": metric, "tau": results.tau[metric], "thresholds": None if results.thresholds is None else results.thresholds.to_dict(),
             "notes": list(results.notes), "settings": dict(results.settings), "encoders": idx.settings,
             "index": {"path": str(idx.path), "counts": idx.manifest["counts"], "skipped": idx.manifest["skipped"]},
             "models": rows_of, "skipped": list(skipped_rows(results)),

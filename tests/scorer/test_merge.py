@@ -138,15 +138,13 @@ def test_calibrations_must_be_one(study: Study, tmp_path: Path) -> None:
     settings = {"index_id": "x"}
     a, b = (make_results(tmp_path / n, row("c", 0.5, 1, name="0.png"), settings=settings) for n in "ab")
     from iconicity.scorer.results import writing_scores
+    from iconicity.scorer.thresholds import CALIBRATION, Thresholds
 
     held = require_results(b)
-    brief = {
-        "calibration_sha256": "f" * 64, "calibration_alpha": 0.01, "calibration_seed": 1, "settings": {},
-        "tau": {"cra": {"1": 0.8}, "vr": {"1": 0.7}},
-    }  # fmt: skip
+    brief = Thresholds(0.01, {CALIBRATION: "f" * 64}, {"cra": {1: 0.8}}, {"cra": {1: CALIBRATION}})
     with writing_scores(b, "dynamic", held.settings, held.tau, (), brief):
         pass
-    with pytest.raises(SettingsError, match=f"{b}: scored with calibration=ffffffffffff, {a} with none"):
+    with pytest.raises(SettingsError, match=f"{b}: scored with thresholds=calibration ffffffffffff, {a} with none"):
         merge_results([a, b], tmp_path / "out")
 
 

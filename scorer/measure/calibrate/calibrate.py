@@ -27,7 +27,7 @@ from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.vectors import open_vectors
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import INDICATIVE, SETTINGS, Calibration
-from iconicity.scorer.measure.calibrate.compare import Comparison
+from iconicity.scorer.measure.calibrate.compare import CRA, VR, Comparison
 from iconicity.scorer.measure.calibrate.images import ImageNulls
 from iconicity.scorer.measure.calibrate.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.measure.image_null import write_null
@@ -210,8 +210,17 @@ class _Run:
     def fit(self, options: CalibrationOptions) -> Calibration:
         """Find thresholds on half A and check them on half B."""
         study, design = self.study, self.comparison.design
+        index = {} if study.thresholds is None else study.thresholds.tau
         tables = {
-            m: Thresholds(design, m, study.tau.get(m), options.alpha, options.draws, options.seed)
+            m: Thresholds(
+                design,
+                m,
+                study.tau.get(m),
+                options.alpha,
+                options.draws,
+                options.seed,
+                index.get(m) if m in (CRA, VR) else None,
+            )
             for m in self.comparison.metrics
         }
         for half in "AB":

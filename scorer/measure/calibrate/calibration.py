@@ -19,6 +19,7 @@ from iconicity.indexer.store.schema import CalibrationShape, other_format, read_
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import EXACT, Finding, exact_words
 from iconicity.scorer.measure.metrics import Float64
+from iconicity.scorer.thresholds import CALIBRATION, Thresholds
 
 if TYPE_CHECKING:
     from iconicity.scorer.measure.study import Study
@@ -106,12 +107,11 @@ class Calibration:
     def facts(self) -> dict[str, Any]:
         return {"calibration_sha256": self.digest, "calibration_alpha": self.alpha, "calibration_seed": self.seed}
 
-    def brief(self) -> dict[str, Any]:
-        """What a results directory keeps of it."""
-        return {
-            **self.facts(), "settings": dict(self.settings),
-            "tau": {m: {str(j): t for j, t in self.taus(m).items()} for m in ("cra", "vr")},
-        }  # fmt: skip
+    def for_results(self) -> Thresholds:
+        """What a results directory keeps of it. VR strict has none: it needs this calibration's own null."""
+        tau = {m: self.taus(m) for m in ("cra", "vr")}
+        source = {m: dict.fromkeys(taus, CALIBRATION) for m, taus in tau.items()}
+        return Thresholds(self.alpha, {CALIBRATION: self.digest}, tau, source)
 
 
 def read_calibration(path: Path | str) -> Calibration:
@@ -175,14 +175,25 @@ def thresholds_finding(calibration: Calibration) -> Finding:
         "rate_check_low",
         "rate_check_high",
     ]
-    columns += ["tau_given", "rate_given", "rate_given_low", "rate_given_high", "pairs_fit", "pairs_check"]
+    columns += [
+        "tau_index",
+        "rate_index",
+        "rate_index_low",
+        "rate_index_high",
+        "tau_given",
+        "rate_given",
+        "rate_given_low",
+        "rate_given_high",
+        "pairs_fit",
+        "pairs_check",
+    ]
     columns += ["concepts_fit", "other_concepts_fit", "concepts_check", "other_concepts_check"]
     frame = pd.DataFrame(list(calibration.thresholds), columns=columns)
     numbers = [c for c in columns if c.startswith(("tau", "rate"))]
     frame[numbers] = frame[numbers].astype(np.float64)
     counts = [c for c in columns if c.startswith(("pairs", "concepts", "other"))]
     frame[counts] = frame[counts].astype("Int64")
-    for name in ("rate_check", "rate_given"):  # no pair or every pair passes: see pair_rate
+    for name in ("rate_check", "rate_index", "rate_given"):  # no pair or every pair passes: see pair_rate
         at = frame.columns.get_loc(f"{name}_high")
         assert isinstance(at, int)
         frame.insert(at + 1, f"{name}{EXACT}", frame[name].isin([0.0, 1.0]))
@@ -205,6 +216,7 @@ def thresholds_finding(calibration: Calibration) -> Finding:
     scalars = {
         f"{t['null']}/{t['metric']}/{t['references']}/{name}": t[name]
         for t in calibration.thresholds
-        for name in ("tau", "rate_check", "rate_given", "status")
+        for name in ("tau", "rate_check", "rate_index", "rate_given", "status")
+        if name in t
     }
     return Finding({"thresholds": frame}, notes, facts, scalars)

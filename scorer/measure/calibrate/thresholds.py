@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,16 @@ class Thresholds:
     """Of one metric: histograms of half A for each null and J, and the pair shares of half B and of all concepts."""
 
     def __init__(
-        self, design: Design, metric: str, tau_given: float | None, alpha: float, draws: int, seed: int
+        self,
+        design: Design,
+        metric: str,
+        tau_given: float | None,
+        alpha: float,
+        draws: int,
+        seed: int,
+        tau_index: Mapping[int, float] | None = None,
     ) -> None:
+        """``tau_given``: the results' one threshold. ``tau_index``: those of the index for each J."""
         self.design, self.metric, self.tau_given = design, metric, tau_given
         self.alpha, self.draws, self.seed = alpha, draws, seed
         self.js = int(design.pool.draw.max(initial=0))
@@ -29,11 +37,12 @@ class Thresholds:
         self.nulls = nulls
         self.histograms = {null: Histogram(self.js + 1) for null in nulls}
         self.everything = Histogram(1)  # null "all": the best of all other concepts
+        self.tau_index = np.array([(tau_index or {}).get(j, np.nan) for j in range(self.js + 1)], np.float64)
         self.tau: dict[str, Float64] = {}
         self.tau_all = float("nan")
         self.concepts: list[tuple[str, str]] = []  # (concept, half) in the order of the shares
         self.allowed: dict[str, list[Bools]] = {null: [] for null in nulls}
-        self.shares: dict[str, list[Float64]] = {name: [] for name in (*nulls, "given")}
+        self.shares: dict[str, list[Float64]] = {name: [] for name in (*nulls, "given", "index")}
         self.best_shares: list[tuple[str, str, float, float, int]] = []  # all: concept, half, at tau, at given tau, J
 
     def settle(self) -> None:
@@ -67,10 +76,13 @@ class Thresholds:
             "rate_fit": _number(self.histograms[null].rate_at(j, tau)),
             "concepts_check": b.sides[0], "other_concepts_check": b.sides[1], "pairs_check": b.pairs,
         }  # fmt: skip
-        for name, pairs, shares in (("rate_check", b, null), ("rate_given", every, "given")):
-            known = pairs.pairs and (shares != "given" or self.tau_given is not None)
+        there = {null: True, "given": self.tau_given is not None, "index": not np.isnan(self.tau_index[j])}
+        rates = (("rate_check", b, null), ("rate_given", every, "given"), ("rate_index", every, "index"))
+        for name, pairs, shares in rates:
+            known = pairs.pairs and there[shares]
             found = pair_rate(*pairs.arrays(self.shares[shares]), self.draws, self.seed) if known else (np.nan,) * 3
             row |= _rate(name, *found)
+        row["tau_index"] = _number(float(self.tau_index[j]))
         return self._judged(row, a.pairs, min(*a.sides, *b.sides))
 
     def _row_all(self) -> dict[str, Any]:
@@ -152,7 +164,7 @@ class ConceptCounts:
         self.best = Histogram(1)
         self.n = 0
         r = len(design.pool.draw)
-        self.reached = {name: np.zeros(r, np.int64) for name in (*tables.nulls, "given")}
+        self.reached = {name: np.zeros(r, np.int64) for name in (*tables.nulls, "given", "index")}
         self.best_reached = np.zeros(2, np.int64)
 
     def add(self, null: Float32) -> None:
@@ -166,6 +178,7 @@ class ConceptCounts:
         given = tables.tau_given
         if given is not None:
             self.reached["given"] += (null >= np.float32(given)).sum(axis=0)
+        self.reached["index"] += (null >= tables.tau_index[draw].astype(np.float32)).sum(axis=0)
         if best is not None and given is not None:
             self.best_reached[1] += int((best >= np.float32(given)).sum())
         if self.half == "A":

@@ -40,7 +40,7 @@ EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
 _MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
 # where the summary has them
-_MORE = ("vr_arranged", "vr_strict")
+_MORE = ("cra_cal", "vr_cal", "vr_strict", "vr_arranged")
 _THRESHOLDS = (
     "metric", "references", "tau", "status", "rate_check", "rate_check_low", "rate_check_high", "tau_given", "rate_given",
     "rate_given_low", "rate_given_high",

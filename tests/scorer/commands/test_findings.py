@@ -80,7 +80,7 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
     scored = run("score", "--index", place / "i", "--gen", place / "gen" / "m1", "--cache", place / "cache", "--out",
                  tmp_path / "s", "--calibration", tmp_path / "c.json")  # fmt: skip
     assert "0 embedded" in scored.stdout
-    assert "cra_pass_cal" in (tmp_path / "s" / "results_cra_dynamic.csv").read_text().splitlines()[0]
+    assert "cra_cal" in (tmp_path / "s" / "results_cra_dynamic.csv").read_text().splitlines()[0]
     assert "no calibration" in run("summary", place / "o", "--calibration", place / "vit.safetensors", code=1).stderr
     empty = [*base[:4], "--cache", tmp_path / "empty"]
     assert "score again with this cache" in run(*empty, code=1).stderr

@@ -11,7 +11,7 @@ ICONICITY.modelsPage = async () => {
   }
   const MEASURES = [["cra", "CRA"], ["vr_recognised", "VR rec."], ["vi_recognised", "VI rec."], ["crt", "CRT"], ["vr_all", "VR all"], ["vi_all", "VI all"]];
   // Only at the results' own and at calibrated thresholds, and where they are known.
-  const MORE = [["vr_arranged", "VR arranged"], ["vr_strict", "VR strict"]]
+  const MORE = [["cra_cal", "CRA cal."], ["vr_cal", "VR cal."], ["vr_strict", "VR strict"], ["vr_arranged", "VR arranged"]]
     .filter(([key]) => [...data.models, ...data.calibrated].some(m => m[key] && m[key][0] !== null));
   const { query } = address();
   const hundredths = (name, given) => given === null ? null : query.has(name) ? Math.min(100, Math.max(0, Math.round(Number(query.get(name)) * 100))) : Math.round(given * 100);

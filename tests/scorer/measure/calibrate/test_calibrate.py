@@ -38,6 +38,7 @@ from iconicity.scorer.measure.patches import reused_patches
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.options import ScoreOptions, Writing
+from iconicity.scorer.thresholds import Thresholds
 
 NAMES = [f"k{i:02d}" for i in range(14)]
 ALPHA = 0.1
@@ -214,6 +215,23 @@ def test_each_images_null_equals_a_loop(place: Path, wide: Path, cells: str) -> 
         assert rows[i]["p_csls"] == pytest.approx(white.csls(i, None, 0), abs=1e-6)
         p = null.p_values()[i]
         assert p == pytest.approx((1 + (clip >= loop.study.similarity[i]).sum()) / (1 + len(others)))
+
+
+def test_rates_at_the_thresholds_of_the_index_equal_a_loop(place: Path) -> None:
+    study, loop = opened(place)[0], Loop(place)
+    index = Thresholds(0.01, {}, {"cra": {1: 0.8}, "vr": {1: 0.55, 2: 0.6}})
+    study = replace(study, sources=tuple(replace(s, thresholds=index) for s in study.sources))
+    calibration = calibrate(study, *opened(place)[1:], QUICK)
+    shown = thresholds_finding(calibration).table()
+    for t, (_, line) in zip(calibration.thresholds, shown.iterrows(), strict=True):
+        tau = index.tau.get(t["metric"], {}).get(t["references"]) if t["null"] == "unrelated" else None
+        if tau is None and t["null"] == "unrelated":
+            assert t["tau_index"] is None and t["rate_index"] is None
+        elif tau is not None:
+            rate = loop.rate(t["metric"], t["references"], tau, "AB")[0]
+            assert t["tau_index"] == line.tau_index == tau
+            assert t["rate_index"] == line.rate_index == pytest.approx(rate)
+            assert t["rate_index_low"] <= rate <= t["rate_index_high"]
 
 
 def test_thresholds_equal_a_loop(place: Path) -> None:
@@ -411,13 +429,11 @@ def test_score_takes_a_calibration(place: Path) -> None:
     frame = pd.read_csv(place / "scored" / "results_cra_dynamic.csv")
     for r in frame.to_dict("records"):
         tau = calibration.taus("cra").get(r["n_ref_kept"])
-        assert (tau is None and pd.isna(r["cra_pass_cal"])) or r["cra_pass_cal"] == (
-            np.float32(r["cra_sim"]) >= np.float32(tau)
-        )
+        assert (tau is None and pd.isna(r["cra_cal"])) or r["cra_cal"] == (np.float32(r["cra_sim"]) >= np.float32(tau))
     vr = pd.read_csv(place / "scored" / "results_vr_dynamic.csv")
     assert {"vr_cal", "tau_cal"} <= set(vr.columns)
     meta = json.loads((place / "scored" / "results_vr_dynamic.meta.json").read_text())
-    assert meta["calibration"]["calibration_sha256"] == calibration.digest
+    assert meta["thresholds"]["digests"] == {"calibration": calibration.digest}
     other = Scoring(place / "i", place)
     with pytest.raises(SettingsError, match="mode=static"):
         other({"m0": place / "gen" / "m0"}, ScoreOptions(mode="static"), out=place / "static", calibration=calibration)

