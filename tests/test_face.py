@@ -22,8 +22,8 @@ def test_examples_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     for i, name in enumerate(("sd14", "esd")):
         make_gen(Path("gen") / name, seed=5000 + 1000 * i)
     monkeypatch.setattr("iconicity.scorer.face.load_encoders", lambda *_: toy_encoders())
-    for module in ("iconicity.indexer.build", "iconicity.scorer.scoring"):
-        monkeypatch.setattr(f"{module}.reproduce", lambda *_: toy_encoders())
+    for module in ("iconicity.indexer.builder", "iconicity.scorer.scoring"):
+        monkeypatch.setattr(f"{module}.reproduce", lambda *_, **__: toy_encoders())
     found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert found.failed == 0 and found.attempted > 20
 
