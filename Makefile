@@ -42,7 +42,8 @@ check:
 	$(MAKE) --no-print-directory -j2 -Otarget lint fast
 
 fast: setup
-	$(PYTEST) -n 2 tests/indexer/sources tests/indexer/null tests/scorer/measure tests/test_golden.py --deselect tests/test_golden.py::test_published_values
+	$(PYTEST) -n 2 tests/indexer/sources tests/indexer/null tests/scorer/measure tests/test_golden.py \
+	  --ignore tests/scorer/measure/calibrate --deselect tests/test_golden.py::test_published_values
 
 # mypy cannot follow the editable install's import hook, so it is shown the package under its import name.
 lint: setup
