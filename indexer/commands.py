@@ -15,6 +15,7 @@ from iconicity.indexer.command_line import (
     json_option,
     progress_bar,
     refs_option,
+    say_note,
     say_problems,
     say_skipped,
     takes,
@@ -77,9 +78,11 @@ def index_build(
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encode.encoder import load_encoders
 
-    loaded = load_encoders(
-        encoders, run.device if run.engine is None else "cpu"
-    )  # an engine asks for their specs alone
+    device = run.device if run.engine is None else "cpu"  # an engine asks for their specs alone
+    loaded = load_encoders(encoders, device)
+    for spec in {e.spec.fingerprint: e.spec for e in (loaded.clip, loaded.dino)}.values():
+        if spec.source.get("images_a_run") == 1:
+            say_note(f"{spec.label}: images are run one at a time, since a row of this model depends on its batch")
     return _say_build(build_index(refs, index, loaded, options, prune=prune, select=select, run=run), index)
 
 

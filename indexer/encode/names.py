@@ -70,7 +70,8 @@ class EncoderOptions:
         "paper",
         Flag(
             "--encoders",
-            "Pair of encoders. paper is CLIP and DINOv3; offline is EfficientNet-Lite0 twice (no download, other numbers).",
+            "Pair of encoders for whole images and patches. paper: CLIP and DINOv3. copy: CLIP and SSCD. offline: "
+            "EfficientNet-Lite0 twice. offline-copy: EfficientNet-Lite0 and a small SSCD. The last two need no download.",
             choices=tuple(PRESETS),
         ),
     )
