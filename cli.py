@@ -20,12 +20,12 @@ from iconicity.scorer.commands.audit import check_command, reproduce_command
 from iconicity.scorer.commands.findings import COMMANDS as FINDINGS
 from iconicity.scorer.commands.pictures import plot_command, report_command
 from iconicity.scorer.commands.results import results
-from iconicity.scorer.commands.scoring import cache, score_command, search_command
+from iconicity.scorer.commands.scoring import cache, run_command, score_command, search_command
 from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back
 
 SECTIONS = {
-    "Start": ["demo"],
+    "Start": ["demo", "run"],
     "Build": ["index"],
     "Score": ["score", "search"],
     "Read": ["summary", "sweep", "compare", "attribute", "correlate", "export", "report", "plot"],
@@ -64,7 +64,7 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
+    run_command, index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
     results, cache, validate,
 ):  # fmt: skip
     cli.add_command(command)

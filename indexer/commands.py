@@ -83,7 +83,7 @@ def index_build(
     for spec in {e.spec.fingerprint: e.spec for e in (loaded.clip, loaded.dino)}.values():
         if spec.source.get("images_a_run") == 1:
             say_note(f"{spec.label}: images are run one at a time, since a row of this model depends on its batch")
-    return _say_build(build_index(refs, index, loaded, options, prune=prune, select=select, run=run), index)
+    return say_build(build_index(refs, index, loaded, options, prune=prune, select=select, run=run), index)
 
 
 @index.command("add")
@@ -105,7 +105,7 @@ def index_add(refs: Place, index: Place, dry_run: bool, select: Select, run: Run
         return _say_rehearsal(rehearse_add(refs, index, select=select), index)
     from iconicity.indexer.build import add_references
 
-    return _say_build(add_references(refs, index, select=select, run=run), index)
+    return say_build(add_references(refs, index, select=select, run=run), index)
 
 
 @index.command("remove")
@@ -132,7 +132,7 @@ def index_remove(
         return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
     from iconicity.indexer.build import remove_references
 
-    return _say_build(remove_references(index, concepts=concepts, ref_ids=ref_ids, purge=purge, run=run), index)
+    return say_build(remove_references(index, concepts=concepts, ref_ids=ref_ids, purge=purge, run=run), index)
 
 
 @index.command("merge")
@@ -256,7 +256,8 @@ def _say_rehearsal(found: Rehearsal, index: Place) -> int:
     return code
 
 
-def _say_build(report: BuildReport, index: Place) -> int:
+def say_build(report: BuildReport, index: Place) -> int:
+    """Print what a change of an index did. The exit code."""
     code = say_skipped(report.skipped, report.notices)
     if not report.changed:
         echo_line(f"{index}: nothing has changed, 0 images embedded")

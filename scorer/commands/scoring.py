@@ -20,12 +20,15 @@ from iconicity.indexer.command_line import (
     index_option,
     json_option,
     options,
+    refs_option,
     say_problems,
     say_skipped,
     takes,
     takes_run,
     takes_select,
 )
+from iconicity.indexer.commands import say_build
+from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import command, group
 from iconicity.indexer.options import Run, Select
@@ -140,6 +143,37 @@ def score_command(
         run = replace(run, load=lambda _clip, _dino: loaded)
     held = None if calibration is None else read_calibration(calibration)
     return _say_score(score(opened, generated, out, options, calibration=held, run=run, **chosen))
+
+
+@command("run")
+@refs_option("Folder or URL with one folder of images for each concept.")
+@takes_select()
+@_takes_generated
+@click.option("--out", type=DIRECTORY, required=True, help="Folder for the index, the results and the report.")
+@takes(EncoderOptions, "encoders")
+@takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
+def run_command(
+    refs: Place, generated: Mapping[str, Place], out: Path, encoders: EncoderOptions, select: Select, run: Run
+) -> int:
+    """Index references, score generated images and write a report, in one command.
+
+    The three are 'index build', 'score' and 'report', which have more options. Run again, it embeds only what is new.
+
+    \b
+    Example:
+      iconicity run --refs refs/ --gen sd14=gen/sd14 --gen esd=gen/esd --out study/ --encoders offline
+    """
+    from iconicity.scorer.face import Index
+
+    index = Index.build(refs, out / "index", encoders, select=select, run=run)
+    assert index.report is not None
+    codes = [say_build(index.report, out / "index")]
+    results = index.score(generated, out / "results", select=select, run=run)
+    assert results.scored is not None
+    codes.append(_say_score(results.scored))
+    echo(repr(results.summary()))
+    echo_line(str(results.report(out / "report", run=run)))
+    return max(codes)
 
 
 @command("search")
