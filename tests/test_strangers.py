@@ -74,7 +74,7 @@ def change(index: Path, how: Callable[[dict[str, Any]], object]) -> None:
         lambda m: m.update(counts={"kept": "many"}), lambda m: m.update(table_version=-1),
         lambda m: m.update(table_version=True), lambda m: m.update(skipped=["x"]), lambda m: m.update(files={"a": "b"}),
         lambda m: m["files"].update({"../../etc/passwd": "0" * 64}), lambda m: m["files"].update({"/etc/passwd": "0" * 64}),
-        lambda m: m.update(versions={"iconicity": [1]}),
+        lambda m: m.update(versions={"iconicity": [1]}), lambda m: m["thresholds"].update(rows=[{"tau": 2.0}]),
     ],
 )  # fmt: skip
 def test_manifests_of_another_shape_are_refused(index: Path, how: Callable[[dict[str, Any]], object]) -> None:
@@ -222,7 +222,7 @@ def test_lists_of_a_thousand_million_values_are_not_unpacked(results: Path) -> N
     [
         lambda h: h["settings"].update(grid=[2, "2"]), lambda h: h["settings"].update(grid=[1 << 30, 2]),
         lambda h: h["settings"].pop("encoders"), lambda h: h.update(tau={"cra": "0.5", "vr": None}),
-        lambda h: h.update(tau={"cra": 7.0, "vr": None}), lambda h: h.update(notes=[1]), lambda h: h.update(calibration=[]),
+        lambda h: h.update(tau={"cra": 7.0, "vr": None}), lambda h: h.update(notes=[1]), lambda h: h.update(thresholds=[]),
         lambda h: h.update(settings=None), lambda h: h["settings"].update(scope="everything"),
     ],
 )  # fmt: skip

@@ -23,7 +23,11 @@ from iconicity.indexer.null.thresholds import ALPHA, CRA, DYNAMIC, STATIC, VR
 from iconicity.indexer.options import IndexOptions, Run
 from iconicity.indexer.store.index import open_index
 
-ENCODERS = ("offline",)
+ENCODERS = {
+    "offline": EncoderOptions("offline"),
+    "sscd": EncoderOptions("offline", patch_encoder="sscd"),
+    "sscd-distilled": EncoderOptions("offline-copy"),
+}
 REFERENCES = 32  # J up to which a threshold is given
 
 
@@ -45,14 +49,14 @@ def entries(index: Path, encoders: str) -> Iterator[dict[str, Any]]:
 
 def main(refs: str) -> None:
     found: list[dict[str, Any]] = []
-    for name in ENCODERS:
+    for name, options in ENCODERS.items():
         for pixels in ("shown", "published"):
             with tempfile.TemporaryDirectory() as folder:
                 place = Path(folder) / "index"
-                build_index(
-                    refs, place, load_encoders(EncoderOptions(name)), IndexOptions(pixels=pixels), run=Run(workers=None)
-                )
-                found += entries(place, name)
+                build_index(refs, place, load_encoders(options), IndexOptions(pixels=pixels), run=Run(workers=None))
+                known = [{k: v for k, v in e.items() if k != "encoders"} for e in found]
+                new = entries(place, name)
+                found += [e for e in new if {k: v for k, v in e.items() if k != "encoders"} not in known]
     FILE.write_text(json.dumps({"alpha": ALPHA, "thresholds": found}, indent=1) + "\n")
 
 

