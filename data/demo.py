@@ -25,7 +25,7 @@ from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import as_text
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, visual_reuse
 from iconicity.scorer.measure.study import open_study
-from iconicity.scorer.measure.summary import SHORT, summarise
+from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.say.report.build import report
 from iconicity.scorer.scoring import score
@@ -130,7 +130,7 @@ def run_demo(out: Path, progress: Progress) -> str:
         [
             f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",
             "",
-            as_text(summarise(open_study(out / "results"), concepts=False), hide=SHORT),
+            as_text(summarise(open_study(out / "results"), concepts=False)),
             "",
             "what was done to the references, and what was measured (mean over concepts):",
             _truth_table(results, dict(truth)),

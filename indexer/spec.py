@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any, cast
@@ -59,11 +59,23 @@ class EncoderSpec:
     def differences(self, other: EncoderSpec) -> list[str]:
         """``field: own value against other value`` for each fact that differs."""
         mine, theirs = ({"layer": "last", **spec.to_dict()} for spec in (self, other))
-        return [
-            f"{k}: {_short(mine[k])} against {_short(theirs[k])}"
-            for k in mine
-            if k != "source" and mine[k] != theirs[k]
-        ]
+        return [f"{k}: {_short(a)} against {_short(b)}" for k, a, b in differences(mine, theirs, mine, ("source",))]
+
+
+def differences(
+    mine: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str] | None = None, ignore: Container[str] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Each key whose values differ, with both values; a key that is missing has the value None.
+
+    ``keys`` in their order; None: all keys of both, sorted. Every refusal of settings names the first difference.
+
+    >>> list(differences({"grid": 4, "pool": "all"}, {"grid": 4, "mode": "static"}))
+    [('mode', None, 'static'), ('pool', 'all', None)]
+    """
+    for key in sorted({*mine, *other}) if keys is None else keys:
+        a, b = mine.get(key), other.get(key)
+        if a != b and key not in ignore:
+            yield key, a, b
 
 
 def _short(value: Any) -> str:

@@ -58,7 +58,7 @@ class Table:
         return as_text(self.finding, self.name, layout=self.layout)
 
     def _repr_html_(self) -> str:
-        frame, shown = self.layout.of(self.frame)
+        frame, shown = self.layout.of(self.finding, self.name)
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
         digits = self.layout.digits
         return (
@@ -145,9 +145,8 @@ class Index:
         ranked += [(p, rank, hit) for p, found in enumerate(hits["patches"]) for rank, hit in enumerate(found, 1)]
         rows = [{"patch": patch, "rank": rank, **hit} for patch, rank, hit in ranked]
         frame = pd.DataFrame(rows).astype({"patch": "Int64", "cell": "Int64"})
-        return Table(
-            Finding({"hits": frame}, [f"encoders: {'; '.join(hits['encoders'])}"]), "hits", Layout(hide=["path"])
-        )
+        shown = {"hits": [str(c) for c in frame if c != "path"]}
+        return Table(Finding({"hits": frame}, [f"encoders: {'; '.join(hits['encoders'])}"], shown=shown), "hits")
 
     def info(self) -> dict[str, Any]:
         """What the index holds: encoders, counts, size, versions, and the references of each concept."""
@@ -227,13 +226,13 @@ class Results:
 
     def summary(self, table: str = "models", *, aggregate: str = "macro", draws: int = 10_000, seed: int = 0) -> Table:
         """CRA, VR, VI and CRT of each model, with 95 % intervals; ``table`` concepts: of each concept."""
-        from iconicity.scorer.measure.summary import SHORT, summarise
+        from iconicity.scorer.measure.summary import summarise
 
         found = summarise(
             self.study("p_ref_cell"), aggregate=aggregate, calibration=self._read_calibration(), draws=draws, seed=seed,
             concepts=table == "concepts",
         )  # fmt: skip
-        return Table(found, table, Layout(hide=SHORT))
+        return Table(found, table)
 
     def compare(self, *models: str, table: str = "pairs", draws: int = 10_000, seed: int = 0) -> Table:
         """Differences between models, the first minus the second, over the concepts that both have."""

@@ -13,6 +13,7 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.left_out import LeftOut, Skipped, left_out_lines, renewed
 from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
+from iconicity.indexer.spec import differences
 from iconicity.indexer.store.files import lock, sweep
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.text import counted
@@ -141,10 +142,8 @@ def _left_out(model: str, parts: Sequence[Results], held: Results | None, idx: I
 
 def _require_alike(part: Results, first: Results) -> None:
     """Raises :class:`SettingsError` naming what two results directories were not scored alike in."""
-    for key in sorted((part.settings.keys() | first.settings.keys()) - HINTS):
-        a, b = part.settings.get(key), first.settings.get(key)
-        if a != b:
-            raise _unlike(part, first, key, a, b, "score both alike")
+    for key, a, b in differences(part.settings, first.settings, ignore=HINTS):
+        raise _unlike(part, first, key, a, b, "score both alike")
     for metric, flag in (("cra", "--ic-tau"), ("vr", "--patch-tau")):
         a, b = part.tau[metric], first.tau[metric]
         if a != b:

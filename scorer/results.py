@@ -18,6 +18,7 @@ from iconicity.indexer.errors import IconicityError, InputError, SettingsError
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import LeftOut, read_left_out, stored_left_out
 from iconicity.indexer.places import Place, is_url, place
+from iconicity.indexer.spec import differences
 from iconicity.indexer.store.manifest import versions
 from iconicity.indexer.store.schema import ResultsShape, other_format, read_json, require_shape
 from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_readable, require_rows
@@ -207,10 +208,8 @@ def index_of(results: Results) -> Place:
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
     """Raises :class:`SettingsError` naming the first setting that differs. ``update`` lets the index differ."""
     # what --update cannot mend comes first
-    for key, value in sorted(({"reference_cells": None} | dict(asked)).items(), key=lambda kv: kv[0] == "index_id"):
-        old = held.settings.get(key)
-        if old == value or key in HINTS or (key == "index_id" and update):
-            continue
+    keys = sorted(dict.fromkeys(("reference_cells", *asked)), key=lambda key: key == "index_id")
+    for key, old, value in differences(held.settings, asked, keys, {*HINTS, *(("index_id",) if update else ())}):
         if key == "index_id":
             raise SettingsError(
                 f"{held.path}: scored against index {str(old)[:12]}, this one is {value[:12]}; add --update to score every row again"

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.spec import EncoderSpec, canonical_json
+from iconicity.indexer.spec import EncoderSpec, canonical_json, differences
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.schema import ManifestShape, other_format, read_json, require_inside, require_shape
 
@@ -120,8 +120,6 @@ def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order
     for name, have, want in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
         if have.fingerprint != want.fingerprint:
             return f"another {name} encoder ({order}): {'; '.join(have.differences(want))}"
-    for key in ("grid", "reference_cells", "patch_mode", "pixels", "dedup_distance", "vectors"):
-        a, b = (s.get(key, "grid" if key == "reference_cells" else None) for s in (held, asked))
-        if a != b:
-            return f"{key}={a}, {other} {b}"
-    return None
+    keys = ("grid", "reference_cells", "patch_mode", "pixels", "dedup_distance", "vectors")
+    one, two = ({"reference_cells": "grid", **settings} for settings in (held, asked))
+    return next((f"{key}={a}, {other} {b}" for key, a, b in differences(one, two, keys)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,7 @@ from iconicity.indexer.command_line import (
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
-from iconicity.scorer.commands.findings import (
+from iconicity.scorer.commands.shared import (
     draw_options,
     moved_from,
     moved_images_options,
@@ -53,7 +54,7 @@ from iconicity.scorer.staging import RESULTS
 @output_options("failures", "undefined")
 def check_command(
     results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int, ic_tau: float | None,
-    patch_tau: float | None, draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool,
+    patch_tau: float | None, draws: int, seed: int, **output: Any,
 ) -> int:  # fmt: skip
     """List what breaks a rule. Exit code 4 if anything does, 3 if something could not be judged, else 0.
 
@@ -78,7 +79,7 @@ def check_command(
         )  # fmt: skip
     except RuleError as e:
         raise click.UsageError(str(e)) from e
-    say(found, table, out, as_json)
+    say(found, **output)
     return EXIT_FOUND if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 
 
@@ -89,8 +90,7 @@ def check_command(
 @output_options("models", "differences")
 @takes_run()
 def reproduce_command(
-    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, table: str, out: Sequence[Path], as_json: bool,
-    run: Run,
+    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, run: Run, **output: Any,
 ) -> int:  # fmt: skip
     """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
 
@@ -112,6 +112,6 @@ def reproduce_command(
         held, opened, moved=moved_from(gen, gen_root),
         run=run,
     )  # fmt: skip
-    say(found, table, out, as_json)
+    say(found, **output)
     counts = found.table("models")
     return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() or counts.changed.any() else 0

@@ -16,7 +16,7 @@ from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.text import counted, echo_line
-from iconicity.scorer.commands.findings import (
+from iconicity.scorer.commands.shared import (
     concept_col_option,
     moved_from,
     moved_images_options,
@@ -126,11 +126,7 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
     help=".pdf, .svg or .png by ending. May be repeated.",
 )
 @click.option(
-    "--measure",
-    type=click.Choice(["cra", "vr_all", "crt"]),
-    default="crt",
-    show_default=True,
-    help="Of curves and heatmap.",
+    "--measure", metavar="NAME", help="Measure that curves and heatmap draw: cra, vr, crt, ...  [default: CRT]"
 )
 @calibration_option
 @click.option("--attributes", type=DIRECTORY, help="Of correlates: CSV of concepts and their attributes.")
@@ -150,7 +146,7 @@ def _calibration(results: Path, named: Path | None) -> Calibration | None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the intervals.")
 @option_of(Run, "max_pixels")
 def plot_command(
-    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str, calibration: Path | None, attributes: Path | None,
+    figure: str, results: Sequence[Path], out: Sequence[Path], measure: str | None, calibration: Path | None, attributes: Path | None,
     concept_col: str, model: str | None, log: Sequence[str], image: str | None, index: Place | None, seed: int, max_pixels: int,
 ) -> int:  # fmt: skip
     """Draw a figure for print: bars, recognition against independence, curves, a heat map, own similarities beside
@@ -195,13 +191,13 @@ def plot_command(
     elif figure == "curves":
         from iconicity.scorer.measure.sweep import sweep
 
-        drawn = figures.curves(sweep(open_study(paths), step=0.01, seed=seed), measure)
+        drawn = figures.curves(sweep(open_study(paths), step=0.01, seed=seed), figures.measure_of(measure, True))
     else:
         from iconicity.scorer.measure.summary import summarise
 
         summary = summarise(open_study(paths), seed=seed, concepts=False)
         draw = {"bars": figures.bars, "recognition": figures.recognition}
-        drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, measure)
+        drawn = draw[figure](summary) if figure in draw else figures.heatmap(summary, figures.measure_of(measure))
     for line in choose_fonts(drawn):
         say_note(line)
     for path in out:

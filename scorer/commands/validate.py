@@ -25,8 +25,11 @@ from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.help import group
 from iconicity.indexer.options import Run
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.findings import (
+from iconicity.scorer.commands.shared import (
+    calibration_of,
+    calibration_option,
     draw_options,
+    output_of,
     output_options,
     results_option,
     say,
@@ -130,7 +133,7 @@ def ladder_command(
         raise click.UsageError(
             f"--table {table}: needs a calibrated threshold: give 24 concepts or more, or a higher --alpha"
         )
-    code = say(found.finding, table, (), as_json)
+    code = say(found.finding, table, as_json=as_json)
     if not as_json:
         say_claims(found.claims)
         echo_line(str(page))
@@ -175,11 +178,13 @@ _LABEL_COLUMNS = {
     )
 )
 @click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
+@calibration_option
 @draw_options
 @output_options("scores", "concepts", "raters")
 def labels_command(
-    csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], patch_tau: float | None,
-    draws: int, seed: int, table: str, out: Sequence[Path], as_json: bool, **columns: str,
+    csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
+    patch_tau: float | None,
+    draws: int, seed: int, **rest: Any,
 ) -> int:  # fmt: skip
     """Labelled outputs of real models: does a score tell copies from others of the same concept?
 
@@ -193,8 +198,9 @@ def labels_command(
     from iconicity.scorer.validate.labelled import read_labels, word
     from iconicity.scorer.validate.labels import validate_labels
 
-    labels = read_labels(csv_path, **columns, tell=say_note)
+    output = output_of(rest)
+    labels = read_labels(csv_path, **rest, tell=say_note)
     study = open_study(list(results), ["gen_path"], tau_vr=patch_tau)
     means_copied = {word(w) for w in copied}
     others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]
-    return say(validate_labels(study, labels, copied, others, draws, seed), table, out, as_json)
+    return say(validate_labels(study, labels, copied, others, draws, seed, calibration_of(calibration)), **output)

@@ -11,6 +11,7 @@ from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.null.same_work import same_works
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import EXACT, Finding, exact_words, interval_columns
 from iconicity.scorer.measure.image_null import ImageNull, image_null
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, benjamini_hochberg, interval
@@ -23,12 +24,15 @@ COLUMNS = ("other_sim", "other_ref_id", "own_rank")  # of the scores, that a stu
 SHARES = ("own", "same_work", "other", "unprompted", "margin")
 
 
-def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> Finding:
+def attribute(
+    study: Study, index: Index, calibration: Calibration | None = None, *, draws: int = DRAWS, seed: int = 0,
+    level: float = LEVEL,
+) -> Finding:  # fmt: skip
     """Tables ``models``, ``concepts``, ``confusion`` and ``images`` of results made with scope ``all``.
 
     An image is attributed to the concept of its nearest reference: ``own``, ``same_work`` (another name of the own
     work: the two share a picture) or ``other``. ``unprompted`` is an ``other`` at or above tau_cra: something famous
-    is recognised that the prompt did not name. ``margin`` is the similarity to the own concept minus that to the best
+    is recognised that the prompt did not name; with a ``calibration`` at its threshold of the own concept. ``margin`` is the similarity to the own concept minus that to the best
     other one. p: share of unrelated concepts, with as many references as the own one, that are as similar; q adjusts
     it over all images. Shares of models are means over concepts. ``study`` needs :data:`COLUMNS`.
     Raises :class:`SettingsError` for results of scope ``concept``, or of another index.
@@ -39,9 +43,15 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
                 f"{source.path}: compared with the own concept alone; score with --scope all into a folder of its own"
             )
     study.require_index(index)
+    study = study.with_calibration(calibration)
+    said: list[str] = []
+    tau = np.full(len(study.model), study.tau["cra"], np.float64)
+    if calibration is not None:
+        said = calibration.notes_for(study)
+        tau = calibration.tau(study, "cra")[study.concept]
     null = image_null(study)
-    images = _images(study, index, null)
-    notes = list(study.notes)
+    images = _images(study, index, null, tau)
+    notes = [*study.notes, *said]
     frame = images[images.attribution != ""]
     if null is None:
         notes.append(
@@ -76,15 +86,15 @@ def attribute(study: Study, index: Index, *, draws: int = DRAWS, seed: int = 0, 
         if k != "model" and not str(k).endswith(EXACT)
     }
     facts = study.facts() | {"draws": draws, "seed": seed, "level": level}
+    facts |= {} if calibration is None else calibration.facts()
     return Finding(
         {"models": models, "concepts": concepts, "confusion": confusion, "images": images}, notes, facts, scalars
     )
 
 
-def _images(study: Study, index: Index, null: ImageNull | None) -> pd.DataFrame:
+def _images(study: Study, index: Index, null: ImageNull | None, tau: Float64) -> pd.DataFrame:
     """A row an image; ``attribution`` is empty where nothing was compared."""
-    n, tau = len(study.model), study.tau["cra"]
-    assert tau is not None  # every mode has a default
+    n = len(study.model)
     other_sim = study.table.column("other_sim").to_numpy().astype(np.float32)
     ids = study.table.column("other_ref_id").to_pylist()
     other = np.array([None if i is None else i.split("/", 1)[0] for i in ids], object)

@@ -97,7 +97,7 @@ def concept_attributes(
     clash = [c for c in unique.values.columns if c in held.values.columns]
     if clash:
         raise InputError(
-            f"{path}: column '{clash[0]}' is what --captions adds; rename it, or name others with --columns"
+            f"{path}: column '{clash[0]}' is what --captions adds; rename it, or name others with --attribute"
         )
     notes = [*held.notes, *unique.notes]
     if held.titles and (without := [c for c in held.values.index if c not in held.titles]):
@@ -126,7 +126,7 @@ def read_attributes(
     values, and columns asked for that hold neither numbers nor dates.
     """
     notes: list[str] = []
-    asked = {c: "--columns or --control" for c in columns or ()}
+    asked = {c: "--attribute or --control" for c in columns or ()}
     table = _read(path, concept_col, asked | ({} if title_col is None else {title_col: "--title-col"}), notes)
     if with_titles and title_col is None and TITLE in table.columns:
         title_col = TITLE
@@ -191,7 +191,7 @@ def _no_two_values(path: Path, column: str, held: Sequence[_Cell]) -> None:
         if before.text != cell.text:
             raise InputError(
                 f"{path}: '{cell.concept}' has {column} '{before.text}' on line {before.line} and '{cell.text}' on line "
-                f"{cell.line}; keep one, or name other columns with --columns"
+                f"{cell.line}; keep one, or name other columns with --attribute"
             )
 
 

@@ -14,27 +14,26 @@ import pandas as pd
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.finding import AT, NAMES, Finding
+from iconicity.scorer.measure.finding import AT, Finding
 from iconicity.scorer.measure.intervals import DRAWS
-from iconicity.scorer.measure.measures import image_measures
+from iconicity.scorer.measure.measures import CALIBRATED, Measure, labels, measures, of_concepts
 from iconicity.scorer.measure.metrics import Bools
 from iconicity.scorer.measure.study import Study
 from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.measure.values import AT_CALIBRATED, GIVEN, image_values
 
 LEVELS = ("image", "concept", "model")
 _RULE = re.compile(r"\s*([a-z][a-z0-9_. ]*?)\s*(>=|<=|>|<)\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))\s*(%?)\s*", re.IGNORECASE)
 _KEYS = {"image": ["model", "concept", "gen_relpath"], "concept": ["model", "concept"], "model": ["model"]}
-_OF_IMAGES = ("cra_sim", "cra_pass", "vr", "vi", "vr_max", "vr_mean", "vr_p90")
-_OF_GROUPS = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
-_OF_CALIBRATION = ("vr_strict",)
-_MEASURES = (*_OF_GROUPS, "vr_arranged", *_OF_CALIBRATION)  # of concepts and models
 _ENDS = ("_low", "_high")
-_CAL = "_cal"  # measures at a calibration's thresholds, as in the scalars of ``summary``
-_LABELS = {label.lower(): name for name, label in NAMES.items()}
-_MEANS = {"vr": "vr_all", "vi": "vi_all"}  # of concepts and models
 _OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le
 }  # fmt: skip
+
+
+def _known() -> dict[str, Measure]:
+    """Measure by the name of its value of an image, a concept or a model, without what names calibrated thresholds."""
+    return {str(name): m for m in measures() for name in (m.image_key, m.key) if name}
 
 
 class RuleError(InputError):
@@ -65,10 +64,16 @@ class Rule:
                 f"--fail-if {text[:60]!r}: cannot be read; write a measure, one of > >= < <=, and a number: 'vr > 0.5' or 'vr > 50%'"
             )
         shown = found[1].lower()
-        name = _LABELS.get(shown, re.sub(r"[. ]+", "_", shown).strip("_"))
+        by_label = {label.lower(): name for name, label in labels().items()}
+        name = re.sub(r"[. ]+", "_", shown).strip("_")
+        name = name if name in _known() else by_label.get(shown, name)
         value = float(found[3]) / (100.0 if found[4] else 1.0)
-        if abs(value) > 1.0:
-            raise RuleError(f"--fail-if {text[:60]!r}: no value of {name} is beyond 1; write a share, like 0.5 or 50%")
+        measure = _known().get(_parts(name)[0])
+        most = 1.0 if measure is None else max(map(abs, measure.bounds))
+        if abs(value) > most:
+            raise RuleError(
+                f"--fail-if {text[:60]!r}: no value of {name} is beyond {most:g}; write a share, like 0.5 or 50%"
+            )
         return cls(text.strip(), name, found[2], value)
 
     def broken_by(self, values: pd.Series[Any]) -> Bools:
@@ -109,8 +114,9 @@ def check(
     judged = [_judge(frame, rule, of, least_n) for rule in parsed]
     failures = pd.concat([f for f, _ in judged], ignore_index=True)
     undefined = pd.concat([u for _, u in judged], ignore_index=True)
-    notes = [*study.notes, f"{counted(len(parsed), 'rule')}, {counted(len(frame), of)}: {len(failures)} broken, "
-             f"{len(undefined)} not judged"]  # fmt: skip
+    notes = [
+        f"{counted(len(parsed), 'rule')}, {counted(len(frame), of)}: {len(failures)} broken, {len(undefined)} not judged"
+    ]  # fmt: skip
     for (rule, why), part in undefined.groupby(["rule", "why"], sort=False):
         first = "/".join(str(part.iloc[0][k]) for k in _KEYS[of] if k != "concept" or of == "concept")
         n = len(part)
@@ -118,6 +124,7 @@ def check(
             f"{rule}: {counted(n, 'value is', 'values are')} undefined and {'was' if n == 1 else 'were'} not judged, first {first} ({why}; "
             "--table undefined)"
         )
+    notes += study.notes
     facts = study.facts() | {"rules": ", ".join(r.text for r in parsed), "of": of, "least_n": least_n}
     if calibration is not None:
         facts |= calibration.facts()
@@ -150,35 +157,44 @@ def _judge(frame: pd.DataFrame, rule: Rule, of: str, least_n: int) -> tuple[pd.D
 
 def _column(frame: pd.DataFrame, rule: Rule, of: str) -> str:
     """The column that a rule is about."""
-    name = rule.measure
-    if of != "image":
-        head, cal, end = re.fullmatch(r"(.+?)(_cal)?(_low|_high)?", name).groups("")  # type: ignore[union-attr]
-        name = f"{_MEANS.get(head, head)}{cal}{end}"
-    if name not in frame and name.replace(_CAL, "") in frame and name.replace(_CAL, "").startswith(_OF_CALIBRATION):
-        name = name.replace(_CAL, "")
+    head, cal, end = _parts(rule.measure)
+    if f"{head}{cal}" in _known() and f"{head}{cal}" in frame:  # at the thresholds that the results hold
+        head, cal = f"{head}{cal}", ""
+    measure = _known().get(head)
+    if measure is not None:
+        head = str(measure.image_key or measure.key) if of == "image" else measure.key
+        cal = "" if measure.calibrated_only else cal
+    name = f"{head}{cal}{end}"
     there = [
         str(c) for c in frame.columns if c not in (*_KEYS[of], "n", "used") and not str(c).endswith(("_n", *_ENDS))
     ]
-    if name in frame and re.sub(f"({'|'.join(_ENDS)})$", "", name) in there:
+    if name in frame and f"{head}{cal}" in there:
         return name
-    base = re.sub(f"({_CAL})?({'|'.join(_ENDS)})?$", "", name)
     said = f"--fail-if {rule.text[:60]!r}: "
     listed = f"there are {', '.join(there)}" + ("" if of == "image" else "; and the ends of intervals, like cra_low")
-    if of == "image" and name.endswith(_ENDS):
+    if of == "image" and end:
         raise RuleError(f"{said}an image's value has no interval; judge concepts or models with --of; {listed}")
-    if base in _OF_CALIBRATION or (_CAL in name and base in (*_OF_IMAGES, *_OF_GROUPS, "vr_arranged")):
+    if measure is not None and (measure.calibrated_only or (cal and measure.thresholded)):
         raise InputError(f"{said}{name} needs thresholds of 'iconicity calibrate', by --calibration; {listed}")
     raise RuleError(f"{said}no measure of {of}s; {listed}")
 
 
-def _why(measure: str) -> str:
-    if measure.endswith(_CAL) or measure in _OF_CALIBRATION:
+def _parts(name: str) -> tuple[str, str, str]:
+    """The name of a measure, what says that it is at calibrated thresholds, and the end of its interval."""
+    head, cal, end = re.fullmatch(f"(.+?)({CALIBRATED})?({'|'.join(_ENDS)})?", name).groups("")  # type: ignore[union-attr]
+    return head, cal, end
+
+
+def _why(name: str) -> str:
+    head, cal, _ = _parts(name)
+    measure = _known()[head]
+    if cal or measure.calibrated_only:
         return "no calibrated threshold for its number of references, or scored since 'iconicity calibrate'"
-    return "not scored" if "recognised" not in measure else "no recognised image, or not scored"
+    return "no recognised image, or not scored" if measure.over == "recognised" else "not scored"
 
 
 def _image_values(study: Study, calibration: Calibration | None) -> pd.DataFrame:
-    values = image_measures(study, calibration)
+    values = image_values(study, calibration)
     named = {
         "model": np.array(study.models, object)[study.model], "concept": np.array(study.concepts, object)[study.concept],
         "gen_relpath": study.relpaths, "n": 1, "used": study.ok,
@@ -192,20 +208,19 @@ def _group_values(
     """Values of concepts or models as ``summarise`` gives them, those at calibrated thresholds as further columns."""
     found = summarise(study, calibration=calibration, draws=draws, seed=seed, concepts=ends and of == "concept")
     frame, keys = found.table(f"{of}s"), _KEYS[of]
-    kinds = dict(list(frame.groupby(AT, sort=False))) if AT in frame else {"given": frame}
-    given = kinds["given"].reset_index(drop=True)
+    kinds = dict(list(frame.groupby(AT, sort=False))) if AT in frame else {GIVEN: frame}
+    given = kinds[GIVEN].reset_index(drop=True)
     values = given[keys].assign(n=given["concepts" if of == "model" else "images"], used=given.images > 0)
     for kind, part in kinds.items():
         rows = given[keys].merge(part, on=keys, how="left")
-        left_out, suffix = (_OF_CALIBRATION, "") if kind == "given" else ((), _CAL)
-        for column in map(str, rows.columns):
-            measure, end = re.fullmatch(r"(.+?)(_low|_high|_n)?", column).groups("")  # type: ignore[union-attr]
-            if measure in left_out or measure not in _MEASURES or (end in _ENDS and not ends):
-                continue
-            values[f"{measure}{'' if measure in _OF_CALIBRATION else suffix}{end}"] = rows[column].to_numpy()
-        if of == "concept":
-            for measure in ("vr_recognised", "vi_recognised"):
-                values[f"{measure}{suffix}_n"] = rows["recognised"].to_numpy()
+        calibrated = kind == AT_CALIBRATED
+        for measure in (m for m in of_concepts() if m.key in rows and (calibrated or not m.calibrated_only)):
+            name = measure.name(calibrated)
+            for end in ("", "_n", *(_ENDS if ends else ())):
+                if f"{measure.key}{end}" in rows:
+                    values[f"{name}{end}"] = rows[f"{measure.key}{end}"].to_numpy()
+            if of == "concept" and measure.over == "recognised":
+                values[f"{name}_n"] = rows["recognised"].to_numpy()
     return values
 
 

@@ -24,9 +24,9 @@ from iconicity.scorer.measure.intervals import (
     label_permutation_p,
     sign_flip_p,
 )
-from iconicity.scorer.measure.measures import Measure, concept_measures
 from iconicity.scorer.measure.metrics import Bools, Ints
 from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.values import Compared, compared_values
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
     ``pairs``: mean difference over the concepts both have, with its interval over concepts, p by exchanging the two
     within concepts (sign flips), Holm's p over all pairs and measures, and Cohen's d_z. ``concepts``: the same of each
     concept, p by exchanging images between the two, q over the whole table; left out when ``concepts`` is False.
-    A ``calibration`` adds the measures at its thresholds (:func:`concept_measures`), which then count in Holm's p and q too.
+    A ``calibration`` adds the measures at its thresholds (:func:`compared_values`), which then count in Holm's p and q too.
     Raises :class:`InputError` for a name the results do not hold, or a pair without a common concept.
     """
     if len(set(names)) < 2:
@@ -54,7 +54,7 @@ def compare(
         raise InputError(f"name two different models or more; the results hold {', '.join(study.models)}{hint}")
     places = [_place(study, name) for name in dict.fromkeys(names)]
     study = study.with_calibration(calibration)
-    measures, said = concept_measures(study, vi_scope, calibration)
+    measures, said = compared_values(study, vi_scope, calibration)
     images = study.images_of()
     notes = [*study.notes, *said]
     rows: list[dict[str, Any]] = []
@@ -104,11 +104,12 @@ def _place(study: Study, name: str) -> int:
     )
 
 
-def _pair(measure: Measure, a: int, b: int, shared: Bools, draws: int, seed: int, level: float) -> dict[str, Any]:
+def _pair(measure: Compared, a: int, b: int, shared: Bools, draws: int, seed: int, level: float) -> dict[str, Any]:
     x, y = measure.cells[a, shared], measure.cells[b, shared]
     both = ~(np.isnan(x) | np.isnan(y))
     difference = np.where(both, x - y, np.nan)
-    ends = interval(difference[:, None], bounds=(-1.0, 1.0), symmetric=True, draws=draws, seed=seed, level=level)
+    reach = measure.measure.bounds[1] - measure.measure.bounds[0]
+    ends = interval(difference[:, None], bounds=(-reach, reach), symmetric=True, draws=draws, seed=seed, level=level)
     mean = [float(v[both].mean()) if both.any() else float("nan") for v in (x, y)]
     return {
         "concepts": int(both.sum()),
@@ -119,7 +120,7 @@ def _pair(measure: Measure, a: int, b: int, shared: Bools, draws: int, seed: int
 
 
 def _by_concept(
-    study: Study, measures: Mapping[str, Measure], a: int, b: int, shared: Ints, draws: int, seed: int
+    study: Study, measures: Mapping[str, Compared], a: int, b: int, shared: Ints, draws: int, seed: int
 ) -> list[pd.DataFrame]:
     rows = {
         (m, c): np.flatnonzero(study.ok & (study.model == m) & (study.concept == c)) for m in (a, b) for c in shared

@@ -13,16 +13,18 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.attributes import Attributes
 from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.finding import NAMES, Finding
+from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, benjamini_hochberg
-from iconicity.scorer.measure.measures import concept_measures
+from iconicity.scorer.measure.measures import label as label_of
+from iconicity.scorer.measure.measures import measures
 from iconicity.scorer.measure.rank_correlation import FEWEST, UNDEFINED, Estimate, Ranked
 from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.values import compared_values
 
-MEASURES = {"cra": "CRA", "vr_all": "VR", "crt": "CRT"}
 KINDS = ("spearman", "kendall", "partial")
-# columns of the pairs that a terminal does without
-SHORT = ("kendall_p", "kendall_q", "partial_n", "spearman_p", "partial_p", "given")
+SHOWN = (
+    "model", "measure", "attribute", "n", "missing", "spearman", "spearman_q", "kendall", "partial", "partial_q",
+)  # fmt: skip
 _TAKEN = {"model", "concept", "references"}
 _RARE = 0.95  # share of draws in which a coefficient should exist
 _SHOWN = 3  # names in a note
@@ -47,17 +49,17 @@ def correlate(
     measure or the attribute, or for the partial of a control. ``missing`` counts concepts that have the measure and
     not the attribute. q: Benjamini-Hochberg over all rows, for each kind of p apart.
 
-    A ``calibration`` adds the measures at its thresholds (:func:`concept_measures`).
+    A ``calibration`` adds the measures at its thresholds (:func:`compared_values`).
     Intervals are percentile ones, concepts resampled; a model's use its own concepts alone.
     Raises :class:`InputError` for names that are taken or not there.
     """
     controls = list(dict.fromkeys(controls))
     study = study.with_calibration(calibration)
-    measures, said = concept_measures(study, vi_scope, calibration)
+    values_of, said = compared_values(study, vi_scope, calibration)
     images = study.images_of()
-    _require(attributes, controls, {*_TAKEN, *measures})
+    _require(attributes, controls, {*_TAKEN, *values_of})
     frame, names = attributes.values, attributes.columns
-    scored = [m for m, each in measures.items() if not np.isnan(each.cells).all()]
+    scored = [m for m, each in values_of.items() if not np.isnan(each.cells).all()]
     if not scored:
         raise InputError(
             f"{study.sources[0].path}: CRA and VR are undefined for all concepts; score images into it first"
@@ -69,7 +71,7 @@ def correlate(
         mine = np.flatnonzero((images[m] > 0) & (study.references > 0))
         table = pd.DataFrame(
             {"model": label, "concept": np.array(study.concepts)[mine], "references": study.references[mine],
-             **{name: measures[name].cells[m, mine] for name in scored}}
+             **{name: values_of[name].cells[m, mine] for name in scored}}
         )  # fmt: skip
         table = pd.concat([table, by_place.iloc[mine].reset_index(drop=True)], axis=1)
         rows += _model(label, table, scored, names, controls, draws, seed, level)
@@ -80,7 +82,7 @@ def correlate(
         *said,
         *attributes.notes,
         *_concept_words(study, frame),
-        *_words(pairs, values, list(measures), scored, controls),
+        *_words(pairs, values, list(values_of), scored, controls),
     ]
     for kind in KINDS if rows else ():
         at = pairs.columns.get_loc(f"{kind}_p")
@@ -97,19 +99,15 @@ def correlate(
         if name not in ("model", "measure", "attribute", "given") and not str(name).endswith("_defined")
     }
     pairs = pairs.drop(columns=[f"{k}_defined" for k in KINDS], errors="ignore")
-    return Finding({"pairs": pairs, "values": pd.concat(values, ignore_index=True)}, notes, facts, scalars)
-
-
-def measure_label(measure: str) -> str:
-    """A measure's name for people: ``VR``, ``VR (calibrated)``, ``VR strict``."""
-    name = measure.removesuffix("_cal")
-    return MEASURES.get(name, NAMES.get(name, name)) + (" (calibrated)" if name != measure else "")
+    return Finding(
+        {"pairs": pairs, "values": pd.concat(values, ignore_index=True)}, notes, facts, scalars, {"pairs": SHOWN}
+    )
 
 
 def _require(attributes: Attributes, controls: Sequence[str], names: set[str]) -> None:
     frame, where = attributes.values, attributes.facts.get("attributes") or "attributes"
     if not attributes.columns:
-        raise InputError(f"{where}: no column of numbers or dates; name some with --columns, or give --captions")
+        raise InputError(f"{where}: no column of numbers or dates; name some with --attribute, or give --captions")
     if taken := [c for c in frame.columns if c in names]:
         raise InputError(f"{where}: column '{taken[0]}' has the name of a column of the result; rename it")
     numbers = list(frame.select_dtypes("number").columns)
@@ -181,19 +179,20 @@ def _concept_words(study: Study, frame: pd.DataFrame) -> list[str]:
 def _words(
     pairs: pd.DataFrame,
     values: Sequence[pd.DataFrame],
-    measures: Sequence[str],
+    names: Sequence[str],
     scored: Sequence[str],
     controls: Sequence[str],
 ) -> list[str]:
     """What a reader must know of the pairs."""
     out = [f"partial: Spearman with J (number of references){''.join(f', {c}' for c in controls)} held constant"]
-    if absent := [m for m in measures if m not in scored]:
-        given, calibrated = ([measure_label(m) for m in absent if (m in MEASURES) is kind] for kind in (True, False))
+    if absent := [m for m in names if m not in scored]:
+        own = {m.key for m in measures() if not m.calibrated_only}
+        given, calibrated = ([label_of(m) for m in absent if (m in own) is kind] for kind in (True, False))
         out += [f"not scored, so left out: {', '.join(given)}"] if given else []
         out += [f"not scored, or no calibrated threshold, so left out: {', '.join(calibrated)}"] if calibrated else []
     lacking = {m: sum(int(v[m].isna().sum()) for v in values) for m in scored}
     if any(lacking.values()):
-        counts = ", ".join(f"{measure_label(m)} {n}" for m, n in lacking.items() if n)
+        counts = ", ".join(f"{label_of(m)} {n}" for m, n in lacking.items() if n)
         out.append(f"model-concept pairs whose measure is undefined, left out: {counts}")
     if constant := [v.model.iloc[0] for v in values if len(v) and v.references.nunique() == 1]:
         out.append(

@@ -7,10 +7,10 @@ import pandas as pd
 
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding
-from iconicity.scorer.measure.measures import image_measures
 from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.values import CELL_COLUMN, image_values
 
-COLUMNS = ("seed", "prompt", "gen_path", "p_ref_cell")  # of the scores, that a study needs here
+COLUMNS = ("seed", "prompt", "gen_path", CELL_COLUMN)  # of the scores, that a study needs here
 
 
 def export(study: Study, summary: Finding, calibration: Calibration | None = None) -> Finding:
@@ -18,13 +18,13 @@ def export(study: Study, summary: Finding, calibration: Calibration | None = Non
 
     The scalars are those of ``summary``, made with the same ``calibration``. ``study`` needs :data:`COLUMNS`.
     """
-    values = image_measures(study, calibration)
+    values = image_values(study, calibration)
     labels = np.array(study.models, object)[study.model]
     keys = pd.DataFrame(
         {
             "model": labels, "variant": study.table.column("variant").to_pylist(),
             "concept": np.array(study.concepts, object)[study.concept], "gen_relpath": study.relpaths,
-            **{name: study.table.column(name).to_pylist() for name in COLUMNS if name != "p_ref_cell"},
+            **{name: study.table.column(name).to_pylist() for name in COLUMNS if name != CELL_COLUMN},
         }
     )  # fmt: skip
     keys["seed"] = keys.seed.astype("Int64")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from iconicity.indexer.store.files import replacing, write_atomically
 from iconicity.indexer.store.manifest import versions
 from iconicity.indexer.text import json_text, one_line
 from iconicity.scorer.measure.intervals import LEAST_EXACT, Interval
+from iconicity.scorer.measure.measures import labels
 from iconicity.scorer.text import number, table
 
 DAGGER = "†"
@@ -25,10 +27,13 @@ _BESIDE = 2  # columns whose intervals still fit into the line
 AT = "thresholds"  # column of a table that says at which thresholds a row is: given or calibrated
 EXACT = "_exact"  # of a column: whether its interval rests on the range of values, since the units agree
 SUFFIXES = (".csv", ".parquet", ".tex", ".json")
-NAMES = {
-    "cra": "CRA", "vr_recognised": "VR rec.", "vr_all": "VR all", "vi_recognised": "VI rec.", "vi_all": "VI all",
-    "crt": "CRT", "vr_strict": "VR strict", "cra_cal": "CRA cal.", "vr_cal": "VR cal.", "vr_arranged": "VR arranged", "vr": "VR", "vi": "VI", "references": "J",
-}  # fmt: skip
+FEW_NOTES = 3  # that a terminal shows
+WIDTH = 120  # columns of a terminal
+
+
+def headings() -> dict[str, str]:
+    """Headings of columns whose names people do not read."""
+    return labels() | {"references": "J"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Finding:
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     scalars: Mapping[str, Any] = field(default_factory=dict)
+    shown: Mapping[str, Sequence[str]] = field(default_factory=dict)  # columns that a reader sees by default
 
     def table(self, name: str | None = None) -> pd.DataFrame:
         """A table by name, the main one without. Raises :class:`InputError` for a name that is not there."""
@@ -52,49 +58,95 @@ class Finding:
         return self.tables[name]
 
 
+EVERY = "all"  # as a column: every one
+
+
 @dataclass(frozen=True)
 class Layout:
     """How a table is shown in a terminal and in LaTeX; other files hold all columns and digits.
 
-    ``hide``: columns that are left out; ``columns``: those that are shown, in this order (empty: all others).
+    ``columns``: those that are shown, in this order; empty: those that the finding shows by default; :data:`EVERY`.
+    ``notes``: how many notes a terminal shows, None: all.
     """
 
-    hide: Sequence[str] = ()
     columns: Sequence[str] = ()
     digits: int = 3
+    notes: int | None = None
 
-    def of(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        """The frame, and the columns of it to show. Raises :class:`InputError` for a column that it lacks."""
-        if not self.columns:
-            frame = frame.drop(columns=list(self.hide), errors="ignore")
-            return frame, _shown_columns(frame)
+    def of(self, finding: Finding, name: str | None = None) -> tuple[pd.DataFrame, list[str]]:
+        """The table, and the columns of it to show. Raises :class:`InputError` for a column that it lacks.
+
+        By default rows without any value of a shown measure are left out.
+        """
+        frame = finding.table(name)
         there = _shown_columns(frame)
-        by_label = {NAMES.get(c, c).lower(): c for c in there} | {c.lower(): c for c in there}
+        default = finding.shown.get(name or next(iter(finding.tables)), there)
+        if not self.columns:
+            shown = [c for c in default if c in there]
+            numbers = [c for c in shown if f"{c}_low" in frame]
+            return (frame.dropna(how="all", subset=numbers) if numbers else frame), shown
+        if [c.strip().lower() for c in self.columns] == [EVERY]:
+            return frame, there
+        names = headings()
+        known = {_plain_name(names.get(c, c)): c for c in there} | {_plain_name(c): c for c in there}
         for c in self.columns:
-            if c.strip().lower() not in by_label:
+            if _plain_name(c) not in known:
                 raise InputError(f"--columns {c}: the table has no such column; it has {', '.join(there)}")
-        return frame, [by_label[c.strip().lower()] for c in self.columns]
+        return frame, [known[_plain_name(c)] for c in self.columns]
+
+
+def _plain_name(text: str) -> str:
+    return re.sub(r"[ ._]+", "_", text.strip().lower()).strip("_")
 
 
 ALL = Layout()
 
 
-def as_text(finding: Finding, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL) -> str:
-    """A table for a terminal, intervals beside their values, or below where there are many, and the notes."""
-    layout = replace(layout, hide=hide or layout.hide)
-    frame, shown = layout.of(finding.table(name))
-    blank = _never(frame)
+def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> str:
+    """A table for a terminal, intervals beside their values, or below where there are many, and the notes.
+
+    A table that is wider than :data:`WIDTH` has fewer decimal places in its intervals. Rows at given and at calibrated
+    thresholds stand in tables of their own.
+    """
+    frame, shown = layout.of(finding, name)
+    parts = [("", frame, shown)]
+    chosen = not layout.columns and (name or next(iter(finding.tables))) in finding.shown
+    if AT in shown and not layout.columns:
+        rest = [c for c in shown if c != AT]
+        parts = [(f"at {kind} thresholds:", part, rest) for kind, part in frame.groupby(AT, sort=False)]
+    lines = []
+    for heading, part, columns in parts:
+        if chosen and len(part):  # a measure that none of these rows has
+            columns = [c for c in columns if not part[c].isna().all()]
+        lines += [heading] if heading else []
+        lines.append(_text(part, columns, layout.digits) if len(part) else "(no rows)")
+    if not parts:
+        lines = ["(no rows)"]
+    notes = list(finding.notes)
+    if layout.notes is not None:
+        marked = any(DAGGER in line for line in lines)  # a reader must know what the mark says
+        few = [n for i, n in enumerate(notes) if i < layout.notes or (marked and n.startswith(DAGGER))]
+        more = len(notes) - len(few)
+        notes = [*few, f"{more} more with --notes all"] if more else notes
+    return "\n".join([*lines, *(one_line(f"note: {n}") for n in notes)])
+
+
+def _text(frame: pd.DataFrame, shown: Sequence[str], digits: int) -> str:
+    names = headings()
     with_interval = {c for c in shown if f"{c}_low" in frame}
     below = len(with_interval) > _BESIDE
-    rows: list[list[str]] = []
-    for record in frame.to_dict("records"):
-        ends = [_interval(record, c, layout.digits) if c in with_interval else "" for c in shown]
-        values = ["" if (record.get(AT), c) in blank else _cell(record[c], layout.digits) for c in shown]
-        rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
-        if below and any(ends):
-            rows.append(ends)
-    lines = [table([NAMES.get(c, c.replace("_", " ")) for c in shown], rows)] if rows else ["(no rows)"]
-    return "\n".join([*lines, *(one_line(f"note: {n}") for n in finding.notes)])
+    for ends_digits in range(digits, min(digits, 2) - 1, -1):
+        rows: list[list[str]] = []
+        for record in frame.to_dict("records"):
+            ends = [_interval(record, c, ends_digits) if c in with_interval else "" for c in shown]
+            values = [_cell(record[c], digits) for c in shown]
+            rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
+            if below and any(ends):
+                rows.append(ends)
+        text = table([names.get(c, c.replace("_", " ")) for c in shown], rows)
+        if len(text.split("\n")[1]) <= WIDTH:
+            break
+    return text
 
 
 def as_json(finding: Finding) -> str:
@@ -103,45 +155,25 @@ def as_json(finding: Finding) -> str:
     return json_text({k: _plain(v) for k, v in flat.items()})
 
 
-def as_latex(finding: Finding, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL) -> str:
+def as_latex(finding: Finding, name: str | None = None, layout: Layout = ALL) -> str:
     """A booktabs table, ``value [low, high]`` in one cell, ``--`` where there is no value, the notes in small print
     below it."""
-    layout = replace(layout, hide=hide or layout.hide)
-    frame, shown = layout.of(finding.table(name))
-    lines = [[NAMES.get(c, c.replace("_", " ")) for c in shown]]
+    frame, shown = layout.of(finding, name)
+    names = headings()
+    lines = [[names.get(c, c.replace("_", " ")) for c in shown]]
     for r in frame.to_dict("records"):
-        lines.append(
-            [
-                " ".join(
-                    filter(
-                        None,
-                        [
-                            _cell(r[c], layout.digits, "--"),
-                            _interval(r, c, layout.digits) if f"{c}_low" in frame else "",
-                        ],
-                    )
-                )
-                for c in shown
-            ]
-        )
-    body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in lines]
+        ends = [_interval(r, c, layout.digits) if f"{c}_low" in frame else "" for c in shown]
+        values = [_cell(r[c], layout.digits, "--") for c in shown]
+        lines.append([f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
+    head, *body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in lines]
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in shown)
-    table_ = [
-        "% needs \\usepackage{booktabs}",
-        rf"\begin{{tabular}}{{{kinds}}}",
-        r"\toprule",
-        body[0],
-        r"\midrule",
-        *body[1:],
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    notes = (
-        [rf"\par\smallskip{{\footnotesize {' '.join(_escape(n) + '.' for n in finding.notes)}\par}}"]
-        if finding.notes
-        else []
-    )
-    return "\n".join([*table_, *notes]) + "\n"
+    notes = " ".join(_escape(n) + "." for n in finding.notes)
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body,
+            r"\bottomrule", r"\end{tabular}", *([rf"\par\smallskip{{\footnotesize {notes}\par}}"] if notes else []), "",
+        ]
+    )  # fmt: skip
 
 
 _TEX = {
@@ -159,12 +191,10 @@ def _escape(text: str) -> str:
     return f"{{{out[0]}}}{out[1:]}" if out[:1] in ("[", "*") else out
 
 
-def write_finding(
-    finding: Finding, path: Path, name: str | None = None, hide: Sequence[str] = (), layout: Layout = ALL
-) -> list[Path]:
+def write_finding(finding: Finding, path: Path, name: str | None = None, layout: Layout = ALL) -> list[Path]:
     """Write a table by the suffix of ``path``, with what it rests on in a ``.meta.json`` beside it.
 
-    LaTeX leaves out the columns that ``hide`` names, as the terminal does, and follows ``layout``. Raises :class:`InputError`.
+    LaTeX follows ``layout``; other files hold everything. Raises :class:`InputError`.
     """
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: the ending names the format, one of {', '.join(SUFFIXES)}")
@@ -176,9 +206,7 @@ def write_finding(
     elif path.suffix == ".csv":
         write_atomically(path, csv_text(frame))
     else:
-        write_atomically(
-            path, as_latex(finding, name, hide, layout) if path.suffix == ".tex" else as_json(finding) + "\n"
-        )
+        write_atomically(path, as_latex(finding, name, layout) if path.suffix == ".tex" else as_json(finding) + "\n")
     meta = {**finding.facts, "notes": list(finding.notes), "versions": versions()}
     beside = path.with_name(f"{path.name}.meta.json")
     write_atomically(beside, json.dumps({k: _plain(v) for k, v in meta.items()}, indent=1, ensure_ascii=False) + "\n")
@@ -188,14 +216,6 @@ def write_finding(
 def _shown_columns(frame: pd.DataFrame) -> list[str]:
     ends = {f"{c}{end}" for c in frame.columns for end in ("_low", "_high", EXACT) if f"{c}_low" in frame}
     return [c for c in frame.columns if c not in ends]
-
-
-def _never(frame: pd.DataFrame) -> set[tuple[Any, str]]:
-    """(kind of thresholds, column) of measures that exist at the other kind of thresholds alone."""
-    if AT not in frame or frame[AT].nunique() < 2:
-        return set()
-    empty = {(kind, c) for kind, part in frame.groupby(AT) for c in frame if part[c].isna().all()}
-    return {(kind, str(c)) for kind, c in empty if not frame[c].isna().all()}
 
 
 def _interval(record: Mapping[Any, Any], column: str, digits: int) -> str:
@@ -222,7 +242,8 @@ def exact_words(frame: pd.DataFrame, units: str = "concepts") -> list[str]:
         out.append(
             f"{DAGGER} exact interval: the {units} agree, or nearly, so that it says how many unseen ones may differ"
         )
-    lacking = [NAMES.get(c, c) for c in columns if (exact[c] & frame[f"{c}_low"].isna()).any()]
+    names = headings()
+    lacking = [names.get(c, c) for c in columns if (exact[c] & frame[f"{c}_low"].isna()).any()]
     if lacking:
         out.append(f"no interval where fewer than {LEAST_EXACT} {units} agree: {', '.join(lacking)}")
     return out

@@ -257,7 +257,14 @@ def holm(p: npt.ArrayLike) -> Float64:
     >>> holm([0.01, 0.04, 0.03]).round(6).tolist()
     [0.03, 0.06, 0.06]
     """
-    return _adjusted(p, lambda sorted_p, m: np.maximum.accumulate(sorted_p * (m - np.arange(m))))
+
+    def adjust(values: Float64) -> Float64:
+        order = np.argsort(values, kind="stable")
+        out = np.empty_like(values)
+        out[order] = np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
+        return np.minimum(out, 1.0)
+
+    return _of_known(p, adjust)
 
 
 def benjamini_hochberg(p: npt.ArrayLike) -> Float64:
@@ -266,13 +273,14 @@ def benjamini_hochberg(p: npt.ArrayLike) -> Float64:
     >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(6).tolist()
     [0.03, 0.04, 0.04]
     """
-    return _adjusted(p, lambda sorted_p, m: np.minimum.accumulate((sorted_p * m / np.arange(1, m + 1))[::-1])[::-1])
+    from scipy import stats
+
+    return _of_known(p, stats.false_discovery_control)
 
 
-def _adjusted(p: npt.ArrayLike, adjust: Callable[[Float64, int], Float64]) -> Float64:
-    values = np.asarray(p, np.float64)
-    out: Float64 = np.full(values.shape, np.nan)
-    at = np.flatnonzero(~np.isnan(values))
-    order = at[np.argsort(values[at], kind="stable")]
-    out[order] = np.minimum(adjust(values[order], len(order)), 1.0)
+def _of_known(p: npt.ArrayLike, adjust: Callable[[Float64], Float64]) -> Float64:
+    out = np.array(p, np.float64)
+    known = ~np.isnan(out)
+    if known.any():
+        out[known] = adjust(out[known])
     return out

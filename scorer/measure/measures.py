@@ -1,145 +1,235 @@
-"""Measures of each image at the given thresholds and at those of a calibration: one place for all tables."""
+"""The table of measures: what each is called, what it is computed from, and the function that computes it.
+
+A new measure is one function of arrays and one entry of :data:`MEASURES`. Another package adds one by an entry point of
+the group ``iconicity.measures`` that names a :class:`Measure`. Tables, rules, exports, reports and the validation of
+encoders iterate over :func:`measures`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from iconicity.indexer.null.thresholds import CRA, CSLS, VR
-from iconicity.scorer.measure.arrays import patch_matrix
-from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.image_null import ImageNull, image_null
-from iconicity.scorer.measure.metrics import Float32, Float64, patch_statistics, share_reaching
-from iconicity.scorer.measure.study import Study, Tau, arranged, cells, image_values
+from iconicity.indexer.errors import InputError
+from iconicity.scorer.measure.metrics import Float64, arranged_reuse, passes, patch_statistics, share_reaching
 
-OWN = ("cra_cal", "vr_cal", "vr_strict")  # at the thresholds that the results hold
-
-
-@dataclass(frozen=True)
-class AtThresholds:
-    """Thresholds of one kind, and further measures (n,) of each image that belong to them.
-
-    ``kind``: given, or calibrated. ``further``: ``vr_arranged``, and at calibrated thresholds ``vr_strict`` where the null
-    beside the results has it.
-    """
-
-    kind: str
-    tau_cra: Tau
-    tau_vr: Tau
-    further: Mapping[str, Float64]
-
-
-def at_thresholds(
-    study: Study, null: ImageNull | None, calibration: Calibration | None
-) -> tuple[list[AtThresholds], list[str]]:
-    """The given thresholds, and those of a calibration where there is one, with notes on what was left out.
-
-    ``null``: of :func:`image_null`. Raises :class:`SettingsError` for a calibration that was made with other settings.
-    """
-    further = at_own_thresholds(study) if calibration is None else {}
-    out, notes = [_with_arranged(study, "given", study.tau["cra"], study.tau["vr"], further)], []
-    if calibration is not None:
-        notes = calibration.notes_for(study)
-        further = {}
-        if null is not None and null.facts.get("calibration_sha256") == calibration.digest:
-            further = {"vr_strict": _strict(study, null, calibration)}
-        elif null is not None:
-            notes.append(
-                "VR strict is left out: the null beside the results is another calibration's; 'iconicity calibrate --apply' takes "
-                "this one"
-            )
-        tau = {m: calibration.tau(study, m) for m in ("cra", "vr")}
-        out.append(_with_arranged(study, "calibrated", tau["cra"], tau["vr"], further))
-    return out, notes
-
-
-def _strict(study: Study, null: ImageNull, calibration: Calibration) -> Float64:
-    """VR strict of each image (n,), from the null beside the results."""
-    return both_reached(*((v, calibration.tau(study, metric)[study.concept]) for v, metric in null.strict(study.p)))
-
-
-def at_own_thresholds(study: Study) -> dict[str, Float64]:
-    """``cra_cal`` (0 or 1), ``vr_cal`` and ``vr_strict`` of each image (n,) at the thresholds that the results hold.
-
-    A patch is strictly reused when it reaches both the threshold of its similarity and that of its CSLS. Left out: what no
-    image has.
-    """
-    held = study.thresholds
-    if held is None:
-        return {}
-    taus = {metric: held.each(metric, study.references) for metric in (CRA, VR, CSLS)}
-    recognised, has_cra, vr, _ = image_values(study, taus[CRA], taus[VR])
-    csls, _ = patch_matrix(study.table, "p_csls")
-    strict = both_reached((study.p, taus[VR][study.concept]), (csls, taus[CSLS][study.concept]))
-    values = {"cra_cal": np.where(has_cra, recognised, np.nan), "vr_cal": vr, "vr_strict": strict}
-    return {name: v for name, v in values.items() if not np.isnan(v).all()}
-
-
-def both_reached(*parts: tuple[Float32, Float64]) -> Float64:
-    """Share of the patches of each image that reach every threshold: values (n, K), thresholds (n,). nan where one lacks."""
-    known = np.logical_and.reduce([~np.isnan(values).any(axis=1) & ~np.isnan(tau) for values, tau in parts])
-    return np.where(known, share_reaching(*parts), np.nan)
-
-
-def _with_arranged(study: Study, kind: str, tau_cra: Tau, tau_vr: Tau, further: Mapping[str, Float64]) -> AtThresholds:
-    kept = arranged(study, tau_vr)
-    return AtThresholds(kind, tau_cra, tau_vr, ({} if kept is None else {"vr_arranged": kept}) | dict(further))
+GROUP = "iconicity.measures"  # of entry points
+VI_SCOPES = ("recognised", "all")
+CALIBRATED = "_cal"  # ends the name of a measure at calibrated thresholds
+# What a measure may need, of n images with K patches each. A row in which one of them is not known has no value.
+ARRAYS: Mapping[str, str] = {
+    "similarity": "(n,) highest cosine of each image to the references of its own concept, by the global encoder",
+    "tau_cra": "(n,) threshold of the similarity",
+    "p": "(n, K) highest cosine of each patch to the patches of these references, by the patch encoder",
+    "tau_vr": "(n,) threshold of p",
+    "cell": "(n, K) number of the reference's cell that each patch matches",
+    "grid": "rows and columns of the grid of patches, and whether the references' cells overlap; the same for all images",
+    "tau_cra_cal": "(n,) threshold of the similarity at a false-positive rate, that the results hold",
+    "tau_vr_cal": "(n,) threshold of p at a false-positive rate, that the results hold",
+    "strict_p": "(n, K) p, of whitened vectors where the calibration whitens",
+    "tau_strict": "(n,) calibrated threshold of strict_p",
+    "csls": "(n, K) how much nearer each patch is to its own references than to other concepts",
+    "tau_csls": "(n,) calibrated threshold of csls",
+}
+_CALIBRATED_ARRAYS = {"tau_cra_cal", "tau_vr_cal", "strict_p", "tau_strict", "csls", "tau_csls"}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One measure: its value in each cell of model and concept (M, C), and what each image (n,) adds to it.
+    """One measure.
 
-    ``factor``: of CRT over all images, a product of two means, the other side of each image.
+    ``key`` is its name in files, rules and scalars, ``label`` its heading in tables. ``function`` takes the arrays that
+    ``needs`` names (:data:`ARRAYS`), in this order, and returns a value for each image (n,), within ``bounds``. ``over``:
+    the images whose mean is the value of a concept; None: concepts have no such value. ``image``: the name of the value
+    of one image, None where images have none. ``complement``: the measure that this one is one minus of. ``times``:
+    the value of a concept is multiplied by its value of that measure. ``compared``: compare, sweep and correlate take it.
+    ``shown``: it is in the default table.
     """
 
-    cells: Float64
-    images: Float64
-    factor: Float64 | None = None
+    key: str
+    label: str
+    needs: tuple[str, ...]
+    function: Callable[..., npt.ArrayLike]
+    about: str = ""
+    bounds: tuple[float, float] = (0.0, 1.0)
+    over: Literal["all", "recognised"] | None = "all"
+    image: str | None = ""
+    complement: str = ""
+    times: str = ""
+    compared: bool = True
+    shown: bool = True
+
+    @property
+    def image_key(self) -> str | None:
+        """Name of the value of one image."""
+        return self.key if self.image == "" else self.image
+
+    @property
+    def thresholded(self) -> bool:
+        """Whether the value depends on a threshold."""
+        return any(name.startswith("tau_") for name in self.needs)
+
+    @property
+    def calibrated_only(self) -> bool:
+        """Whether the value exists at calibrated thresholds alone."""
+        return bool(_CALIBRATED_ARRAYS & set(self.needs))
+
+    def name(self, calibrated: bool) -> str:
+        """Name among values of both kinds of thresholds."""
+        return f"{self.key}{CALIBRATED}" if calibrated and not self.calibrated_only else self.key
+
+    def image_name(self, calibrated: bool) -> str | None:
+        """Name of the value of one image among values of both kinds of thresholds."""
+        name = self.image_key
+        return f"{name}{CALIBRATED}" if name and calibrated and not self.calibrated_only else name
 
 
-def concept_measures(
-    study: Study, vi_scope: str = "recognised", calibration: Calibration | None = None
-) -> tuple[dict[str, Measure], list[str]]:
-    """``cra``, ``vr_all`` and ``crt`` at the given thresholds, with notes on what was left out.
+def _recognised(similarity: npt.ArrayLike, tau_cra: npt.ArrayLike) -> Float64:
+    return passes(similarity, tau_cra).astype(np.float64)
 
-    A ``calibration`` adds ``cra_cal``, ``vr_all_cal`` and ``crt_cal`` at its own, and ``vr_strict`` where the null beside
-    the results is its own: the values that ``summary`` shows.
+
+def _reuse(p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:
+    return share_reaching((p, tau_vr))
+
+
+def _independence(p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:
+    return 1.0 - share_reaching((p, tau_vr))
+
+
+def _transformed(similarity: npt.ArrayLike, tau_cra: npt.ArrayLike, p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:
+    return _recognised(similarity, tau_cra) * _independence(p, tau_vr)
+
+
+def _arranged(
+    p: npt.ArrayLike, tau_vr: npt.ArrayLike, cell: npt.ArrayLike, grid: tuple[int, int, bool]
+) -> npt.ArrayLike:
+    return arranged_reuse(passes(p, np.asarray(tau_vr)[:, None]), cell, *grid)
+
+
+def _strict(
+    strict_p: npt.ArrayLike, tau_strict: npt.ArrayLike, csls: npt.ArrayLike, tau_csls: npt.ArrayLike
+) -> Float64:
+    return share_reaching((strict_p, tau_strict), (csls, tau_csls))
+
+
+def _same(similarity: npt.ArrayLike) -> npt.ArrayLike:
+    return np.asarray(similarity, np.float64)
+
+
+def _of_patches(which: int) -> Callable[[npt.ArrayLike], npt.ArrayLike]:
+    return lambda p: patch_statistics(p)[which]
+
+
+_PATCHES = ("p", "tau_vr")
+_COSINE = (-1.0, 1.0)
+SIMILARITY = Measure(
+    "cra_sim", "CRA similarity", ("similarity",), _same,
+    "Highest cosine of the image to a reference of its concept, by the global encoder.",
+    bounds=_COSINE, over=None, compared=False, shown=False,
+)  # fmt: skip
+CRA = Measure(
+    "cra", "CRA", ("similarity", "tau_cra"), _recognised,
+    "Share of the images that reach the CRA threshold: they are recognised.", image="cra_pass",
+)  # fmt: skip
+VR_RECOGNISED = Measure(
+    "vr_recognised", "VR rec.", _PATCHES, _reuse, "VR of the recognised images.",
+    over="recognised", image=None, compared=False, shown=False,
+)  # fmt: skip
+VR = Measure(
+    "vr_all", "VR", _PATCHES, _reuse, "Share of the patches that reach the VR threshold, over all images.", image="vr",
+)  # fmt: skip
+VI_RECOGNISED = Measure(
+    "vi_recognised", "VI rec.", _PATCHES, _independence, "1 - VR of the recognised images.",
+    over="recognised", image=None, complement=VR_RECOGNISED.key, compared=False,
+)  # fmt: skip
+VI = Measure(
+    "vi_all", "VI", _PATCHES, _independence, "1 - VR of all images.",
+    image="vi", complement=VR.key, compared=False, shown=False,
+)  # fmt: skip
+CRT = Measure(
+    "crt", "CRT", (*CRA.needs, *_PATCHES), _transformed,
+    "CRA times the VI of the recognised images: recognised, and not copied.", image=None,
+)  # fmt: skip
+MAX, MEAN, P90 = (
+    Measure(key, label, ("p",), _of_patches(i), about, bounds=_COSINE, over=None, compared=False, shown=False)
+    for i, (key, label, about) in enumerate(
+        (("vr_max", "highest p", "Highest cosine of a patch."), ("vr_mean", "mean p", "Mean cosine of the patches."),
+         ("vr_p90", "90 % p", "Cosine that a tenth of the patches reach."))
+    )
+)  # fmt: skip
+ARRANGED = Measure(
+    "vr_arranged", "VR arranged", (*_PATCHES, "cell", "grid"), _arranged,
+    "Share of the patches that are reused and moved by one and the same step: shuffled copies have little.",
+    compared=False, shown=False,
+)  # fmt: skip
+CRA_CAL = Measure(
+    "cra_cal", "CRA cal.", ("similarity", "tau_cra_cal"), _recognised,
+    "CRA at the threshold at a false-positive rate that the results hold.", compared=False,
+)  # fmt: skip
+VR_CAL = Measure(
+    "vr_cal", "VR cal.", ("p", "tau_vr_cal"), _reuse,
+    "VR at the threshold at a false-positive rate that the results hold.", compared=False,
+)  # fmt: skip
+STRICT = Measure(
+    "vr_strict", "VR strict", ("strict_p", "tau_strict", "csls", "tau_csls"), _strict,
+    "Share of the patches that reach the calibrated VR threshold and are nearer to their own references than to others.",
+)  # fmt: skip
+# In the order of tables and exports.
+MEASURES = (
+    SIMILARITY, CRA, VR_RECOGNISED, VR, VI_RECOGNISED, VI, CRT, MAX, MEAN, P90, ARRANGED, CRA_CAL, VR_CAL, STRICT,
+)  # fmt: skip
+
+
+@lru_cache
+def measures() -> tuple[Measure, ...]:
+    """Our measures, and those that installed packages add.
+
+    Raises :class:`InputError` for an entry point that is no measure, needs an array that does not exist, or takes a
+    name that is taken.
     """
-    sets, notes = at_thresholds(study, None if calibration is None else image_null(study), calibration)
-    out: dict[str, Measure] = {}
-    for each in sets:
-        calibrated = each.kind == "calibrated"
-        further = {k: v for k, v in each.further.items() if (calibrated and k != "vr_arranged") or k in OWN}
-        found = cells(study, each.tau_cra, each.tau_vr, vi_scope, further).values
-        recognised, _, vr, _ = image_values(study, each.tau_cra, each.tau_vr)
-        hit, vi, suffix = recognised.astype(np.float64), 1.0 - vr, "_cal" if calibrated else ""
-        out[f"cra{suffix}"] = Measure(found["cra"], hit)
-        out[f"vr_all{suffix}"] = Measure(found["vr_all"], vr)
-        out[f"crt{suffix}"] = Measure(found["crt"], *((hit * vi,) if vi_scope == "recognised" else (hit, vi)))
-        out |= {name: Measure(found[name], values) for name, values in further.items()}
-    return out, notes
+    out = list(MEASURES)
+    for point in sorted(entry_points(group=GROUP), key=lambda e: e.name):
+        by = f"measure {point.name} ({point.value})"
+        try:
+            found = point.load()
+        except Exception as e:  # whatever another package does when it is imported
+            raise InputError(f"{by}: cannot be loaded ({type(e).__name__}: {e})") from e
+        if not isinstance(found, Measure):
+            raise InputError(f"{by}: is no iconicity Measure")
+        if unknown := set(found.needs) - ARRAYS.keys():
+            raise InputError(f"{by}: needs {min(unknown)!r}; a measure may need {', '.join(ARRAYS)}")
+        if {found.key, found.image_key} & {name for m in out for name in (m.key, m.image_key)}:
+            raise InputError(f"{by}: the name {found.key!r} is taken")
+        out.append(found)
+    return tuple(out)
 
 
-def image_measures(study: Study, calibration: Calibration | None = None) -> dict[str, Float64]:
-    """Measure -> (n,) value of each image, nan where undefined.
+def of_concepts(vi_scope: str = "recognised") -> list[Measure]:
+    """Measures that concepts and models have. ``vi_scope`` all: CRT is CRA times the VI of all images."""
+    if vi_scope not in VI_SCOPES:
+        raise ValueError(f"vi_scope {vi_scope!r}: {' or '.join(VI_SCOPES)}")
+    every = replace(CRT, needs=CRA.needs, function=_recognised, times=VI.key)
+    return [every if m is CRT and vi_scope == "all" else m for m in measures() if m.over is not None]
 
-    ``cra_cal``, ``vr_cal`` and ``vr_strict`` at the thresholds that the results hold, ``vr_arranged`` where ``study`` was read with ``p_ref_cell``. A ``calibration`` adds ``cra_cal``, ``vr_cal``,
-    ``vi_cal``, ``vr_arranged_cal`` at its thresholds, and ``vr_strict`` where the null is its own.
-    """
-    sets, _ = at_thresholds(study, image_null(study), calibration)
-    with np.errstate(invalid="ignore"):
-        top, mean, p90 = patch_statistics(study.p)
-    values: dict[str, Float64] = {"cra_sim": study.similarity.astype(np.float64)}
-    for each in sets:
-        recognised, has_cra, vr, _ = image_values(study, each.tau_cra, each.tau_vr)
-        passed = np.where(has_cra, recognised, np.nan)
-        if each.kind == "given":
-            values |= {"cra_pass": passed, "vr": vr, "vi": 1.0 - vr, "vr_max": top, "vr_mean": mean, "vr_p90": p90}
-            values |= each.further
-        else:
-            values |= {"cra_cal": passed, "vr_cal": vr, "vi_cal": 1.0 - vr}
-            values |= {"vr_arranged_cal" if k == "vr_arranged" else k: v for k, v in each.further.items()}
-    return values
+
+def of_images() -> list[Measure]:
+    """Measures that single images have."""
+    return [m for m in measures() if m.image_key is not None]
+
+
+def labels() -> dict[str, str]:
+    """Heading in tables by the name of a measure of concepts, models or images."""
+    out = {m.image_key: m.label for m in measures() if m.image_key}
+    return out | {m.key: m.label for m in measures()}
+
+
+def label(name: str) -> str:
+    """What people call a measure at the thresholds its name says: ``VR``, ``VR (calibrated)``, ``VR strict``."""
+    key = name.removesuffix(CALIBRATED)
+    return labels().get(key, key) + (" (calibrated)" if name != key else "")

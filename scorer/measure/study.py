@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
-from iconicity.indexer.grid import overlaps
 from iconicity.indexer.places import named
+from iconicity.indexer.spec import differences
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.caveats import caveats_of
@@ -23,7 +22,7 @@ from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.judgement import Judgement, beside, judgements
-from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, arranged_reuse, passes
+from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.thresholds import Thresholds
@@ -106,31 +105,54 @@ class Study:
         return names
 
     @property
+    def verdict(self) -> list[str]:
+        """What matters most: thresholds at which a decision means nothing; empty where none is like that."""
+        void = [j for j in self.judged.values() if not j.holds]
+        if not void:
+            return []
+        names = " and ".join(f"the {j.metric.upper()} threshold {j.tau:g}" for j in void)
+        way = "use calibrated thresholds" if all(j.chance is not None for j in void) else "run 'iconicity calibrate'"
+        return [f"no verdict: {names} {'mean' if len(void) > 1 else 'means'} nothing for these encoders; {way}"]
+
+    @property
     def notes(self) -> list[str]:
-        """Caveats that every table of these results carries."""
-        out: list[str] = [note for s in self.sources for note in s.notes]
-        out.append(encoders_line(self.settings["encoders"].values()))
-        out += [j.sentence for j in self.judged.values()]
-        out += [] if self.named else self._beside[1]
-        if self.named is None and self.thresholds is not None:
-            t = self.thresholds
-            out.append(f"cal. and strict: at thresholds that {t.alpha:.0%} of unrelated references reach ({t.names})")
-        elif self.named is None and any(s.thresholds for s in self.sources):
-            out.append("cal. and strict are left out: the results hold different thresholds; score them with one index")
-        out += left_out_of(self.sources)
+        """What every table of these results says, the most important first."""
+        return list(dict.fromkeys([*self.caveats, *self.background]))
+
+    @property
+    def caveats(self) -> list[str]:
+        """What a reader must know before the numbers: the user's notes, the verdict, and what is too little."""
+        out: list[str] = [note for s in self.sources for note in s.notes] + self.verdict
+        few = [f"{m} {c}" for m, c in zip(self.models, self.concepts_of(), strict=True) if c < FEW]
+        if few:
+            out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():
             out.append(
                 f"images that could not be used: {brief([f'{m} {n}' for m, n in zip(self.models, bad, strict=True) if n])}"
             )
-        out += caveats_of([self.table])
         lost = sorted(set(np.unique(self.concept).tolist()) - set(np.unique(self.concept[self.ok]).tolist()))
         if lost:
             out.append(f"concepts without a usable image: {brief([self.concepts[c] for c in lost])}")
-        few = [f"{m} {c}" for m, c in zip(self.models, self.concepts_of(), strict=True) if c < FEW]
-        if few:
-            out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
-        return list(dict.fromkeys(out))
+        return out
+
+    @property
+    def background(self) -> list[str]:
+        """What the numbers rest on: encoders, where the thresholds are from, and what is not in the numbers."""
+        return [
+            encoders_line(self.settings["encoders"].values()), *(j.sentence for j in self.judged.values()),
+            *([] if self.named else self._beside[1]), *self._held_words(), *left_out_of(self.sources), *caveats_of([self.table]),
+        ]  # fmt: skip
+
+    def _held_words(self) -> list[str]:
+        if self.named is not None:
+            return []
+        if self.thresholds is not None:
+            t = self.thresholds
+            return [f"cal. and strict: at thresholds that {t.alpha:.0%} of unrelated references reach ({t.names})"]
+        if any(s.thresholds for s in self.sources):
+            return ["cal. and strict are left out: the results hold different thresholds; score them with one index"]
+        return []
 
     def require_index(self, index: Index) -> None:
         """Raises :class:`SettingsError` when the results were scored against another index, or another state of it."""
@@ -143,7 +165,9 @@ class Study:
 
     def images_of(self) -> Ints:
         """Usable images of each model and concept: (M, C)."""
-        return _sum(self, self.ok)
+        shape = (len(self.models), len(self.concepts))
+        code = self.model[self.ok] * shape[1] + self.concept[self.ok]
+        return np.bincount(code, minlength=shape[0] * shape[1]).reshape(shape)
 
     def concepts_of(self) -> list[int]:
         """Number of concepts with a usable image, a model."""
@@ -186,12 +210,11 @@ def open_study(
     held = [require_results(p) for p in paths]
     tau = {name: _tau(held, name, given) for name, given in (("cra", tau_cra), ("vr", tau_vr))}
     for other in held[1:]:
-        for key, value in held[0].settings.items():
-            if key not in _MAY_DIFFER and other.settings.get(key) != value:
-                raise SettingsError(
-                    f"{other.path}: made with {key}={other.settings.get(key)}, {held[0].path} with {value}; "
-                    "only results of the same settings can be put together"
-                )
+        for key, first, second in differences(held[0].settings, other.settings, held[0].settings, _MAY_DIFFER):
+            raise SettingsError(
+                f"{other.path}: made with {key}={second}, {held[0].path} with {first}; only results of the same settings can be "
+                "put together"
+            )
     wanted = list(dict.fromkeys([*_COLUMNS, *columns]))
     schema = pa.schema([SCHEMA.field(c) for c in wanted] + [("source", pa.int32())])
     parts = [
@@ -252,68 +275,7 @@ def _tau(held: Sequence[Results], metric: str, given: float | None) -> float | N
 Tau = float | Float64 | None  # one for all, one a concept (C,) with nan where there is none, or none at all
 
 
-@dataclass(frozen=True)
-class Cells:
-    """Values per model and concept: (M, C) arrays, nan where undefined or not scored.
-
-    ``images`` could be used, ``skipped`` could not; ``values`` has ``cra``, ``vr_recognised``, ``vr_all``,
-    ``vi_recognised``, ``vi_all``, ``crt`` and further means over images; ``weights`` the images behind each.
-    """
-
-    images: Ints
-    skipped: Ints
-    recognised: Ints
-    best_similarity: Float64
-    values: Mapping[str, Float64]
-    weights: Mapping[str, Ints]
-
-
-def cells(
-    study: Study,
-    tau_cra: Tau,
-    tau_vr: Tau,
-    vi_scope: str = "recognised",
-    further: Mapping[str, Float64] | None = None,
-) -> Cells:
-    """Values of each model and concept at given thresholds.
-
-    CRT of a concept = CRA x mean VI over its recognised images (``vi_scope`` recognised) or over all of them
-    (all), 0 where nothing is recognised. ``further``: more per-image values (n,) to average over all images.
-    """
-    if vi_scope not in ("recognised", "all"):
-        raise ValueError(f"vi_scope {vi_scope!r}: recognised or all")
-    recognised, has_cra, vr, has_vr = image_values(study, tau_cra, tau_vr)
-    images = _sum(study, study.ok)
-    skipped = _sum(study, ~study.ok)
-    whole_cra = (images > 0) & (_sum(study, study.ok & ~has_cra) == 0)
-    whole_vr = (images > 0) & (_sum(study, study.ok & ~has_vr) == 0)
-    n_recognised = np.where(whole_cra, _sum(study, recognised), 0)
-    use = np.nan_to_num(vr)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cra = np.where(whole_cra, n_recognised / images, np.nan)
-        vr_all = np.where(whole_vr, _sum(study, study.ok, use) / images, np.nan)
-        vr_recognised = _sum(study, recognised, use) / n_recognised
-    vr_recognised = np.where(whole_cra & whole_vr & (n_recognised > 0), vr_recognised, np.nan)
-    vi = 1.0 - (vr_recognised if vi_scope == "recognised" else vr_all)
-    crt = np.where(whole_cra & whole_vr, np.where(cra == 0.0, 0.0, cra * vi), np.nan)
-    values = {
-        "cra": cra, "vr_recognised": vr_recognised, "vr_all": vr_all, "vi_recognised": 1.0 - vr_recognised,
-        "vi_all": 1.0 - vr_all, "crt": crt,
-    }  # fmt: skip
-    weights = {name: n_recognised if name.endswith("recognised") else images for name in values}
-    for name, each in (further or {}).items():
-        lacks = _sum(study, study.ok & np.isnan(each))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values[name] = np.where(
-                (images > 0) & (lacks == 0), _sum(study, study.ok, np.nan_to_num(each)) / images, np.nan
-            )
-        weights[name] = images
-    best = np.full(images.shape, -np.inf)
-    np.fmax.at(best, (study.model, study.concept), study.similarity.astype(np.float64))
-    return Cells(images, skipped, n_recognised, np.where(np.isinf(best), np.nan, best), values, weights)
-
-
-def image_values(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools, Float64, Bools]:
+def decisions(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools, Float64, Bools]:
     """Of each image: recognised, whether that is defined, VR (nan where not defined), whether it is defined."""
     t_cra, t_vr = (np.full(len(study.model), np.nan) if t is None else _each(study, t) for t in (tau_cra, tau_vr))
     has_cra = study.ok & ~np.isnan(study.similarity) & ~np.isnan(t_cra)
@@ -323,30 +285,6 @@ def image_values(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools,
     return recognised, has_cra, vr, has_vr
 
 
-def arranged(study: Study, tau_vr: Tau) -> Float64 | None:
-    """Of each image the share of patches that are reused in one arrangement: (n,), nan where VR is; None where ``study``
-    was read without ``p_ref_cell``."""
-    if tau_vr is None or "p_ref_cell" not in study.table.column_names:
-        return None
-    tau = _each(study, tau_vr)
-    found, has = patch_matrix(study.table, "p_ref_cell")
-    known = study.ok & has & ~np.isnan(study.p).any(axis=1) & ~np.isnan(tau)
-    hit = passes(study.p, tau[:, None]) & known[:, None]
-    rows, cols = study.settings["grid"]
-    if not known.any():
-        return np.full(len(known), np.nan)
-    share = arranged_reuse(hit, np.nan_to_num(found), rows, cols, overlaps(study.settings))
-    return np.where(known, share, np.nan)
-
-
 def _each(study: Study, tau: float | Float64) -> Float64:
     array = np.asarray(tau, np.float64)
     return np.full(len(study.model), float(array)) if array.ndim == 0 else array[study.concept]
-
-
-def _sum(study: Study, which: Bools, values: Float64 | None = None) -> npt.NDArray[Any]:
-    """Number of images that are so, or the sum of their values: (M, C)."""
-    shape = (len(study.models), len(study.concepts))
-    code = study.model[which] * shape[1] + study.concept[which]
-    weights = None if values is None else values[which]
-    return np.bincount(code, weights, minlength=shape[0] * shape[1]).reshape(shape)

@@ -16,13 +16,13 @@ from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding, exact_words, interval_columns
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, interval
-from iconicity.scorer.measure.measures import concept_measures
+from iconicity.scorer.measure.measures import CRA, CRT, VR, measures
 from iconicity.scorer.measure.metrics import Float64, passes
 from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.values import compared_values
 
 STEP = 0.01
 LEAST_STEP = 0.005  # the table of both thresholds grows with the square
-MEASURES = ("cra", "vr_all", "crt")
 
 
 def grid(step: float = STEP, low: float = 0.0, high: float = 1.0) -> Float64:
@@ -120,8 +120,8 @@ def sweep(
     grids: list[pd.DataFrame] = []
     for label, g in model_grids(study, axis["cra"], axis["vr"], vi_scope):
         for measure, along, values in (
-            ("cra", "cra", g.cra), ("vr_all", "vr", g.vr_all),
-            ("crt", "cra", g.crt[:, :, at["vr"]]), ("crt", "vr", g.crt[:, at["cra"], :]),
+            (CRA.key, "cra", g.cra), (VR.key, "vr", g.vr_all),
+            (CRT.key, "cra", g.crt[:, :, at["vr"]]), (CRT.key, "vr", g.crt[:, at["cra"], :]),
         ):  # fmt: skip
             band = interval(values, **options)
             curves.append(
@@ -134,7 +134,7 @@ def sweep(
     curve = pd.concat(curves, ignore_index=True)
     flipped = flips(curve, study.models)
     facts = study.facts() | {"vi_scope": vi_scope, "step": step, "draws": draws, "seed": seed, "level": level}
-    scalars = {f"flips/{m}": int((flipped.measure == m).sum()) for m in MEASURES}
+    scalars = {f"flips/{m}": int((flipped.measure == m).sum()) for m in (CRA.key, VR.key, CRT.key)}
     facts |= {} if calibration is None else calibration.facts()
     said: list[str] = []
     if calibration is not None:
@@ -150,14 +150,15 @@ def _calibrated(
     study: Study, calibration: Calibration, vi_scope: str, options: dict[str, Any]
 ) -> tuple[pd.DataFrame, list[str]]:
     """Each model's measures at the thresholds of a calibration, as rows of ``curves``, and notes on what was left out."""
-    measures, notes = concept_measures(study, vi_scope, calibration)
+    values, notes = compared_values(study, vi_scope, calibration)
+    given = {m.key for m in measures() if not m.calibrated_only}
     images = study.images_of()
     rows = []
     for m, label in enumerate(study.models):
-        for name, measure in measures.items():
-            if name in MEASURES or not images[m].any():
+        for name, each in values.items():
+            if name in given or not images[m].any():
                 continue
-            found = interval(measure.cells[m, images[m] > 0][:, None], **options)
+            found = interval(each.cells[m, images[m] > 0][:, None], **options)
             ends = {column: each[0] for column, each in interval_columns("value", found).items()}
             rows.append({"model": label, "measure": name, "along": "calibrated", **ends, "value_n": found.n[0]})
     return pd.DataFrame(rows), notes
@@ -167,8 +168,8 @@ def _grid_table(label: str, g: ModelGrid, taus_cra: Float64, taus_vr: Float64) -
     a, v = np.meshgrid(np.arange(len(taus_cra)), np.arange(len(taus_vr)), indexing="ij")
     mean = g.macro()
     return pd.DataFrame(
-        {"model": label, "tau_cra": taus_cra[a.ravel()], "tau_vr": taus_vr[v.ravel()], "cra": mean.cra[a.ravel()],
-         "vr_all": mean.vr_all[v.ravel()], "crt": mean.crt.ravel()}
+        {"model": label, "tau_cra": taus_cra[a.ravel()], "tau_vr": taus_vr[v.ravel()], CRA.key: mean.cra[a.ravel()],
+         VR.key: mean.vr_all[v.ravel()], CRT.key: mean.crt.ravel()}
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from iconicity.indexer.store.files import replacing, write_atomically
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.manifest import digest
 from iconicity.scorer.measure.arrays import patch_matrix
+from iconicity.scorer.measure.measures import CRA, CRA_CAL, MAX, MEAN, P90, SIMILARITY, STRICT, VI, VR, VR_CAL
 from iconicity.scorer.measure.metrics import (
     own_margin,
     passes,
@@ -30,12 +31,20 @@ from iconicity.scorer.measure.metrics import (
 )
 from iconicity.scorer.results import Results
 
-PUBLISHED_CRA = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "cra_sim", "cra_pass"]
+PUBLISHED_CRA: list[str] = [
+    "mode",
+    "model",
+    "slug",
+    "ref_image_path",
+    "gen_image_path",
+    SIMILARITY.key,
+    str(CRA.image_key),
+]
 PUBLISHED_VR = ["mode", "model", "slug", "ref_image_path", "gen_image_path", "grid_rows", "grid_cols"]
-PUBLISHED_VR += ["n_ref_patches", "n_gen_patches", "vr_max", "vr_mean", "vr_p90"]
+PUBLISHED_VR += ["n_ref_patches", "n_gen_patches", MAX.key, MEAN.key, P90.key]
 DYNAMIC = ["ref_images_kept", "n_ref_before", "n_ref_kept", "n_ref_dups_removed"]
 OURS_CRA = ["best_ref_id", "best_ref_path"]
-OURS_VR = ["best_ref_id", "best_ref_path", "vr", "vi"]
+OURS_VR = ["best_ref_id", "best_ref_path", str(VR.image_key), str(VI.image_key)]
 SCOPE_ALL = {
     "cra": ["other_sim", "other_ref_id", "own_rank"],
     "vr": ["vr_all", "vr_other", "own_margin", "unresolved"],
@@ -61,7 +70,7 @@ _COLUMNS = {
 }
 
 
-CALIBRATED = {"cra": ["cra_cal", "tau_cal", "tau_source"], "vr": ["vr_cal", "vr_strict", "tau_cal", "tau_source"]}
+CALIBRATED = {"cra": [CRA_CAL.key, "tau_cal", "tau_source"], "vr": [VR_CAL.key, STRICT.key, "tau_cal", "tau_source"]}
 
 
 def columns(metric: str, results: Results) -> list[str]:
@@ -166,13 +175,13 @@ def _calibrated(metric: str, batch: pa.Table, results: Results) -> dict[str, Seq
     }  # fmt: skip
     if metric == "cra":
         similarity = batch.column("cra_sim").to_numpy().astype(np.float32)
-        return out | {"cra_cal": _cells(passes(similarity, tau), ~np.isnan(similarity) & ~np.isnan(tau))}
+        return out | {CRA_CAL.key: _cells(passes(similarity, tau), ~np.isnan(similarity) & ~np.isnan(tau))}
     p, has = patch_matrix(batch, "p")
     csls, has_csls = patch_matrix(batch, "p_csls")
     strict = results.thresholds.each(CSLS, references)
     return out | {
-        "vr_cal": _cells(share_reaching((p, tau)), has & ~np.isnan(tau)),
-        "vr_strict": _cells(
+        VR_CAL.key: _cells(share_reaching((p, tau)), has & ~np.isnan(tau)),
+        STRICT.key: _cells(
             share_reaching((p, tau), (csls, strict)), has & has_csls & ~np.isnan(tau) & ~np.isnan(strict)
         ),
     }
@@ -184,8 +193,8 @@ def _cra(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
     similarity = batch.column("cra_sim").to_pylist()
     passed = passes(np.array([np.nan if s is None else s for s in similarity], np.float32), tau).tolist()
     return {
-        "cra_sim": similarity,
-        "cra_pass": [None if s is None else p for s, p in zip(similarity, passed, strict=True)],
+        SIMILARITY.key: similarity,
+        str(CRA.image_key): [None if s is None else p for s, p in zip(similarity, passed, strict=True)],
         "best_ref_id": batch.column("cra_ref_id").to_pylist(),
         **{name: batch.column(name).to_pylist() for name in SCOPE_ALL["cra"]},
     }
@@ -206,8 +215,9 @@ def _vr(batch: pa.Table, results: Results) -> dict[str, Sequence[Any]]:
     both = np.fmax(p, other)
     upper, _ = patch_matrix(batch, "p_other_upper")
     return {
-        "vr_max": _cells(top, has), "vr_mean": _cells(mean, has), "vr_p90": _cells(p90, has),
-        "vr": _cells(reuse, has), "vi": _cells(visual_independence(p, tau), has), "best_ref_id": best,
+        MAX.key: _cells(top, has), MEAN.key: _cells(mean, has), P90.key: _cells(p90, has),
+        str(VR.image_key): _cells(reuse, has), str(VI.image_key): _cells(visual_independence(p, tau), has),
+        "best_ref_id": best,
         "vr_all": _cells(visual_reuse(both, tau), has_other), "vr_other": _cells(visual_reuse(other, tau), has_other),
         "own_margin": _cells(own_margin(p, other), has & has_other),
         "unresolved": _cells(unresolved(both, upper, tau).sum(axis=-1), has_other),

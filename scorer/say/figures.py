@@ -21,6 +21,7 @@ from iconicity.indexer.store.files import replacing
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import Finding
+from iconicity.scorer.measure.measures import CRA, CRT, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
 from iconicity.scorer.measure.metrics import passes
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.study import Study, brief
@@ -33,7 +34,7 @@ EVIDENCE_COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")  # of the scores, that
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c510a")
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
-_BARS = (("cra", "CRA"), ("vr_recognised", "VR recognised"), ("vi_recognised", "VI recognised"), ("crt", "CRT"))
+_BARS = (CRA, VR_RECOGNISED, VI_RECOGNISED, CRT)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -76,6 +77,16 @@ def _captioned(
     return figure
 
 
+def measure_of(name: str | None, swept: bool = False) -> Measure:
+    """A measure by its name, for a heat map or (``swept``) for curves; None: CRT. Raises :class:`InputError`."""
+    known = [CRA, VR, CRT] if swept else [m for m in of_concepts() if not m.calibrated_only]
+    by_name = {name: m for m in known for name in (m.key, m.image_key, m.label.lower()) if name}
+    wanted = CRT.key if name is None else name.lower()
+    if wanted not in by_name:
+        raise InputError(f"--measure {name}: no such measure here; there are {', '.join(m.key for m in known)}")
+    return by_name[wanted]
+
+
 def bars(summary: Finding) -> Figure:
     """CRA, VR and VI of the recognised images, and CRT of each model, with intervals.
 
@@ -84,7 +95,8 @@ def bars(summary: Finding) -> Figure:
     models = summary.table("models").to_dict("records")
     figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
     width = 0.8 / len(_BARS)
-    for k, (name, label) in enumerate(_BARS):
+    for k, measure in enumerate(_BARS):
+        name, label = measure.key, measure.label
         x = np.arange(len(models)) + (k - (len(_BARS) - 1) / 2) * width
         value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
         known = ~np.isnan(low)
@@ -134,21 +146,21 @@ def recognition(summary: Finding) -> Figure:
     return _captioned(figure, summary.facts)
 
 
-def curves(swept: Finding, measure: str) -> Figure:
-    """A measure (cra, vr_all, crt) along its threshold, a line a model, with its band."""
-    along, metric = ("tau_vr", "VR") if measure == "vr_all" else ("tau_cra", "CRA")
+def curves(swept: Finding, measure: Measure) -> Figure:
+    """CRA, VR or CRT along its threshold, a line a model, with its band."""
+    along, metric = ("tau_vr", "VR") if measure is VR else ("tau_cra", "CRA")
     frame = swept.table("curves")
-    frame = frame[(frame.measure == measure) & (frame.along == along)]
+    frame = frame[(frame.measure == measure.key) & (frame.along == along)]
     figure, axes = _figure(5.0, 3.6)
     for m, (model, mine) in enumerate(frame.groupby("model", sort=False)):
         axes.plot(mine.tau, mine.value, _LINES[m // 8 % 4], color=_COLOURS[m % 8], label=str(model), linewidth=1.4)
         axes.fill_between(mine.tau, mine.value_low, mine.value_high, color=_COLOURS[m % 8], alpha=0.15, linewidth=0)
     axes.set(
-        xlabel=f"{metric} threshold", ylabel={"cra": "CRA", "vr_all": "VR, all images", "crt": "CRT"}[measure],
+        xlabel=f"{metric} threshold", ylabel=measure.label,
         xlim=(0, 1), ylim=(-0.02, 1.02),
     )  # fmt: skip
     axes.legend(frameon=False, fontsize=7)
-    return figure if measure != "crt" else _captioned(figure, swept.facts, ("vr",))
+    return figure if measure is not CRT else _captioned(figure, swept.facts, ("vr",))
 
 
 def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mapping[int, float]]) -> Figure:
@@ -189,14 +201,14 @@ def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mappi
     return _captioned(figure, study.facts())
 
 
-def heatmap(summary: Finding, measure: str) -> Figure:
+def heatmap(summary: Finding, measure: Measure) -> Figure:
     """A measure of each concept (rows) and model (columns); what is undefined is left white."""
-    wide = summary.table("concepts").pivot(index="concept", columns="model", values=measure)
+    wide = summary.table("concepts").pivot(index="concept", columns="model", values=measure.key)
     figure, axes = _figure(2.2 + 0.45 * wide.shape[1], 1.4 + 0.2 * wide.shape[0])
     image = axes.imshow(wide.to_numpy(np.float64), vmin=0, vmax=1, cmap="cividis", aspect="auto")
     axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=60, ha="right", fontsize=7)
     axes.set_yticks(range(wide.shape[0]), wide.index, fontsize=6)
-    figure.colorbar(image, label=measure.upper().replace("_", " "), shrink=0.6)
+    figure.colorbar(image, label=measure.label, shrink=0.6)
     return _captioned(figure, summary.facts)
 
 

@@ -15,8 +15,8 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.store.files import replacing
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.correlate import measure_label
 from iconicity.scorer.measure.finding import Finding
+from iconicity.scorer.measure.measures import label
 from iconicity.scorer.say.fonts import choose_fonts
 from iconicity.scorer.text import number
 
@@ -126,7 +126,7 @@ def _scatter(
     else:
         axes.ticklabel_format(axis="x", useOffset=False)
     axes.set_xlabel(_plain(pair["attribute"]) + (" (log scale)" if log else ""))
-    axes.set_ylabel(measure_label(pair["measure"]) + (f" of {_plain(pair['model'])}" if of_model else ""))
+    axes.set_ylabel(label(pair["measure"]) + (f" of {_plain(pair['model'])}" if of_model else ""))
     axes.set_title(_title(pair), fontsize="medium" if of_model else "x-small")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

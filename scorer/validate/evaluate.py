@@ -11,6 +11,7 @@ import pandas as pd
 
 from iconicity.indexer.null.rates import pair_rate
 from iconicity.scorer.measure.intervals import DRAWS, interval
+from iconicity.scorer.measure.measures import MEASURES, of_images
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Bools, Float32, Float64, Ints, passes
 from iconicity.scorer.measure.rank_correlation import Ranked
 from iconicity.scorer.validate.ladder import Ladder
@@ -79,8 +80,11 @@ def half(ladder: Ladder, which: str) -> Half:
 
 
 def embedded_scores(view: View) -> dict[str, Float64]:
-    """Every embedded method on every image: (n,), nan where it has no value."""
-    return {name: np.asarray(method(view), np.float64) for name, method in EMBEDDED.items()}
+    """Every embedded method on every image, and the measures that other packages add: (n,), nan without a value."""
+    out = {name: np.asarray(method(view), np.float64) for name, method in EMBEDDED.items()}
+    inputs = view.layers["crop"].inputs()
+    added = [m for m in of_images() if m not in MEASURES and all(name in inputs.arrays for name in m.needs)]
+    return out | {str(m.image_key): inputs.of(m) for m in added}
 
 
 def defined(scores: Mapping[str, Float64]) -> dict[str, Float64]:

@@ -11,10 +11,13 @@ import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import DRAWS, interval
+from iconicity.scorer.measure.measures import CRA, MEAN, SIMILARITY, of_images
 from iconicity.scorer.measure.metrics import Bools, Float64, Ints
-from iconicity.scorer.measure.study import Study, image_values
+from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.values import inputs_of
 from iconicity.scorer.validate.labelled import Label, match, word
 from iconicity.scorer.validate.scores import auroc, cohens_kappa, within_concepts
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
@@ -31,11 +34,13 @@ def validate_labels(
     not_copied: Collection[str] = NOT_COPIED,
     draws: int = DRAWS,
     seed: int = 0,
+    calibration: Calibration | None = None,
 ) -> Finding:
     """AUROC of each score within concepts, the pooled one beside that of the concepts' mean label, and raters' agreement.
 
     ``copied`` are the words that mean copied, ``not_copied`` those that mean the opposite; a label with another word is
     left out. An image is a copy when most of its raters say so; a tie leaves it out. ``study`` needs the column gen_path.
+    A ``calibration`` adds the scores at its thresholds.
     Under 20 concepts with both labels nothing is decided. Raises :class:`InputError` when no labelled image was scored,
     none has a label of ``copied``, or a word means both.
     """
@@ -51,7 +56,7 @@ def validate_labels(
     matched = match(study, labels, copies, others)
     rows, copy = _majority(matched.votes, copies)
     concept, names = pd.factorize(np.array(study.concepts, object)[study.concept[rows]], sort=True)
-    scores = {n: s[rows] for n, s in _scores(study).items()}
+    scores = {n: s[rows] for n, s in _scores(study, calibration).items()}
     scores = {n: s for n, s in scores.items() if len(s) and not np.isnan(s).any()}
     per = _per_concept(scores, concept.astype(np.int64), copy, list(names))
     both = int(((per.copies > 0) & (per.others > 0)).sum())
@@ -92,14 +97,11 @@ def _majority(votes: Mapping[int, Mapping[str, str]], copies: Collection[str]) -
     return rows, np.array([shares[i] > 0.5 for i in rows.tolist()], bool)
 
 
-def _scores(study: Study) -> dict[str, Float64]:
-    """What a study says of each image: CLIP similarity, VR, and the mean similarity of the patches."""
-    _, _, vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
-    return {
-        "cra_sim": study.similarity.astype(np.float64),
-        "vr": vr,
-        "vr_mean": study.p.astype(np.float64).mean(axis=1),
-    }
+def _scores(study: Study, calibration: Calibration | None) -> dict[str, Float64]:
+    """What a study says of each image: similarities, and the measures of the default table but decisions and VI."""
+    sets, _ = inputs_of(study, calibration)
+    chosen = [m for m in of_images() if m in (SIMILARITY, MEAN) or (m.shown and m is not CRA and not m.complement)]
+    return {str(m.image_name(i.calibrated)): i.of(m) for i in sets for m in chosen if i.has(m)}
 
 
 def _per_concept(scores: dict[str, Float64], concept: Ints, copied: Bools, names: Sequence[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.image_null import ImageNull, require_null
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints, share_reaching
 from iconicity.scorer.measure.study import Study, open_study
+from iconicity.scorer.measure.values import AT_CALIBRATED, Inputs
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.scoring import score
 from iconicity.scorer.validate.ladder import Ladder
@@ -75,6 +77,15 @@ class Layer:
     def tau(self, metric: str = "vr") -> float:
         """Calibrated threshold at J = 1; nan where there is none."""
         return float("nan") if self.plain is None else self.plain.tau(metric)
+
+    def inputs(self) -> Inputs:
+        """What measures of its images are computed from, at the calibrated thresholds of one reference."""
+        n = len(self.p)
+        arrays: dict[str, Any] = {
+            "similarity": self.similarity, "p": self.p, "tau_cra": np.full(n, self.tau("cra")),
+            "tau_vr": np.full(n, self.tau()), "cell": self.cell.astype(np.float64), "grid": (*GRID, self.index.overlapping),
+        }  # fmt: skip
+        return Inputs(AT_CALIBRATED, np.ones(n, bool), arrays)
 
     def patches(self, cache: VectorCache) -> FloatArray:
         """Vectors of all cells (n, K, D')."""

@@ -18,6 +18,7 @@ from iconicity.indexer.encode.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.errors import ModelUnavailableError
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.files import file_sha256
+from iconicity.scorer.measure.measures import ARRANGED, CRT, MEAN, STRICT
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
 from iconicity.scorer.validate.layers import Calibrated, Layer
 from iconicity.scorer.validate.rungs import GRID
@@ -174,23 +175,23 @@ def _whole(view: View, name: str) -> Float64:
 
 
 OURS = (
-    "vr", "vr_strict", "vr_whitened_strict", "vr_overlapping", "vr_overlapping_strict", "vr_overlapping_whitened_strict",
-    "vr_arranged", "vr_mean",
+    "vr", STRICT.key, "vr_whitened_strict", "vr_overlapping", "vr_overlapping_strict", "vr_overlapping_whitened_strict",
+    ARRANGED.key, MEAN.key,
 )  # fmt: skip
 EMBEDDED: dict[str, Callable[[View], Float64]] = {
     "vr_0.60": lambda v: visual_reuse(v.layers["crop"].p, DEFAULT_TAU_VR),
     "vr": lambda v: _calibrated(v.layers["crop"]),
-    "vr_mean": lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
+    MEAN.key: lambda v: v.layers["crop"].p.astype(np.float64).mean(axis=1),
     "vr_token": lambda v: _of(v, "token", _calibrated),
     "vr_mean_token": lambda v: _of(v, "token", lambda layer: layer.p.astype(np.float64).mean(axis=1)),
-    "vr_strict": lambda v: _strict(v.layers["crop"].plain, v.layers["crop"]),
+    STRICT.key: lambda v: _strict(v.layers["crop"].plain, v.layers["crop"]),
     "vr_whitened_strict": lambda v: _strict(v.layers["crop"].whitened, v.layers["crop"]),
     "vr_overlapping": lambda v: _of(v, "overlapping", _calibrated),
     "vr_overlapping_strict": lambda v: _of(v, "overlapping", lambda layer: _strict(layer.plain, layer)),
     "vr_overlapping_whitened_strict": lambda v: _of(v, "overlapping", lambda layer: _strict(layer.whitened, layer)),
-    "vr_arranged": lambda v: _arranged(v.layers["crop"]),
+    ARRANGED.key: lambda v: _arranged(v.layers["crop"]),
     "vr_overlapping_arranged": lambda v: _of(v, "overlapping", _arranged),
-    "crt": _crt,
+    CRT.key: _crt,
     "clip": lambda v: v.layers["crop"].similarity,
     "dino_mean": lambda v: _whole(v, "whole"),
     "dino_class": lambda v: _whole(v, "class"),

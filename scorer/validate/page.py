@@ -16,7 +16,7 @@ from iconicity.indexer.encode.decoder import shared
 from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.files import replacing, write_atomically
-from iconicity.scorer.measure.finding import NAMES
+from iconicity.scorer.measure.finding import headings
 from iconicity.scorer.measure.metrics import Bools
 from iconicity.scorer.say.report.pages import STYLE, asset, template
 from iconicity.scorer.text import number
@@ -85,7 +85,8 @@ def _cells(frame: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, str]]]]
             )
             row.append((_text(record[c]), ends))
         rows.append(row)
-    return [NAMES.get(c, c.replace("_", " ")) for c in heads], rows
+    names = headings()
+    return [names.get(c, c.replace("_", " ")) for c in heads], rows
 
 
 def _text(value: object) -> str:

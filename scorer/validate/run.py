@@ -22,6 +22,8 @@ from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import thresholds_finding
 from iconicity.scorer.measure.finding import Finding, write_finding
+from iconicity.scorer.measure.measures import MEAN
+from iconicity.scorer.measure.measures import STRICT as STRICT_VR
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.measure.study import FEW
 from iconicity.scorer.text import encoders_line
@@ -51,12 +53,12 @@ from iconicity.scorer.validate.untrained import untrained
 SHOWN = (
     "vr_0.60",
     "vr",
-    "vr_strict",
+    STRICT_VR.key,
     "vr_whitened_strict",
     "vr_overlapping",
     "vr_overlapping_strict",
     "vr_overlapping_whitened_strict",
-    "vr_mean",
+    MEAN.key,
     "vr_token",
     "clip",
 )  # methods of the table of rungs

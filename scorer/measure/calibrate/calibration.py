@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.spec import differences
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.schema import CalibrationShape, other_format, read_json, require_shape
 from iconicity.indexer.text import counted
@@ -81,12 +82,11 @@ class Calibration:
 
     def require_for(self, settings: Mapping[str, Any], name: str) -> None:
         """Raises :class:`SettingsError` when the thresholds were found with other encoders or settings."""
-        for key in SETTINGS:
-            if settings.get(key) != self.settings.get(key):
-                raise SettingsError(
-                    f"{name}: has {key}={settings.get(key)}, the calibration was made with {self.settings.get(key)}; "
-                    "calibrate these results with 'iconicity calibrate'"
-                )
+        for key, mine, other in differences(settings, self.settings, SETTINGS):
+            raise SettingsError(
+                f"{name}: has {key}={mine}, the calibration was made with {other}; calibrate these results with "
+                "'iconicity calibrate'"
+            )
 
     def notes_for(self, study: Study) -> list[str]:
         """Caveats of using these thresholds on a study. Raises :class:`SettingsError` when they do not fit."""

@@ -18,6 +18,7 @@ from iconicity.indexer.store.files import lock
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import Reference
 from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.measures import CRT
 from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.moved import UNMOVED, Moved
@@ -72,7 +73,7 @@ def report(
         sweeps = Sweeps.of(study, vi_scope)
         held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels)
         yield "overview", overview(study, summary, index, sweeps, held, calibration)
-        yield "crt", sweeps.crt()
+        yield CRT.key, sweeps.crt()
         yield "images", held.listing()
         for c, concept in enumerate(study.concepts):
             progress("concepts", c + 1, len(study.concepts))

@@ -16,8 +16,9 @@ from iconicity.indexer.store.rows import Reference
 from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null, thresholds_finding
 from iconicity.scorer.measure.finding import AT, Finding
 from iconicity.scorer.measure.image_null import image_null
+from iconicity.scorer.measure.measures import CRA, CRT, VI, VI_RECOGNISED, VR, of_concepts
 from iconicity.scorer.measure.metrics import GENERIC_SHARE, passes
-from iconicity.scorer.measure.study import Study, image_values
+from iconicity.scorer.measure.study import Study, decisions
 from iconicity.scorer.measure.sweep import ModelGrid, grid, model_grids
 from iconicity.scorer.say.report.thumbnails import thumbnail_key
 
@@ -38,9 +39,6 @@ COLUMNS = (
 REPLICA = 0.5  # VR from which on a recognised image is called a replica
 EXAMPLES = 6  # of each kind, on the first page
 EVIDENCE = 200  # images whose patches lie in one file: a page of one image loads no more
-_MEASURES = ("cra", "vr_recognised", "vr_all", "vi_recognised", "vi_all", "crt")
-# where the summary has them
-_MORE = ("cra_cal", "vr_cal", "vr_strict", "vr_arranged")
 _THRESHOLDS = (
     "metric", "references", "tau", "status", "rate_check", "rate_check_low", "rate_check_high", "tau_given", "rate_given",
     "rate_given_low", "rate_given_high",
@@ -59,7 +57,7 @@ class Sweeps:
         return cls({m: g.macro() for m, g in model_grids(study, taus, taus, vi_scope)})
 
     def curves(self) -> dict[str, Any]:
-        return {m: {"cra": _numbers(g.cra), "vr_all": _numbers(g.vr_all)} for m, g in self.models.items()}
+        return {m: {CRA.key: _numbers(g.cra), VR.key: _numbers(g.vr_all)} for m, g in self.models.items()}
 
     def crt(self) -> dict[str, Any]:
         """A row for each tau_cra: large, so that it is a part of its own."""
@@ -80,11 +78,12 @@ def overview(
         points = points[points[AT] == "given"]
     return {
         "id": identity(study),
+        "measures": [[m.key, m.label] for m in of_concepts()],
         "models": _models(summary, "given"), "calibrated": [] if calibration is None else _models(summary, "calibrated"),
         "concepts": list(study.concepts),
         "points": [
             [study.models.index(r["model"]), study.concepts.index(r["concept"]), r["images"], r["recognised"],
-             *_numbers([r["cra"], r["vr_all"], r["vi_recognised"], r["vi_all"], r["crt"]])]
+             *_numbers([r[m.key] for m in (CRA, VR, VI_RECOGNISED, VI, CRT)])]
             for r in points.to_dict("records")
         ],
         "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
@@ -109,10 +108,10 @@ def identity(study: Study) -> str:
 def _models(summary: Finding, kind: str) -> list[dict[str, Any]]:
     frame = summary.table("models")
     rows = frame[frame[AT] == kind] if AT in frame else frame
-    measures = [*_MEASURES, *(m for m in _MORE if m in frame)]
+    names = [m.key for m in of_concepts() if m.key in frame]
     return [
         {"name": r["model"], "images": r["images"], "concepts": r["concepts"], "recognised": r["recognised"],
-         **{m: _numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in measures}}
+         **{m: _numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in names}}
         for r in rows.to_dict("records")
     ]  # fmt: skip
 
@@ -153,7 +152,7 @@ class ImageParts:
     ) -> None:
         self._preprocess, self._pixels = patches, pixels
         self._study, self._references, self._failed = study, references, failed
-        self._recognised, self._has_cra, self._vr, _ = image_values(study, study.tau["cra"], study.tau["vr"])
+        self._recognised, self._has_cra, self._vr, _ = decisions(study, study.tau["cra"], study.tau["vr"])
         self._null = image_null(study)
         own_rank = study.table.column("own_rank").to_pandas()
         self._misattributed = (own_rank.notna() & (own_rank != 1)).to_numpy()

@@ -87,7 +87,7 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
 
 
 def test_attribute(place: Path) -> None:
-    text = run("attribute", place / "all", "--index", place / "i").stdout
+    text = run("attribute", place / "all", "--index", place / "i", "--notes", "all").stdout
     assert "unprompted" in text and "no p: " in text
     assert "attributed to" in run("attribute", place / "all", "--index", place / "i", "--table", "confusion").stdout
     assert "--scope all" in run("attribute", place / "o", "--index", place / "i", code=1).stderr

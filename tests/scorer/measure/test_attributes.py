@@ -57,7 +57,7 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
         read_attributes(path, columns=["artist"])
     with pytest.raises(InputError, match="column 'empty' is empty"):
         read_attributes(path, columns=["empty"])
-    with pytest.raises(InputError, match=r"no column 'x' .*name one with --columns or --control"):
+    with pytest.raises(InputError, match=r"no column 'x' .*name one with --attribute or --control"):
         read_attributes(path, columns=["x"])
 
 

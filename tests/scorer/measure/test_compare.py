@@ -19,7 +19,8 @@ from iconicity.scorer.measure.intervals import (
     label_permutation_p,
     sign_flip_p,
 )
-from iconicity.scorer.measure.study import cells, open_study
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.values import cells, inputs_of
 
 
 def test_pairs_are_the_concepts_both_have(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_pairs_are_the_concepts_both_have(tmp_path: Path) -> None:
     rows = [r for r in rows if (r["model"], r["concept"]) not in (("m0", "c3"), ("m1", "c8"))]
     study = open_study(make_results(tmp_path, *rows))
     found = compare(study, ["m0", "m1", "m2"], draws=500)
-    pairs, values = found.table("pairs"), cells(study, 0.75, 0.6).values
+    pairs, values = found.table("pairs"), cells(study, inputs_of(study)[0][0]).values
     assert pairs.concepts.tolist() == [7] * 3 + [8] * 6
     keep = [c for c in range(9) if c not in (3, 8)]
     for r in pairs[(pairs.a == "m0") & (pairs.b == "m1")].to_dict("records"):

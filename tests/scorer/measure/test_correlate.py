@@ -21,9 +21,10 @@ from statsmodels.stats.multitest import multipletests
 from iconicity.cli import main
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.measure.attributes import Attributes
-from iconicity.scorer.measure.correlate import KINDS, SHORT, correlate
+from iconicity.scorer.measure.correlate import KINDS, correlate
 from iconicity.scorer.measure.finding import Finding, as_json, as_text
-from iconicity.scorer.measure.study import cells, open_study
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.values import cells, inputs_of
 from iconicity.scorer.say.scatter import write_scatters
 
 CONCEPTS = 14
@@ -60,7 +61,7 @@ def line(finding: Finding, attribute: str) -> Any:
 def test_equals_scipy_on_the_cells(tmp_path: Path) -> None:
     finding = found(tmp_path, ROWS)
     study = open_study(tmp_path)
-    values = cells(study, 0.75, 0.6).values
+    values = cells(study, inputs_of(study)[0][0]).values
     held = attributes().values.loc[list(study.concepts)]
     pairs = finding.table()
     assert len(pairs) == 2 * 3 * 2 and list(finding.tables) == ["pairs", "values"]
@@ -175,7 +176,7 @@ def test_names_that_are_taken_or_not_there(tmp_path: Path) -> None:
 
 
 def test_text(tmp_path: Path) -> None:
-    text = as_text(found(tmp_path, ROWS), "pairs", SHORT)
+    text = as_text(found(tmp_path, ROWS), "pairs")
     header = text.splitlines()[0].split("  ")
     assert [h.strip() for h in header if h.strip()] == [
         "model", "measure", "attribute", "n", "missing", "spearman", "spearman q", "kendall", "partial", "partial q",
@@ -225,8 +226,8 @@ def test_the_command(tmp_path: Path, run: Callable[..., Any]) -> None:
     (tmp_path / "c.txt").write_text("a title 3, title 4\nthe title 5\n")
     base = [tmp_path / "r", "--draws", 200, "--attributes", tmp_path / "a.csv"]
     done = run(
-        *base, "--captions", tmp_path / "c.txt", "--control", "year", "--columns", "freq", "--plots", tmp_path / "p",
-        "--log", "freq", "--out", tmp_path / "o.csv", "--out", tmp_path / "o.tex", "--table", "values",
+        *base, "--captions", tmp_path / "c.txt", "--control", "year", "--attribute", "freq", "--plots", tmp_path / "p",
+        "--log", "freq", "--out", tmp_path / "o.csv", "--out", tmp_path / "o.tex", "--table", "values", "--notes", "all",
     )  # fmt: skip
     values = pd.read_csv(tmp_path / "o.csv")
     assert {"freq", "year", "caption_share", "title_overlap", "nearest_title"} <= set(values.columns)
@@ -240,6 +241,6 @@ def test_the_command(tmp_path: Path, run: Callable[..., Any]) -> None:
         ([tmp_path / "r"], "--attributes FILE"),
         ([*base, "--log", "freq"], "--plots"),
         ([*base, "--caption-col", "x"], "belong to --captions"),
-        ([tmp_path / "r", "--captions", tmp_path / "c.txt", "--columns", "x"], "which is missing"),
+        ([tmp_path / "r", "--captions", tmp_path / "c.txt", "--attribute", "x"], "which is missing"),
     ):
         assert message in run(*args, code=2).err

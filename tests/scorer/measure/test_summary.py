@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from rows import make_results, random_rows, row
+from run import run
 
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.scorer.measure.finding import Finding, Layout, as_json, as_latex, as_text, write_finding
 from iconicity.scorer.measure.intervals import interval
-from iconicity.scorer.measure.study import cells, open_study
-from iconicity.scorer.measure.summary import SHORT, summarise
+from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.measure.values import cells, inputs_of
 
 MIXED = (
     row("a", 0.8, 1),  # recognised, VI 0.75
@@ -75,7 +77,7 @@ def test_undefined_values_are_named(tmp_path: Path) -> None:
 
 def test_text_says_how_many_and_what_is_missing(tmp_path: Path) -> None:
     found = summarise(open_study(make_results(tmp_path, *MIXED, row("b", 0.9, 1, model="n"))))
-    text = as_text(found, hide=SHORT)
+    text = as_text(found)
     assert "could not be used: m 1" in text and "concepts behind VI rec.: m 1 of 2" in text
     assert "indicative: fewer than 30 concepts (m 2, n 1)" in text
     assert found.table("missing").to_dict("records") == [{"model": "n", "concept": "a"}]
@@ -118,7 +120,7 @@ def test_equals_a_plain_loop(tmp_path: Path, vi_scope: str, aggregate: str) -> N
 def test_intervals_are_those_of_the_concepts_and_of_the_images(tmp_path: Path) -> None:
     study = open_study(make_results(tmp_path, *random_rows(1, models=2, concepts=9, images=7)))
     found = summarise(study)
-    values = cells(study, 0.75, 0.6).values
+    values = cells(study, inputs_of(study)[0][0]).values
     for m, record in enumerate(found.table().to_dict("records")):
         for name in ("cra", "vr_all", "crt", "vi_recognised"):
             alone = interval(values[name][m][:, None])
@@ -227,11 +229,34 @@ def test_columns_and_digits_are_chosen(tmp_path: Path) -> None:
     found = summarise(open_study(make_results(tmp_path / "r", *rows)), draws=100, concepts=False)
     layout = Layout(columns=["model", "VR all", "vr_recognised"], digits=2)
     head, _, first = as_text(found, layout=layout).split("\n")[:3]
-    assert head.split() == ["model", "VR", "all", "VR", "rec."]
+    assert head.split() == ["model", "VR", "VR", "rec."]
     assert first.split()[:2] == ["m", "0.50"] and first.split()[-1] == "0.25"
-    assert "model & VR all & VR rec. \\\\" in as_latex(found, layout=layout)
+    assert "model & VR & VR rec. \\\\" in as_latex(found, layout=layout)
     with pytest.raises(InputError, match="--columns vr_al: the table has no such column; it has model, images"):
         as_text(found, layout=Layout(columns=["vr_al"]))
     none = summarise(open_study(make_results(tmp_path / "n", row("a", 0.1, 1))), draws=100, concepts=False)
     assert "& -- &" in as_latex(none, layout=Layout(columns=["model", "vr_recognised", "cra"]))
     assert "nan" not in as_latex(none).split("bottomrule")[0]
+
+
+def test_the_default_table_is_one_that_a_reader_can_hold(tmp_path: Path) -> None:
+    rows = [
+        {**r, "model": f"a_model_of_{r['model']:>010}"} for r in random_rows(5, models=12, concepts=7, images=2)
+    ]  # fmt: skip
+    rows += [row("c0", None, None, "skipped", model="nothing_could_be_used")]
+    other = {"cra": "another encoder", "vr": "another encoder"}
+    results = make_results(tmp_path / "r", *rows, settings={"published": other})
+    table, _, notes = run("summary", results, "--draws", 100).stdout.partition("note: ")
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 120 and not any("nan" in line.split("[")[0] for line in lines)
+    assert lines[0].split("  ")[0] == "model" and "nothing_could_be_used" not in table
+    assert [h for h in lines[0].split() if h not in ("model", "images", "concepts", "rec.")] == [
+        "CRA",
+        "VR",
+        "VI",
+        "CRT",
+    ]
+    assert notes.startswith("no verdict: the CRA threshold 0.75 and the VR threshold 0.6 mean nothing")
+    assert notes.count("note: ") <= 4 and "more with --notes all" in notes
+    full = run("summary", results, "--draws", 100, "--columns", "all", "--notes", "all").stdout
+    assert "nothing_could_be_used" in full and "VI rec." in full and "was published for" in full

@@ -61,11 +61,11 @@ def test_points_curves_and_cells(study: Study) -> None:
     points = np.concatenate([c.get_offsets() for c in axes.collections])
     assert sorted(points[:, 0].tolist()) == pytest.approx(sorted(summary.table("concepts").cra.tolist()))
     swept = sweep(study, step=0.25, draws=200)
-    axes = figures.curves(swept, "crt").axes[0]
+    axes = figures.curves(swept, figures.measure_of("CRT", swept=True)).axes[0]
     curve = swept.table("curves")
     wanted = curve[(curve.measure == "crt") & (curve.along == "tau_cra") & (curve.model == "m1")]
     assert axes.lines[1].get_ydata().tolist() == wanted.value.tolist()
-    drawn: Any = figures.heatmap(summary, "vr_all").axes[0]
+    drawn: Any = figures.heatmap(summary, figures.measure_of("VR")).axes[0]
     image = drawn.images[0].get_array()
     assert np.asarray(image).T.ravel().tolist() == summary.table("concepts").vr_all.tolist()
 
@@ -201,7 +201,9 @@ def test_titles_in_other_scripts(tmp_path: Path) -> None:
 def test_titles_that_no_font_draws_are_named_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     name = "\U00012000\U00012001"  # cuneiform
     rows = [row(name, 0.9, 2, name="1.png"), row("b", 0.2, 2, name="1.png")]
-    figure = figures.heatmap(summarise(open_study(make_results(tmp_path / "r", *rows)), draws=200), "cra")
+    figure = figures.heatmap(
+        summarise(open_study(make_results(tmp_path / "r", *rows)), draws=200), figures.measure_of("cra")
+    )
     (line,) = choose_fonts(figure)
     figures.save(figure, tmp_path / "h.png")
     assert line.startswith(f"no installed font draws '{name}' in CUNEIFORM: boxes stand for these characters")

@@ -9,10 +9,11 @@ ICONICITY.modelsPage = async () => {
       el("h2", {}, "Concepts"), el("ul", {}, ...data.concepts.map(c => el("li", {}, el("a", { href: conceptLink(c) }, c)))));
     return;
   }
-  const MEASURES = [["cra", "CRA"], ["vr_recognised", "VR rec."], ["vi_recognised", "VI rec."], ["crt", "CRT"], ["vr_all", "VR all"], ["vi_all", "VI all"]];
-  // Only at the results' own and at calibrated thresholds, and where they are known.
-  const MORE = [["cra_cal", "CRA cal."], ["vr_cal", "VR cal."], ["vr_strict", "VR strict"], ["vr_arranged", "VR arranged"]]
-    .filter(([key]) => [...data.models, ...data.calibrated].some(m => m[key] && m[key][0] !== null));
+  // Those that move with the sliders come first; the others are known at the results' own and at calibrated thresholds alone.
+  const OWN = ["cra", "vr_recognised", "vi_recognised", "crt", "vr_all", "vi_all"];
+  const named = Object.fromEntries(data.measures);
+  const MEASURES = OWN.map(key => [key, named[key]]);
+  const MORE = data.measures.filter(([key]) => !OWN.includes(key) && [...data.models, ...data.calibrated].some(m => m[key] && m[key][0] !== null));
   const { query } = address();
   const hundredths = (name, given) => given === null ? null : query.has(name) ? Math.min(100, Math.max(0, Math.round(Number(query.get(name)) * 100))) : Math.round(given * 100);
   const tau = { cra: hundredths("tau_cra", data.tau.cra), vr: hundredths("tau_vr", data.tau.vr) };
@@ -79,7 +80,7 @@ ICONICITY.modelsPage = async () => {
       { title: "model", key: r => r.model, show: r => r.model },
       { title: "images", key: r => r.images, show: r => String(r.images) },
       { title: "recognised", key: r => r.recognised, show: r => String(r.recognised) },
-      ...[["CRA", "cra"], ["VR all", "vr"], ["VI rec.", "vi"], ["CRT", "crt"]].map(([title, k]) => ({ title, key: r => r[k], show: r => number(r[k]) })),
+      ...[["CRA", "cra"], ["VR", "vr"], ["VI rec.", "vi"], ["CRT", "crt"]].map(([title, k]) => ({ title, key: r => r[k], show: r => number(r[k]) })),
     ], rows, "concepts"));
   }
 

@@ -1,0 +1,145 @@
+"""Options that several commands take, and how a finding is printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from iconicity.indexer.command_line import DIRECTORY, PLACE, F, options
+from iconicity.indexer.places import Place, place
+from iconicity.indexer.text import echo, echo_line
+from iconicity.scorer.staging import RESULTS
+
+if TYPE_CHECKING:
+    from iconicity.scorer.measure.calibrate.calibration import Calibration
+    from iconicity.scorer.measure.finding import Finding
+    from iconicity.scorer.measure.study import Study
+    from iconicity.scorer.moved import Moved
+
+results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
+results_option = click.option(
+    "--results", type=RESULTS, multiple=True, default=["results"], show_default=True,
+    help="A results directory. May be repeated.",
+)  # fmt: skip
+tau_options = options(
+    click.option("--ic-tau", type=click.FloatRange(-1, 1), help="CRA threshold.  [default: as the results have it]"),
+    click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]"),
+)
+draw_options = options(
+    click.option(
+        "--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Bootstrap samples."
+    ),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
+)
+scored_index_option = click.option(
+    "--index", type=PLACE, help="The index directory, or its URL.  [default: the one the results were scored against]"
+)
+calibration_option = click.option(
+    "--calibration", type=DIRECTORY, help="Show the values at the thresholds of this calibration.json too."
+)
+moved_images_options = options(
+    click.option(
+        "--gen", multiple=True, metavar="NAME=DIR",
+        help="Folder where a model's images lie now, if they were moved. May be repeated.",
+    ),
+    click.option(
+        "--gen-root", type=DIRECTORY, help="Folder where the folders of all models lie now, if they were moved."
+    ),
+)  # fmt: skip
+moved_references_option = click.option(
+    "--refs", type=PLACE, help="Folder where the references lie now, if they were moved."
+)
+vi_scope_option = click.option(
+    "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
+    help="Images whose VI enters CRT.",
+)  # fmt: skip
+cache_option = click.option(
+    "--cache", type=DIRECTORY, help="Where the vectors are.  [default: $ICONICITY_CACHE, or the user's cache folder]"
+)
+concept_col_option = click.option(
+    "--concept-col", default="label_clean", show_default=True, help="Its column of concepts."
+)
+
+
+def output_options(*tables: str) -> Callable[[F], F]:
+    """What every command that shows numbers takes: --table, --columns, --digits, --notes, --out and --json.
+
+    ``tables`` are those of its finding, the first the default. The values go to :func:`say` as keywords.
+    """
+    return options(
+        click.option(
+            "--table", type=click.Choice(tables), default=tables[0], show_default=True, help="Table to show."
+        ),
+        click.option(
+            "--columns", metavar="A,B",
+            help="Columns to show in the terminal and in .tex files, or 'all'. Other files hold all columns.  [default: a few]",
+        ),
+        click.option(
+            "--digits", type=click.IntRange(0, 9), default=3, show_default=True,
+            help="Decimal places in the terminal and in .tex files.",
+        ),
+        click.option(
+            "--notes", type=click.Choice(["few", "all"]), default="few", show_default=True,
+            help="Notes to show below the table. Files hold all notes.",
+        ),
+        click.option(
+            "--out", "out", type=DIRECTORY, multiple=True, metavar="FILE",
+            help="Write the table; .csv, .parquet, .tex or .json by ending. May be repeated.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the numbers as flat JSON instead of a table."),
+    )  # fmt: skip
+
+
+def output_of(values: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of :func:`output_options` out of those of a command."""
+    return {name: values.pop(name) for name in ("table", "columns", "digits", "notes", "out", "as_json")}
+
+
+def say(
+    finding: Finding, table: str, out: Sequence[Path] = (), as_json: bool = False, columns: str | None = None,
+    digits: int = 3, notes: str = "few",
+) -> int:  # fmt: skip
+    """Print a finding and write its files. The keywords are the values of :func:`output_options`."""
+    from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_text, write_finding
+    from iconicity.scorer.measure.finding import as_json as json_of
+
+    layout = Layout(columns.split(",") if columns else (), digits, FEW_NOTES if notes == "few" else None)
+    text = as_text(finding, table, layout)  # a column that is not there is said before a file is written
+    written = [p for path in out for p in write_finding(finding, path, table, layout)]
+    if as_json:
+        echo(json_of(finding))
+        for note in finding.notes:
+            echo_line(f"note: {note}", err=True)
+        return 0
+    echo(text)
+    for path in written:
+        echo_line(str(path), err=True)
+    return 0
+
+
+def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = None) -> Moved:
+    """What --gen, --gen-root and --refs say of files that were moved."""
+    from iconicity.scorer.moved import Moved
+
+    pairs = [item.partition("=") for item in gen]
+    for (name, _, folder), item in zip(pairs, gen, strict=True):
+        if not name or not folder:
+            raise click.UsageError(f"--gen {item}: write NAME=DIR, the model and the folder where its images lie now")
+    return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
+
+
+def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
+    """Results directories as a study, at thresholds of their own or given ones."""
+    from iconicity.scorer.measure.study import open_study
+
+    return open_study(list(results), columns, tau_cra=ic_tau, tau_vr=patch_tau)
+
+
+def calibration_of(path: Path | None) -> Calibration | None:
+    """The calibration that the user named."""
+    from iconicity.scorer.measure.calibrate.calibration import read_calibration
+
+    return None if path is None else read_calibration(path)
