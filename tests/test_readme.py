@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import pytest
+from bench.commands import bench
 from toys import ROOT, draw, make_gen, make_refs, write
 from warm import run_warm
 
@@ -22,6 +23,9 @@ from iconicity.cli import cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MINUTES, HUB = "takes minutes", "downloads the paper's encoders"
+
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+OF_SCRIPTS = {"--actors", "--devices", "--drivers"}  # of tests/faults/engines.py
 
 READERS = (
     "summary", "search", "index info", "index log", "index verify", "cache info", "plot", "sweep", "attribute",
@@ -197,13 +201,25 @@ def test_each_help_has_an_example_of_its_command() -> None:
         assert any(f"{line} ".startswith(f"{name} ") for line in example_lines(command)), name
 
 
-def test_options_the_readme_names_are_real() -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_options_the_docs_name_are_real(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
     of = {name.removeprefix("iconicity").strip(): options_of(command) for name, command in commands()}
-    for flag in re.findall(r"`(--[a-z0-9-]+)", README):
-        assert any(flag in known for known in of.values()), flag
-    for code in re.findall(r"`(?:iconicity )?([a-z]+[^`\n]* --[^`\n]*)`", README):
-        name = max((n for n in of if f"{code} ".startswith(f"{n} ")), key=len)  # score, index build
-        assert set(re.findall(r"--[a-z0-9-]+", code)) <= of[name], code
+    of |= {f"python -m bench {name}": options_of(command) for name, command in bench.commands.items()}
+    for flag in re.findall(r"`(--[a-z0-9-]+)", text):
+        assert flag in OF_SCRIPTS or any(flag in known for known in of.values()), flag
+    for code in re.findall(r"`(?:iconicity )?([a-z]+[^`\n]* --[^`\n]*)`", text):
+        name = max((n for n in of if f"{code} ".startswith(f"{n} ")), key=len, default="")  # score, index build
+        assert not name or set(re.findall(r" (--[a-z0-9-]+)", code)) <= of[name], code
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_the_docs_name_are_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    code = re.findall(r"`((?:indexer|scorer|tests|data|deploy|docs)/[^`\s]*)`", text)
+    for name in [*code, *(n.split("#")[0] for n in re.findall(r"\]\((?!http)([^)]+)\)", text))]:
+        if "NAME" not in name:  # of a recipe
+            assert any(list(folder.glob(name)) for folder in (ROOT, (ROOT / page).parent)), name
 
 
 @pytest.mark.parametrize("metric", ["cra", "vr"])
