@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS known_files (
   path TEXT PRIMARY KEY, stat TEXT NOT NULL, sha256 TEXT NOT NULL, checksum BLOB NOT NULL) WITHOUT ROWID;
 """
 _CHUNK = 500
-FACTS = "facts|"  # begins the key of what is known of an image beside its vectors
+FACTS = "facts|"  # first part of the key of an image's facts (size, notes), which are stored beside its vectors
 _IS_VECTOR = f"key NOT LIKE '{FACTS}%'"
 
 
@@ -60,13 +60,13 @@ class VectorCache:
 
     @classmethod
     def for_reading(cls, directory: Path) -> VectorCache | None:
-        """The cache as it is, with which nothing is written; None where there is none."""
+        """Open an existing cache without writing to it. None where there is no cache."""
         held = cls.__new__(cls)
         held._read_only = True
         held.directory, held.path, held._files, held.damaged = directory, directory / "vectors.sqlite3", [], 0
         if not held.path.is_file():
             return None
-        busy = held.path.with_name(f"{held.path.name}-wal").exists()  # somebody writes: its newest rows lie there
+        busy = held.path.with_name(f"{held.path.name}-wal").exists()  # the newest rows are in it
         try:
             uri = f"{held.path.absolute().as_uri()}?mode=ro{'' if busy else '&immutable=1'}"
             held._db = sqlite3.connect(uri, uri=True, timeout=120)
@@ -95,7 +95,7 @@ class VectorCache:
             self._files.append((_key(path), stat, sha256))
 
     def get(self, sha256s: Sequence[str], key: str, size: int) -> dict[str, FloatArray]:
-        """Flat vectors (size,) float32 of those that are there; a row that fails its checksum counts as absent."""
+        """Yield the cached vectors, float32 (size,). A row that fails its checksum counts as absent."""
         found: dict[str, FloatArray] = {}
         for i in range(0, len(sha256s), _CHUNK):
             part = list(sha256s[i : i + _CHUNK])
@@ -114,7 +114,7 @@ class VectorCache:
         return found
 
     def holds(self, sha256: str, key: str) -> bool:
-        """Whether vectors are there, untested."""
+        """Whether vectors are cached. Their checksum is not tested."""
         try:
             return bool(
                 self._db.execute("SELECT 1 FROM vectors WHERE sha256 = ? AND key = ?", (sha256, key)).fetchone()
@@ -123,7 +123,7 @@ class VectorCache:
             raise self._unusable(e) from e
 
     def put(self, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
-        """(sha256, key, vectors), and the files remembered since, in one transaction."""
+        """Write (sha256, key, vectors), and the files remembered since the last call, in one transaction."""
         now = time.time()
         values = []
         for sha, key, array in rows:
@@ -170,7 +170,7 @@ class VectorCache:
         return int(gone)
 
     def problems(self) -> list[str]:
-        """What is not as it was written, one line each: SQLite's own test, then every checksum.
+        """List rows that changed since they were written, one line each: SQLite's own test, then every checksum.
 
         A damaged row is never used: it is computed again.
         """

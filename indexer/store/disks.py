@@ -1,4 +1,4 @@
-"""What a file system's refusals mean: how to go on after an error of the system, and what an index needs of its disk."""
+"""Advice for errors of the operating system, and tests of what an index needs from its file system."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OS_ERROR = re.compile(r"os error (\d{1,5})\)")
 
 
 def cure(number: int | None) -> str:
-    """How to go on after an error of the system, by its number."""
+    """Advice on how to go on after an operating-system error, by its number."""
     return _CURES.get(number or 0, "see that it may be read and written")
 
 

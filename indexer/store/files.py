@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a power cut; and whose turn it is with a folder.
+"""Write files so that they are whole or absent, also after a power cut; lock folders.
 
 On object storage there are no locks: a build there looks whether another wrote meanwhile, see builder.py.
 """
@@ -26,7 +26,7 @@ from iconicity.indexer.store.schema import read_json
 
 LOCK = ".lock"  # held by the one builder
 READERS = ".readers"  # shared by all readers
-_PATIENCE = 0.2  # seconds: who asks whether a lock is held holds it for a moment
+_PATIENCE = 0.2  # seconds to wait: a process that tests whether a lock is free holds the lock for a moment
 LOCKS = frozenset({LOCK, READERS})
 
 
@@ -41,7 +41,7 @@ def fsync(path: Path) -> None:
 
 @contextmanager
 def turn(path: Path) -> Iterator[None]:
-    """Wait for a lock file and hold it: what two processes would make at once is made by the first."""
+    """Wait for a lock file and hold it, so that of two processes only the first makes a derived file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -61,12 +61,12 @@ def _crc32(path: Path) -> int:
 
 
 def note_derived(note: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> None:
-    """Write beside derived files, once they are there, what they were made from and their CRC-32."""
+    """Record beside finished derived files what they were made from, and their CRC-32."""
     write_atomically(note, json.dumps({**facts, "crc32": {path.name: _crc32(path) for path in files}}) + "\n")
 
 
 def are_derived(note: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> bool:
-    """Whether derived files are there, made from this, and as they were written."""
+    """Whether derived files exist, were made from this source, and still have the bytes that were written."""
     try:
         return bool(read_json(note) == {**facts, "crc32": {path.name: _crc32(path) for path in files}})
     except (OSError, ValueError):
@@ -80,7 +80,7 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to. It takes ``path``'s place when the block ends well, else it goes."""
+    """Yield a temporary file beside ``path``. It replaces ``path`` when the block ends well; otherwise it is deleted."""
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield tmp
@@ -92,19 +92,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left of files that were :func:`replacing` one of that name. The caller holds a lock."""
+    """Delete temporary files of :func:`replacing` that killed processes left. The caller holds a lock."""
     for left in folder.glob(f".{name}.*.tmp"):
         left.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by new text: readers see the old or the new one, also after a power cut."""
+    """Replace the content of a file. Readers see the old or the new content, also after a power cut."""
     with replacing(path) as tmp:
         tmp.write_text(text, encoding="utf-8")
 
 
 class Reading:
-    """While one is alive, nobody deletes what it may read. The system ends it with the process, however that ends."""
+    """A reader's lock: while it is held, no process deletes files that the reader may open. It ends with the process."""
 
     def __init__(self, directory: Place) -> None:
         if isinstance(directory, Remote):
@@ -116,7 +116,7 @@ class Reading:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
             except OSError:
-                return  # where nothing can be written nothing is deleted
+                return  # a folder that cannot be written to: no process can delete files there either
         weakref.finalize(self, os.close, fd)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_SH)
@@ -124,12 +124,12 @@ class Reading:
 
 @contextmanager
 def no_readers(directory: Path) -> Iterator[bool]:
-    """Whether nobody reads; if so, whoever wants to read waits until the block ends."""
+    """Yield whether no reader holds the lock. If so, new readers wait until the block ends."""
     fd = os.open(directory / READERS, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         alone = _try_lock(fd, directory / READERS)
         if not alone:
-            gc.collect()  # what this process has read and does not use any more may lie in reference cycles
+            gc.collect()  # unused reader locks of this process may still be alive in reference cycles
             alone = _try_lock(fd, directory / READERS)
         yield alone
     finally:
@@ -166,7 +166,7 @@ def _flock(fd: int, operation: int, path: Path) -> None:
 
 
 def writer_of(directory: Place) -> str | None:
-    """The process that holds a directory's lock, in words; None: nobody, or nobody that can be known of."""
+    """Name the process that holds a directory's lock. None when no process holds it, or the holder cannot be told."""
     if isinstance(directory, Remote):
         return None
     try:

@@ -55,12 +55,12 @@ class Index:
 
     @property
     def overlapping(self) -> bool:
-        """Whether the references have cells at half steps too."""
+        """Whether the references also have cells at half steps of the grid."""
         return overlaps(self.settings)
 
     @property
     def reference_cells(self) -> int:
-        """Cells of a reference."""
+        """Number of cells of one reference."""
         return cell_count(*self.grid, self.overlapping)
 
     def references(self, concepts: Iterable[str] | None = None) -> dict[str, Reference]:

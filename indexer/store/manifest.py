@@ -80,7 +80,8 @@ def read_manifest(directory: Place) -> dict[str, Any]:
                 f"--refs DIR --index {directory}'"
             ) from e
         raise CorruptIndexError(f"{path}: cannot be read ({e}); {mending(directory)}") from e
-    if found != FORMAT and manifest.get("digest") != digest({**manifest, "format": FORMAT}):  # not this number alone
+    # Where only the format number is damaged, the test of the digest below says so.
+    if found != FORMAT and manifest.get("digest") != digest({**manifest, "format": FORMAT}):
         raise IndexFormatError(
             f"{path}: index {other_format(found, FORMAT, by.get('iconicity') if isinstance(by, dict) else None)}; "
             "or build the index again"

@@ -124,7 +124,8 @@ class ReferenceStore:
             table = connect(directory).create_table(TABLE, schema=schema(clip_dim, patches_len, settings))
         except (RuntimeError, OSError, ValueError) as e:
             see_storage(directory)
-            if isinstance(directory, Remote) and (made := cls.open(directory)) is not None:  # by another builder
+            # Another builder may have made the table meanwhile.
+            if isinstance(directory, Remote) and (made := cls.open(directory)) is not None:
                 return made
             raise IconicityError(f"{directory}: no table can be made there ({first_line(e)}); free space") from e
         return cls(directory, table)
@@ -175,7 +176,7 @@ class ReferenceStore:
             query = query.select(list(columns)).limit(max(1, n)).offset(start)
             for batch in query.to_batches(_BATCH_ROWS):
                 yield batch.select(list(columns))
-        except Exception as e:  # see above
+        except Exception as e:  # LanceDB raises errors of any class here, too
             see_storage(self.directory)
             raise CorruptIndexError(
                 f"{self.directory}: rows cannot be read ({first_line(e)}); {mending(self.directory)}"
@@ -213,7 +214,7 @@ class ReferenceStore:
         return list(self.tested_rows(ref_ids))
 
     def tested_rows(self, ref_ids: Sequence[str] | None = None) -> Iterator[Row]:
-        """As :meth:`rows`, a batch in memory at a time."""
+        """Yield what :meth:`rows` returns, with one batch in memory at a time."""
         return self._tested(self.rows_with_checksums(ref_ids))
 
     def concepts(self) -> dict[str, ConceptCount]:
@@ -340,7 +341,7 @@ class ReferenceStore:
             self._table.optimize(cleanup_older_than=age, delete_unverified=alone)
 
     def version_file(self) -> Place:
-        """The small file that says which files this version consists of."""
+        """The small file that lists the files of this version."""
         return versions_of(self.directory)[self.version]
 
     def files(self) -> list[Path]:
@@ -360,7 +361,7 @@ class ReferenceStore:
 
 
 def _require_own_schema(held: pa.Schema) -> None:
-    """Raises ValueError for a table whose columns are not those its settings ask for."""
+    """Check the columns of a table against its settings. Raises ValueError where they differ."""
     settings = parse_json((held.metadata or {}).get(SETTINGS, b"{}"))
     require_shape(settings, SettingsShape)
     rows, cols = settings["grid"]

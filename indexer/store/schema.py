@@ -25,14 +25,14 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Side = Annotated[int, Field(ge=1, le=1024)]
-Cosine = Annotated[float, Field(ge=-1.0, le=1.01, allow_inf_nan=False)]  # 1.01: one that nothing reaches
+Cosine = Annotated[float, Field(ge=-1.0, le=1.01, allow_inf_nan=False)]  # no cosine reaches 1.01
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 _strict = with_config(ConfigDict(strict=True))
 
 
 @_strict
 class SpecShape(TypedDict):
-    """Of an encoder's spec."""
+    """Shape of an encoder's spec."""
 
     family: str
     name: str
@@ -47,7 +47,7 @@ class SpecShape(TypedDict):
 
 @_strict
 class SettingsShape(TypedDict):
-    """Of an index's settings."""
+    """Shape of an index's settings."""
 
     clip: SpecShape
     dino: SpecShape
@@ -61,7 +61,7 @@ class SettingsShape(TypedDict):
 
 @_strict
 class SkippedShape(TypedDict):
-    """Of a file that could not be used."""
+    """Shape of the record of a file that could not be used."""
 
     path: str
     concept: str
@@ -70,7 +70,7 @@ class SkippedShape(TypedDict):
 
 @_strict
 class LeftOutShape(TypedDict):
-    """Of things of one kind that were given and not used."""
+    """Shape of a count of inputs that were not used, all for the same reason."""
 
     kind: str
     n: Count
@@ -81,7 +81,7 @@ class LeftOutShape(TypedDict):
 
 @_strict
 class VersionFileShape(TypedDict):
-    """Of the file a version of the table hangs on, and its bytes."""
+    """Shape of the copy of the file that a table version needs in order to open."""
 
     name: Annotated[str, StringConstraints(pattern=r"^\d+\.manifest$")]
     base64: str
@@ -89,7 +89,7 @@ class VersionFileShape(TypedDict):
 
 @_strict
 class LogEntryShape(TypedDict):
-    """Of one change of an index; counts of what was done may stand there too."""
+    """Shape of one entry of an index's log. An entry may also hold counts."""
 
     when: str
     command: str
@@ -101,7 +101,7 @@ class LogEntryShape(TypedDict):
 
 
 class NullRatesShape(TypedDict):
-    """Of how often unrelated references reach a threshold, in the half it was fitted on and in the other one."""
+    """Shape of a threshold's false-positive rates: in the half it was fitted on, and in the other half."""
 
     rate_fit: Share
     rate_check: Share | None
@@ -116,7 +116,7 @@ class NullRatesShape(TypedDict):
 
 @_strict
 class IndexThresholdShape(NullRatesShape):
-    """Of one threshold of an index: for J ``references``, found with draws of ``drawn`` ones. VR strict has no tau of its own."""
+    """Shape of one index threshold: for J ``references``, found with draws of ``drawn``. VR strict has no own tau."""
 
     mode: str
     metric: str
@@ -127,7 +127,7 @@ class IndexThresholdShape(NullRatesShape):
 
 @_strict
 class IndexThresholdsShape(TypedDict):
-    """Of the thresholds of an index."""
+    """Shape of the thresholds of an index."""
 
     alpha: Share
     seed: int
@@ -140,7 +140,7 @@ class IndexThresholdsShape(TypedDict):
 
 @_strict
 class ManifestShape(TypedDict):
-    """Of an index's manifest."""
+    """Shape of an index's manifest."""
 
     index_id: Sha256  # names a folder in the cache
     settings: SettingsShape
@@ -164,7 +164,7 @@ _Metric = Literal["cra", "vr", "vr_csls"]
 
 @_strict
 class ResultsThresholdsShape(TypedDict):
-    """Of the thresholds at a false-positive rate that a results directory keeps, by metric and number of references."""
+    """Shape of the calibrated thresholds in a results directory, by metric and number of references."""
 
     alpha: Share
     digests: dict[str, str]
@@ -174,7 +174,7 @@ class ResultsThresholdsShape(TypedDict):
 
 @_strict
 class ResultsSettingsShape(TypedDict):
-    """Of what the rows of a results directory were made with; more keys may stand there."""
+    """Shape of the settings of a results directory. The settings may hold further keys."""
 
     index_id: str
     scope: Literal["concept", "all"]
@@ -187,7 +187,7 @@ class ResultsSettingsShape(TypedDict):
 
 @_strict
 class ResultsShape(TypedDict):
-    """Of a results directory's head."""
+    """Shape of the head of a results directory."""
 
     settings: ResultsSettingsShape
     tau: dict[Literal["cra", "vr"], Cosine | None]
@@ -198,7 +198,7 @@ class ResultsShape(TypedDict):
 
 @_strict
 class ThresholdShape(TypedDict):
-    """Of one calibrated threshold."""
+    """Shape of one calibrated threshold."""
 
     null: Literal["unrelated", "related", "all"]
     metric: Literal["cra", "vr", "vr_whitened", "vr_csls"]
@@ -211,7 +211,7 @@ class ThresholdShape(TypedDict):
 
 @_strict
 class NullShape(TypedDict):
-    """Of what unrelated references reach."""
+    """Shape of a null: the similarities that unrelated references reach."""
 
     metric: Literal["cra", "vr"]
     references: Annotated[int, Field(ge=1, lt=10**6)]
@@ -220,7 +220,7 @@ class NullShape(TypedDict):
 
 @_strict
 class CalibrationShape(TypedDict):
-    """Of a calibration."""
+    """Shape of a calibration file."""
 
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)]
     seed: int
@@ -240,7 +240,7 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 def require_shape(value: Any, shape: Any) -> None:
-    """Raises ValueError saying where a value is not of a shape."""
+    """Check a value against a shape. Raises ValueError that names the field that does not fit."""
     try:
         _adapter(shape).validate_python(value)
     except (ValidationError, RecursionError) as e:
@@ -256,7 +256,7 @@ def _no_constant(name: str) -> Any:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """JSON without NaN or infinities. Raises ValueError, also for what is nested too deep."""
+    """Parse JSON. Raises ValueError for NaN, infinities, syntax errors and too deep nesting."""
     try:
         return json.loads(data, parse_constant=_no_constant)
     except RecursionError:
@@ -264,7 +264,7 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def read_json(path: Place, most: int = MAX_JSON) -> Any:
-    """A JSON file of at most so many bytes. Raises OSError or ValueError."""
+    """Parse a JSON file. Raises OSError, or ValueError when the file has more than ``most`` bytes or is not JSON."""
     if isinstance(path, Remote):
         data = path.read_bytes()
     else:
@@ -276,7 +276,7 @@ def read_json(path: Place, most: int = MAX_JSON) -> Any:
 
 
 def is_sha256(text: str) -> bool:
-    """Whether a text is a SHA-256 in hexadecimal, as names of files are made of."""
+    """Whether a text is a SHA-256 in hexadecimal. Only such a text may become part of a file name."""
     return _SHA256.fullmatch(text) is not None
 
 
@@ -288,7 +288,7 @@ def require_inside(names: Iterable[str]) -> None:
 
 
 def other_format(found: object, own: int, written_by: object) -> str:
-    """Why a format is not read, and what reads it."""
+    """Say that a format is not read, and which version of iconicity reads it."""
     if isinstance(found, int) and found > own:
         by = f"iconicity {written_by[:40]}" if isinstance(written_by, str) else "a later iconicity"
         return f"format {found}, written by {by}; this version reads format {own}: use {by} or later"

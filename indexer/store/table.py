@@ -17,7 +17,7 @@ from iconicity.indexer.store.files import sweep
 
 TABLE = "references"
 HINT = "latest_version_hint.json"  # written again by each commit, and only a hint
-SET_ASIDE = ".damaged"  # a version that does not open, while others are looked at
+SET_ASIDE = ".damaged"  # ends the name of a version that does not open, while other versions are tried
 _MAGIC = b"LANC"  # at the end of each of LanceDB's files
 PlaceT = TypeVar("PlaceT", Path, Remote, Place)
 
@@ -30,13 +30,13 @@ def connect(directory: Place) -> Any:
 
 
 def see_storage(directory: Place, writing: bool = False) -> None:
-    """LanceDB's errors about object storage are all alike. Raises :class:`StorageError` when it is that."""
+    """Ask object storage whether it answers: errors of LanceDB do not tell. Raises :class:`StorageError` if not."""
     if isinstance(directory, Remote):
         directory.probe(writing)
 
 
 def _not_written(directory: Remote, error: Exception) -> IconicityError:
-    """Why a commit did not come about there. Raises :class:`StorageError` where that is the storage."""
+    """The error to raise for a commit that failed. Raises :class:`StorageError` where object storage is the cause."""
     if any(word in str(error).lower() for word in ("conflict", "contention")):
         return another_wrote(directory)
     see_storage(directory, writing=True)
@@ -46,12 +46,12 @@ def _not_written(directory: Remote, error: Exception) -> IconicityError:
 
 
 def another_wrote(directory: Place) -> LockedError:
-    """On object storage nothing is locked: it is found out afterwards."""
+    """The error for two builders at once. Object storage has no locks, so it is found after the write."""
     return LockedError(f"{directory}: another builder wrote to it at the same time; run the same command again")
 
 
 def is_table(directory: Place) -> bool:
-    """Whether a directory holds a table, whole or not."""
+    """Whether a directory has the folder of a table, which may be damaged."""
     return (directory / f"{TABLE}.lance").is_dir()
 
 
@@ -61,7 +61,7 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def writing(directory: Place) -> Iterator[None]:
-    """Says what came in the way of a commit. Raises :class:`IconicityError`, its like for object storage among them."""
+    """Turn errors of a commit into :class:`IconicityError`, or :class:`StorageError` on object storage."""
     try:
         yield
     except Exception as e:  # a damaged table raises anything, panics of the library's native code included
@@ -75,7 +75,7 @@ def writing(directory: Place) -> Iterator[None]:
 
 
 def versions_folder(directory: PlaceT) -> PlaceT:
-    """Where the table's versions are listed."""
+    """Folder that lists the table's versions."""
     return directory / f"{TABLE}.lance" / "_versions"
 
 

@@ -69,7 +69,7 @@ def open_vectors(
     """
     concepts = None if shard is None else {c for c in index.concepts() if c in shard}
     kept = sum(n.kept for c, n in index.concepts().items() if concepts is None or c in concepts)
-    if cache is None or not kept:  # there is no map of nothing
+    if cache is None or not kept:  # an empty file cannot be memory-mapped
         return _read(index, None, concepts, kept, progress)
     name = index.index_id if shard is None else f"{index.index_id}-{shard.number}-of-{shard.of}"
     folder = cache / "vectors" / name
@@ -99,7 +99,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read(index: Index, folder: Path | None, concepts: set[str] | None, kept: int, progress: Progress) -> AllVectors:
-    """``kept``: how many rows there must be, which is tested: a damaged one is not merely left out."""
+    """Copy rows into arrays. Raises :class:`CorruptIndexError` when there are not ``kept`` rows."""
     ref_ids, concept = index.store.kept_ids(concepts) if kept else (pa.array([], pa.string()),) * 2
     shapes, dtype = _shapes(index, len(ref_ids)), index.store.dtype
     arrays: dict[str, Any] = {
@@ -140,7 +140,7 @@ def _chunks(index: Index, concepts: set[str] | None, size: int = 256) -> Iterato
 
 
 def _open_derived(index: Index, kept: int, folder: Path) -> AllVectors | None:
-    """The derived files, or None when they are not whole or not this index's."""
+    """The derived files. None when they are damaged or belong to another index."""
     if not are_derived(folder / _DONE, _files(folder), _facts(index, kept)):
         return None
     try:

@@ -36,7 +36,7 @@ def verify_index(
     path = place(path)
     _require_no_builder(path)
     held = isinstance(path, Path) and (path / MANIFEST).is_file()
-    reading = Reading(path) if held else None  # until all is read
+    reading = Reading(path) if held else None  # held until all is read
     problems = list(_problems(path, progress, deep, refs))
     if problems:
         _require_no_builder(path)
@@ -58,7 +58,7 @@ def _problems(path: Place, progress: Progress, deep: bool, refs: Place | None) -
             yield problem
         index = open_index(path)
         yield from _rows(index, progress)
-        references = index.references()  # tests what reads without vectors rest on
+        references = index.references()  # this read tests the checksum of the scalar columns
         yield from _thresholds(index, references)
     except (CorruptIndexError, IndexFormatError) as e:
         if not any(f in str(e) for f in found):
@@ -125,7 +125,7 @@ def _thresholds(index: Index, references: Mapping[str, Reference]) -> Iterator[s
 
 
 def _of_unit_length(row: Row, index: Index) -> bool:
-    """Whether its vectors are; of a dropped row, which has none, True. NaN is not."""
+    """Whether the vectors of a row have unit length. True for a dropped row, which has none; False for NaN."""
     if row.clip is None or row.patches is None:
         return True
     vectors = (row.clip[None], row.patches.reshape(index.reference_cells, -1))
