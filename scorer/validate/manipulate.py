@@ -198,14 +198,14 @@ def redrawn(image: Image.Image, rng: Rng) -> Image.Image:
     return Image.fromarray(np.clip(bent + 28.0 * noise((w, h), rng)[:, :, None], 0, 255).astype(np.uint8))
 
 
-def noise(size: tuple[int, int], rng: Rng, coarse: int = 4) -> Float64:
-    """Smooth noise over several scales, mean 0, standard deviation 1: (h, w)."""
+def noise(size: tuple[int, int], rng: Rng, coarse: int = 4, falloff: float = 0.7) -> Float64:
+    """Smooth noise over several scales, mean 0, standard deviation 1: (h, w). A larger ``falloff`` makes it smoother."""
     w, h = size
     out = np.zeros((h, w))
     side = coarse
     while side < max(w, h):
         layer = Image.fromarray(rng.standard_normal((side, side)).astype(np.float32)).resize((w, h), _BICUBIC)
-        out += np.asarray(layer, np.float64) * (coarse / side) ** 0.7
+        out += np.asarray(layer, np.float64) * (coarse / side) ** falloff
         side *= 2
     spread = float(out.std())
     smooth: Float64 = (out - out.mean()) / (spread if spread > 0 else 1.0)
