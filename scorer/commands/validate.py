@@ -38,13 +38,18 @@ from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
 if TYPE_CHECKING:
-    from iconicity.scorer.validate.evaluate import Claim
+    from iconicity.scorer.validate.claims import Claim
 
 WAYS_ON = (
-    "no rule meets all demands with these patch vectors; others may: --patch-encoder timm:MODEL,layer=N (try two "
-    "thirds of the way to the last), or with pool=gem"
+    "No rule meets all demands with these patch vectors. Try --patch-encoder timm:MODEL,layer=N (two thirds of the way to "
+    "the last layer), or pool=gem."
 )
-TABLES = ("cells", "methods", "rungs", "differences", "improvements", "thresholds")
+NOT_JUDGED = {
+    "S": "Second scans (S) could not be judged: no reference has another scan that registers with it, or scikit-image "
+    "is not installed (pip install 'iconicity[validate]').",
+    "G": "Repainted copies (G) were not made. Add G to --rungs for a verdict.",
+}
+TABLES = ("cells", "copies", "methods", "rungs", "differences", "improvements", "thresholds")
 
 
 @group()
@@ -141,13 +146,22 @@ def ladder_command(
 
 
 def say_claims(claims: Sequence[Claim]) -> None:
-    """A line a rule, and what may help where none meets all demands."""
-    met = []
-    for rule, mine in groupby(claims, lambda c: c.rule):
-        said = [(c.holds, f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}") for c in mine]
-        met.append(all(holds for holds, _ in said))
-        echo_line(f"{'holds' if met[-1] else 'FAILS'}: {rule}: {', '.join(words for _, words in said)}")
-    if met and not any(met):
+    """A line a rule, what could not be judged, and what may help where no rule holds."""
+    from iconicity.scorer.validate.claims import finds_repainted, verdict
+
+    verdicts = []
+    for rule, demands in ((r, list(d)) for r, d in groupby(claims, lambda c: c.rule)):
+        verdicts.append(verdict(demands))
+        words = [
+            f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}"
+            for c in demands if c.holds is not None
+        ]  # fmt: skip
+        echo_line(f"{verdicts[-1]}: {rule}: {', '.join(words)}")
+    for lacking in sorted({c.group for c in claims if c.holds is None}):
+        echo_line(NOT_JUDGED[lacking])
+    if finds_repainted(claims) is False:
+        echo_line("With this patch encoder VR does not find repainted copies.")
+    if verdicts and set(verdicts) == {"FAILS"}:
         echo_line(WAYS_ON)
 
 

@@ -17,6 +17,7 @@ from iconicity.scorer.measure.rank_correlation import Ranked
 from iconicity.scorer.validate.ladder import Ladder
 from iconicity.scorer.validate.layers import Layer
 from iconicity.scorer.validate.methods import EMBEDDED, OURS, View
+from iconicity.scorer.validate.options import REPAINTED, SCANS
 from iconicity.scorer.validate.rungs import CELLS
 from iconicity.scorer.validate.scores import (
     across_concepts,
@@ -37,8 +38,12 @@ SEPARATIONS = {
     "copy_transformed": ("copy", "transformed"), "copy_other": ("copy", "other"), "partial_other": ("partial", "other"),
     "copy_layout": ("copy", "layout"),
 }  # fmt: skip
-GROUPS = {"R0": ("R0", None), "R2": ("R2", None), "R3 1/8": ("R3", 1 / 8), "R3 1/4": ("R3", 1 / 4),
-          "R3 1/2": ("R3", 1 / 2), "R4": ("R4", None)}  # fmt: skip
+GROUPS: dict[str, tuple[Sequence[str], float | None]] = {
+    "R0": (["R0"], None), "R2": (["R2"], None), "R3 1/8": (["R3"], 1 / 8), "R3 1/4": (["R3"], 1 / 4),
+    "R3 1/2": (["R3"], 1 / 2), "R4": (["R4"], None), SCANS: ([SCANS], None), **{g: ([g], None) for g in REPAINTED},
+    "G": (REPAINTED, None),
+}  # fmt: skip
+COPIES = ("R1", SCANS, *REPAINTED)  # rungs of whole copies
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,9 @@ class Half:
         return np.asarray((self.truth.label == label) & (self.truth.rung != "R0"), bool)
 
     def group(self, name: str) -> Bools:
-        """Rows of R0, of R2, of one offset of R3, of R4."""
-        rung, offset = GROUPS[name]
-        mine = self.truth.rung == rung
+        """Rows of one of :data:`GROUPS`: of some rungs, or of one offset of R3."""
+        rungs, offset = GROUPS[name]
+        mine = self.truth.rung.isin(rungs)
         return np.asarray(mine if offset is None else mine & (self.truth.offset == offset), bool)
 
 
@@ -138,9 +143,10 @@ def difference_table(scores: Mapping[str, Float64], part: Half, draws: int = DRA
 def correlation(
     score: Float64, part: Half, group: str, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score, nan without images."""
+    """Spearman's rho of a score (over the half's rows) with k, concepts drawn whole; 0 for a constant score, nan without
+    images, or where all have one k or none."""
     at = part.group(group)
-    if not at.any():
+    if part.truth.k[at].nunique() < 2:
         return (float("nan"),) * 3
     if np.ptp(score[at]) == 0:
         return 0.0, float("nan"), float("nan")
@@ -170,9 +176,24 @@ def decisions(layers: Mapping[str, Layer]) -> dict[str, Rule]:
     return out
 
 
+def copy_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, seed: int = 0) -> pd.DataFrame:
+    """Methods x rungs of whole copies: AUROC within concepts against the pictures that show nothing of the reference."""
+    other = part.labelled("other")
+    present = [rung for rung in COPIES if (part.truth.rung == rung).any()]
+    rows = []
+    for name, score in defined(scores).items():
+        row: dict[str, Any] = {"method": name}
+        for rung in present:
+            copies = np.asarray(part.truth.rung == rung, bool)
+            each = within_concepts(auroc, score[part.rows], part.concept, copies, other, len(part.concepts))
+            row |= _mean(f"auroc_{rung}", each, draws, seed)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 @dataclass(frozen=True)
 class CellSums:
-    """Sums over some images of each concept (C,): cells as in :class:`CellCounts`, |VR - k/16|, and the images."""
+    """Sums over some images of each concept (C,): cells as in :class:`CellCounts`, |VR - k/16|, and the images that have a k."""
 
     found: Float64
     false: Float64
@@ -186,7 +207,8 @@ def cell_sums(hit: Bools, part: Half, at: Bools) -> CellSums:
     """What decisions (n, 16) over a half's rows come to, of the rows ``at``."""
     counts = count_cells(hit[at], part.coverage[at])
     k = part.truth.k.to_numpy(np.float64)[at]
-    each = {**vars(counts), "error": np.abs(hit[at].mean(axis=1) - k / CELLS), "images": np.ones(int(at.sum()))}
+    error = np.abs(hit[at].mean(axis=1) - k / CELLS)
+    each = {**vars(counts), "error": np.nan_to_num(error), "images": (~np.isnan(k)).astype(np.float64)}
     return CellSums(**{n: by_concept(v, part.concept[at], len(part.concepts)) for n, v in each.items()})
 
 
@@ -241,33 +263,6 @@ def rung_table(scores: Mapping[str, Float64], part: Half, draws: int = DRAWS, se
             row |= ratio(method, each, images, draws, seed, bounds=(-2.0, 2.0) if score.min() < 0 else (0.0, 1.0))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What must hold of an encoder at a calibrated threshold, and what was found by one rule."""
-
-    rule: str
-    claim: str
-    value: float
-    low: float
-    high: float
-    wanted: str
-    holds: bool
-
-
-def claims(cells: pd.DataFrame) -> list[Claim]:
-    """The demands on R2, by each of :data:`OPTIONS`: rho >= 0.9, |VR - k/16| <= 0.10, recall >= 0.8 at a false-positive rate <= 0.01."""
-    wanted = (("rho", "Spearman of VR with k", ">= 0.9", 0.9, 1), ("vr_error", "mean |VR - k/16|", "<= 0.10", 0.10, -1),
-              ("recall", "recall of reused cells", ">= 0.8", 0.8, 1),
-              ("fpr", "false-positive rate of cells", "<= 0.01", 0.01, -1))  # fmt: skip
-    found = {r["rule"]: r for r in cells[cells.group == "R2"].to_dict("records")}
-    return [
-        Claim(rule, words, r[c], r[f"{c}_low"], r[f"{c}_high"], text, bool(sign * (r[c] - limit) >= 0))
-        for rule in OPTIONS
-        if (r := found.get(rule)) is not None
-        for c, words, text, limit, sign in wanted
-    ]
 
 
 def by_concept(values: Float64, concept: Ints, concepts: int) -> Float64:

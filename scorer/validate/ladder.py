@@ -6,9 +6,9 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,17 @@ from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.metrics import Float64
-from iconicity.scorer.validate.options import RUNGS, LadderOptions
-from iconicity.scorer.validate.rungs import CELLS, DONORS, Made, make_rungs, moved_boxes_fit, rng_of
+from iconicity.scorer.validate.manipulate import coverage_of
+from iconicity.scorer.validate.options import RUNGS, SCANS, LadderOptions
+from iconicity.scorer.validate.register import can_register, register
+from iconicity.scorer.validate.rungs import CELLS, DONORS, GRID, Made, make_rungs, moved_boxes_fit, rng_of
 
 MARK = ".iconicity-ladder"  # only a folder with it, or an empty one, is written into
-VERSION = 2  # of the manipulations: another one makes all images anew
+VERSION = 3  # of the manipulations: another one makes all images anew
 SIZE = 1024  # longest side of the images made, in pixels
 FEWEST = 6  # concepts: four to be manipulated, two that give what is pasted into
-_REPRODUCTIONS = 2  # of a work, at most, that are taken as copies
+_SCANS = 2  # of a work, at most
+_SHOWN = 0.8  # share of a cell that a second scan must show for the cell to count
 CELL_COLUMNS = [f"cell_{i}" for i in range(CELLS)]
 
 
@@ -64,7 +67,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class _Concept:
-    """A concept's reference, decoded, and its other files with what they are."""
+    """A concept's reference, decoded, and its other files with their relation, empty where it is not known."""
 
     name: str
     path: Path
@@ -94,8 +97,8 @@ def write_ladder(
 ) -> Ladder:
     """Manipulate concepts of a folder of references; a fifth of the others are donors.
 
-    A concept's reference is its first file (of those that the relations do not call variants); its other
-    reproductions are copies and its versions transformations where the relations say so, and left out else.
+    A concept's reference is its first file (of those that the relations do not call variants). Other files that register
+    with it are second scans of the work. Files that the relations call variants are transformations. The rest is left out.
     Donors are never indexed, none shows a work that is, and each serves one half of the concepts. A folder that holds
     the same ladder is left as it is. ``facts`` are further facts it stands for. Raises :class:`InputError`.
     """
@@ -123,7 +126,7 @@ def write_ladder(
         )
     artists = dict(options.artists or {})
     identity = {
-        "version": VERSION, "seed": seed, "size": SIZE, "rungs": sorted(rungs), **(facts or {}),
+        "version": VERSION, "seed": seed, "size": SIZE, "rungs": sorted(rungs), "scans": can_register(), **(facts or {}),
         "files": _digest([*subjects, *donors]), "artists": {c.name: artists.get(c.name) for c in [*subjects, *donors]},
     }  # fmt: skip
     _claim(out, identity)
@@ -135,9 +138,8 @@ def write_ladder(
             folder = out / "refs" / subject.name
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(subject.path, folder / subject.path.name)
-            for made in _images(subject, by_half[halves[subject.name]], artists, seed):
-                if made.rung in rungs:
-                    rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
+            for made in _images(subject, by_half[halves[subject.name]], artists, seed, rungs):
+                rows.append({**_write(out, subject.name, made), "half": halves[subject.name]})
             progress("ladder", n, len(subjects))
         frame = pd.DataFrame(rows).sort_values(["rung", "gen_relpath"], ignore_index=True)
         write_atomically(out / "truth.csv", csv_text(frame))
@@ -162,12 +164,14 @@ def _open(
         if not moved_boxes_fit(image.size):
             skipped.append(Skipped(str(path), concept, "too small: a cell has fewer than 8 pixels"))
             continue
-        return _Concept(concept, path, image, phash(image), [(p, said[p]) for p in files if p != path and said[p]])
+        return _Concept(concept, path, image, phash(image), [(p, said[p]) for p in files if p != path])
     return None
 
 
-def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str, str], seed: int) -> Iterator[Made]:
-    """All images of a concept: manipulated, found, and by the same artist."""
+def _images(
+    subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str, str], seed: int, rungs: Collection[str]
+) -> Iterator[Made]:
+    """All images of a concept in some rungs: manipulated, found, and by the same artist."""
     mine = artists.get(subject.name)
     kin = [d for d in donors if mine is not None and artists.get(d.name) == mine]
     strangers = [d for d in donors if d not in kin] or donors
@@ -176,23 +180,30 @@ def _images(subject: _Concept, donors: Sequence[_Concept], artists: Mapping[str,
     others = [d for i, d in enumerate(strangers) if i != first]
     order = rng_of(seed, subject.name, "donors").permutation(len(others))[: DONORS - 1]
     serving = [strangers[first], *(others[i] for i in order)]
-    yield from make_rungs(subject.name, subject.image, [d.image for d in serving], seed)
-    if kin:
+    yield from make_rungs(subject.name, subject.image, [d.image for d in serving], seed, rungs)
+    if kin and "N" in rungs:
         yield Made("N", "same_artist", "other", kin[int(rng.integers(len(kin)))].image, 0, np.zeros(CELLS))
-    undefined = np.full(CELLS, np.nan)
-    versions = [(p, r) for p, r in subject.others if "variant" in r]
-    copies = [(p, r) for p, r in subject.others if "variant" not in r][:_REPRODUCTIONS]
-    for rung, label, name, chosen in (
-        ("R1", "copy", "reproduction", copies),
-        ("T", "transformed", "version", versions),
-    ):
-        for i, (path, _) in enumerate(chosen, 1):
-            try:
-                image = shared().decode(read_bytes(path), path).image
-            except ImageError:
-                continue
-            image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
-            yield Made(rung, f"{name}_{i}", label, image, None, undefined)
+    if "T" in rungs:
+        for i, image in enumerate(_decoded(p for p, r in subject.others if "variant" in r), 1):
+            yield Made("T", f"version_{i}", "transformed", image, None, np.full(CELLS, np.nan))
+    if SCANS in rungs and can_register():
+        scans = _decoded(p for p, r in subject.others if "variant" not in r)
+        laid = (found for scan in scans if (found := register(scan, subject.image)) is not None)
+        for i, (image, mask) in enumerate(islice(laid, _SCANS), 1):
+            shown = coverage_of(mask, GRID)
+            # of a cell that the scan shows in part, nobody can say whether it should be found
+            yield Made(SCANS, f"scan_{i}", "scan", image, None, np.where(shown >= _SHOWN, shown, np.nan))
+
+
+def _decoded(paths: Iterable[Path]) -> Iterator[Image.Image]:
+    """Images of the ladder's size, without files that cannot be read."""
+    for path in paths:
+        try:
+            image = shared().decode(read_bytes(path), path).image
+        except ImageError:
+            continue
+        image.thumbnail((SIZE, SIZE), Image.Resampling.LANCZOS)
+        yield image
 
 
 def _write(out: Path, concept: str, made: Made) -> dict[str, Any]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from iconicity.indexer.flags import Flag, flags
 
+SCANS = "S"
+REPAINTED = ("G1", "G2", "G3")  # by strength
 RUNGS = {
     "R0": "exact cells", "R1": "whole copies", "R2": "changed cells", "R3": "cells off the grid", "R4": "inpainted cells",
+    SCANS: "second scans", "G1": "repainted, near", "G2": "repainted, freer", "G3": "repainted, freest",
     "O": "another layout", "T": "transformed", "N": "something else", "B": "bland",
 }  # fmt: skip
 
@@ -16,6 +19,17 @@ RUNGS = {
 def split(text: str) -> list[str]:
     """Words between commas."""
     return [word.strip() for word in text.split(",")]
+
+
+def named_rungs(text: str | None) -> tuple[str, ...]:
+    """The rungs that a text names, all of them by None. G stands for its three strengths.
+
+    >>> named_rungs("R2,G")
+    ('R2', 'G1', 'G2', 'G3')
+    """
+    if text is None:
+        return tuple(RUNGS)
+    return tuple(rung for word in split(text) for rung in (REPAINTED if word == "G" else (word,)))
 
 
 @dataclass(frozen=True)
@@ -31,8 +45,13 @@ class LadderOptions:
     concepts: int = flags(60, Flag("--concepts", "Concepts that are manipulated, at most.", least=4))
     rungs: Collection[str] = flags(
         tuple(RUNGS),
-        Flag("--rungs", f"Rungs of the ladder, comma-separated: some of {','.join(RUNGS)}.", default=None, shown="all"),
-        join=lambda text: tuple(RUNGS) if text is None else split(text),
+        Flag(
+            "--rungs",
+            f"Rungs of the ladder, comma-separated: some of {','.join(RUNGS)}. G stands for G1,G2,G3.",
+            default=None,
+            shown="all",
+        ),
+        join=named_rungs,
     )
     seed: int = flags(0, Flag("--seed", "Seed of the random draws (donors, manipulations, bootstrap).", least=0))
     relations: Mapping[tuple[str, str], str] | None = flags(

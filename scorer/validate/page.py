@@ -20,6 +20,7 @@ from iconicity.scorer.measure.finding import headings
 from iconicity.scorer.measure.metrics import Bools
 from iconicity.scorer.say.report.pages import STYLE, asset, template
 from iconicity.scorer.text import number
+from iconicity.scorer.validate.claims import verdict
 from iconicity.scorer.validate.options import RUNGS
 from iconicity.scorer.validate.run import Validation
 from iconicity.scorer.validate.rungs import GRID
@@ -28,12 +29,15 @@ from iconicity.scorer.validate.scores import MOSTLY, count_cells
 _SIDE = 300  # pixels of a plate's images
 _EACH = 4  # plates of a kind
 _TITLES = {
-    "methods": "Methods and scores", "cells": "Cells: is the right patch called reused?", "rungs": "What was done, and what was measured",
+    "methods": "Methods and scores", "copies": "Whole copies against other pictures",
+    "cells": "Cells: is the right patch called reused?", "rungs": "What was done, and what was measured",
     "improvements": "What VR's options are worth", "differences": "Our methods less the others", "thresholds": "Thresholds",
 }  # fmt: skip
 _HINTS = {
     "methods": "auroc_*: mean over concepts of the AUROC within a concept; across_*: over all pairs of concepts, as one threshold for "
                "all would have it; ap_*: average precision; rho: Spearman's with the number of reused cells (R2).",
+    "copies": "Mean over concepts of the AUROC within a concept, of each kind of whole copy against pictures that show nothing of the "
+              "reference. Repainted copies (G) are nearest to what generators give.",
     "cells": "A cell counts as reused where at least half of its area is the reference's, as not reused where none is. "
              "vr_error: mean |VR - k/16|. *_achieved: at the threshold that 1 % of the group's own cells without reuse reach, "
              "which compares scores and not thresholds.",
@@ -65,7 +69,7 @@ def write_page(found: Validation, out: Path) -> Path:
     write_atomically(out / STYLE, asset(STYLE))
     demands = [list(claims) for _, claims in groupby(found.claims, lambda c: c.rule)]
     page = template("index.html.j2", "iconicity.scorer.validate").render(
-        notes=found.finding.notes, demands=demands, number=number, tables=tables, plates=shown,
+        notes=found.finding.notes, demands=demands, verdict=verdict, number=number, tables=tables, plates=shown,
         plumbing=found.plumbing, rungs=RUNGS,
     )  # fmt: skip
     write_atomically(out / "index.html", page)
@@ -113,7 +117,8 @@ def _plates(found: Validation, kind: str, out: Path) -> Iterator[Plate]:
     c = count_cells(hit, part.coverage)
     mixed = part.truth.label.isin(["partial"]).to_numpy()
     key = {
-        "hits": c.found * mixed, "misses": (c.reused - c.found) * (mixed | part.labelled("copy")), "false": c.false,
+        "hits": c.found * mixed,
+        "misses": (c.reused - c.found) * (mixed | part.labelled("copy") | part.labelled("repainted")), "false": c.false,
         "transformed": hit.sum(1) * part.labelled("transformed"),
     }[kind]  # fmt: skip
     seen: set[str] = set()

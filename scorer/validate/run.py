@@ -27,14 +27,14 @@ from iconicity.scorer.measure.measures import STRICT as STRICT_VR
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.measure.study import FEW
 from iconicity.scorer.text import encoders_line
+from iconicity.scorer.validate.claims import Claim, claims
 from iconicity.scorer.validate.evaluate import (
     BASE,
     PUBLISHED,
-    Claim,
     Half,
     Rule,
     cell_table,
-    claims,
+    copy_table,
     decisions,
     defined,
     difference_table,
@@ -112,6 +112,7 @@ def validate(
     cells = cell_table(rules, reporting, draws, seed)
     tables = {
         "methods": method_table(scores, reporting, draws, seed),
+        "copies": copy_table(scores, reporting, draws, seed),
         "cells": cells,
         "rungs": rung_table({n: s for n, s in defined(scores).items() if n in SHOWN}, reporting, draws, seed),
         "differences": difference_table(scores, reporting, draws, seed),

@@ -1,13 +1,14 @@
 """The rungs of the ladder: what is made of one reference, with its truth. Seeded by names, so that no concept moves another.
 
-R0 exact cells; R1 whole copies; R2 changed cells; R3 cells off the grid; R4 inpainted cells; O the same content in another
-layout; T transformed; N something else; B bland.
+R0 exact cells; R1 whole copies; R2 changed cells; R3 cells off the grid; R4 inpainted cells; S second scans; G1 to G3
+repainted copies; O the same content in another layout; T transformed; N something else; B bland.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.null.pool import rank
 from iconicity.scorer.measure.metrics import Float64
 from iconicity.scorer.validate import manipulate as m
+from iconicity.scorer.validate.options import REPAINTED, RUNGS
+from iconicity.scorer.validate.repaint import STRENGTHS, repainted
 
 GRID = (4, 4)
 CELLS = GRID[0] * GRID[1]
@@ -24,7 +27,7 @@ KS = (0, 1, 2, 4, 8, 12, 16)
 OFFSETS = (1 / 8, 1 / 4, 1 / 2)
 MOVED = (2, 4, 8)  # cells that are moved off the grid; with 9 and more some would not fit
 DONORS = 4  # unrelated pictures a concept, so that its false alarms are not those of one pair of pictures
-LABELS = ("copy", "partial", "layout", "transformed", "other")
+LABELS = ("copy", "partial", "scan", "repainted", "layout", "transformed", "other")
 _JPEG = {"quality": 92}
 
 
@@ -52,19 +55,28 @@ def rng_of(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng(int(rank(seed, "|".join(names))[:16], 16))
 
 
-def make_rungs(concept: str, reference: Image.Image, donors: Sequence[Image.Image], seed: int) -> Iterator[Made]:
-    """All images made of one reference; ``donors`` show something else. All RGB.
+def make_rungs(
+    concept: str,
+    reference: Image.Image,
+    donors: Sequence[Image.Image],
+    seed: int,
+    rungs: Collection[str] = tuple(RUNGS),
+) -> Iterator[Made]:
+    """The images of some rungs made of one reference; ``donors`` show something else. All RGB.
 
     Numbers of cells that not every concept gets in every rung, and the donors of R2, go round by the concept's name;
-    elsewhere the first donor serves.
+    elsewhere the first donor serves. Second scans are found, not made: they are not among these images.
     """
     turn = int(rank(seed, f"turn|{concept}")[:8], 16)
     fitted = [m.fit(d, reference.size) for d in donors]
-    for part in (_exact, _copies, _shifted, _inpainted, _layouts, _transformed, _bland):
-        yield from part(concept, reference, fitted[0], seed, turn)
-    yield from _changed(concept, reference, fitted, seed, turn)
-    for i, donor in enumerate(fitted, 1):
-        yield Made("N", f"unrelated_{i}", "other", donor, 0, np.zeros(CELLS))
+    for rung, part in _PARTS.items():
+        if rung in rungs:
+            yield from part(concept, reference, fitted[0], seed, turn)
+    if "R2" in rungs:
+        yield from _changed(concept, reference, fitted, seed, turn)
+    if "N" in rungs:
+        for i, donor in enumerate(fitted, 1):
+            yield Made("N", f"unrelated_{i}", "other", donor, 0, np.zeros(CELLS))
 
 
 def _label(k: int) -> str:
@@ -146,6 +158,18 @@ def _bland(concept: str, ref: Image.Image, donor: Image.Image, seed: int, turn: 
     )  # fmt: skip
     for name, way in (ways[turn % 2], ways[2 + turn % 2]):
         yield Made("B", name, "other", way(), 0, np.zeros(CELLS))
+
+
+def _repainted(at: int, concept: str, ref: Image.Image, donor: Image.Image, seed: int, turn: int) -> Iterator[Made]:
+    name = f"repainted_{at + 1}"
+    image = repainted(ref, STRENGTHS[at], rng_of(seed, concept, name))
+    yield Made(REPAINTED[at], name, "repainted", image, CELLS, np.ones(CELLS))
+
+
+_PARTS: dict[str, Callable[[str, Image.Image, Image.Image, int, int], Iterator[Made]]] = {
+    "R0": _exact, "R1": _copies, "R3": _shifted, "R4": _inpainted, "O": _layouts, "T": _transformed, "B": _bland,
+    **{rung: partial(_repainted, i) for i, rung in enumerate(REPAINTED)},
+}  # fmt: skip
 
 
 def moved_boxes_fit(size: tuple[int, int]) -> bool:

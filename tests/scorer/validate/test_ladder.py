@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import picture, rescanned
 from toys import draw, make_refs, write
 
 from iconicity.indexer.errors import InputError
@@ -16,7 +17,7 @@ from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.store.files import file_sha256
 from iconicity.scorer.validate import manipulate as m
 from iconicity.scorer.validate.evaluate import half
-from iconicity.scorer.validate.ladder import Ladder, read_relations, write_ladder
+from iconicity.scorer.validate.ladder import CELL_COLUMNS, Ladder, read_relations, write_ladder
 from iconicity.scorer.validate.options import RUNGS, LadderOptions
 from iconicity.scorer.validate.rungs import GRID, KS, LABELS, make_rungs
 
@@ -37,7 +38,13 @@ def test_every_rung_says_what_its_pixels_are() -> None:
     ref, donors = draw(1, (96, 72)), [draw(2, (90, 90)), draw(3, (90, 90))]
     fitted = [np.asarray(m.fit(d, ref.size)) for d in donors]
     made = list(make_rungs("c", ref, donors, 0))
-    assert {x.rung for x in made} == RUNGS.keys() and {x.label for x in made} == set(LABELS)
+    assert {x.rung for x in made} == RUNGS.keys() - {"S"} and {x.label for x in made} == set(LABELS) - {"scan"}
+    assert [x.name for x in made if x.label == "repainted"] == ["repainted_1", "repainted_2", "repainted_3"]
+    assert [x.name for x in make_rungs("c", ref, donors, 0, ["N", "G2"])] == [
+        "repainted_2",
+        "unrelated_1",
+        "unrelated_2",
+    ]
     assert [x.k for x in made if x.rung == "R2"] == list(KS)
     for x in made:
         out = np.asarray(x.image)
@@ -115,19 +122,33 @@ def test_names_of_one_work_lie_in_one_half_and_never_give_donors(many: Path, tmp
     assert not any(d.startswith("twin") for d in found.donors) and kept not in found.donors
 
 
-def test_further_references_are_what_a_table_says(many: Path, tmp_path: Path) -> None:
+def test_further_references_are_second_scans_where_they_register_and_versions_where_a_table_says(
+    many: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("skimage", reason="registering needs scikit-image (pip install 'iconicity[validate]')")
     subject = next(iter(write_ladder(many, tmp_path / "a", LadderOptions(concepts=10)).halves))
-    write(many / subject / "00_series.png", draw(7001))
-    write(many / subject / "05_other_scan.png", draw(100 * int(subject[1:])).resize((80, 60)))
-    write(many / subject / "06_unknown.png", draw(7002))
+    work = picture(int(subject[1:]))
+    write(many / subject / "00.png", work)
+    write(many / subject / "00_series.png", picture(7001))
+    half_of_it = rescanned(work, (0, 0, 160, 240), (200, 300))
+    write(many / subject / "05_other_scan.png", half_of_it)
+    write(many / subject / "06_version.png", rescanned(work, (0, 0, 300, 230), (280, 220)))
+    write(many / subject / "07_unknown.png", picture(7002))
     table = tmp_path / "relations.csv"
-    lines = [f"refs/{subject}/00.png,same_work", f"refs/{subject}/00_series.png,series_variant",
-             f"refs/{subject}/05_other_scan.png,same_work"]  # fmt: skip
+    lines = [f"refs/{subject}/00_series.png,series_variant", f"refs/{subject}/06_version.png,version_variant"]
     table.write_text("path,relation\n" + "\n".join(lines) + "\n")
-    ladder = write_ladder(many, tmp_path / "b", LadderOptions(concepts=10, relations=read_relations(table)))
-    mine = ladder.truth[ladder.truth.concept == subject].set_index("name").label
-    assert mine["version_1"] == "transformed" and mine["reproduction_1"] == "copy"
-    assert [n for n in mine.index if n.startswith(("version", "reproduction"))] == ["reproduction_1", "version_1"]
+    options = LadderOptions(concepts=10, rungs=["R2", "S", "T"], relations=read_relations(table))
+    ladder = write_ladder(many, tmp_path / "b", options)
+    found = ladder.truth[ladder.truth.concept == subject].set_index("name")
+    assert [n for n in found.index if n.startswith(("version", "scan"))] == ["scan_1", "version_1", "version_2"]
+    assert found.label[["scan_1", "version_1"]].tolist() == ["scan", "transformed"]
+    cells = found.loc["scan_1", CELL_COLUMNS].to_numpy(float).reshape(4, 4)
+    assert (cells[:, :2] >= 0.8).all() and np.isnan(cells[:, 2:]).all() and np.isnan(found.k["scan_1"])
+    laid = Image.open(ladder.out / "gen" / "S" / subject / "scan_1.jpg")
+    assert laid.size == work.size
+    left, right = (np.asarray(laid.convert("L"), float)[:, at] for at in (slice(150), slice(170, None)))
+    assert np.corrcoef(left.ravel(), np.asarray(work.convert("L"), float)[:, :150].ravel())[0, 1] > 0.85
+    assert right.max() < 30
     assert [p.name for p in (ladder.out / "refs" / subject).iterdir()] == ["00.png"]
     with pytest.raises(InputError, match=r"no column 'path' .columns: a, b."):
         read_relations(write_text(tmp_path / "bad.csv", "a,b\n1,2\n"))

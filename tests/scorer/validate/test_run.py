@@ -27,7 +27,8 @@ from iconicity.scorer.commands.validate import validate as validate_group
 from iconicity.scorer.measure.calibrate.calibration import read_calibration
 from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.study import open_study
-from iconicity.scorer.validate.evaluate import Claim, claims, correlation, half
+from iconicity.scorer.validate.claims import Claim, claims, finds_repainted, verdict
+from iconicity.scorer.validate.evaluate import correlation, half
 from iconicity.scorer.validate.layers import loaders, measure
 from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.page import write_page
@@ -224,7 +225,7 @@ def test_the_page_opens_alone_and_shows_hits(done: tuple[Path, Validation, Toys]
     files = re.findall(r'(?:src|href)="([^"#]+)"', page)
     assert any(f.startswith("plates/hits") for f in files)
     assert all((root / "out" / f).is_file() for f in files)
-    assert "only plumbing is shown" in page and page.count("<table>") == 7
+    assert "only plumbing is shown" in page and page.count("<table>") == 8
 
 
 @pytest.mark.parametrize("width", [390, 1200])
@@ -262,30 +263,81 @@ def test_layers_that_are_none_are_refused(done: tuple[Path, Validation, Toys]) -
     assert (root / "out" / "results").is_dir()  # nothing was touched
 
 
+def cells_of(**groups: dict[str, float]) -> pd.DataFrame:
+    """Rows of the table of cells by the rule ``calibrated``, each figure with an interval."""
+    rows = [{"rule": "calibrated", "group": g} | figures for g, figures in groups.items()]
+    return pd.DataFrame(rows)
+
+
+R2 = {"rho": 0.9, "vr_error": 0.1, "recall": 0.8, "fpr": 0.01}
+
+
 def test_claims_hold_or_fail_by_their_figures() -> None:
-    row = {"rule": "calibrated", "group": "R2", "rho": 0.9, "vr_error": 0.1, "recall": 0.79, "fpr": 0.01}
-    frame = pd.DataFrame([row | {f"{n}_{e}": 0.0 for n in row for e in ("low", "high")}])
-    assert [c.holds for c in claims(frame)] == [True, True, False, True]
-    both = pd.concat([frame.assign(rule="strict", recall=0.8), frame])
-    assert [(c.rule, c.holds) for c in claims(both) if c.claim.startswith("recall")] == [
-        ("calibrated", False),
-        ("strict", True),
-    ]
-    assert claims(frame.assign(rule="token calibrated")) == []
+    assert [c.holds for c in claims(cells_of(R2=R2 | {"recall": 0.79}))][:4] == [True, True, False, True]
+    whole = cells_of(R2=R2, G={"recall": 0.8}, S={"recall": 0.9})
+    assert all(c.holds for c in claims(whole)) and len(claims(whole)) == 6
+    both = pd.concat([whole.assign(rule="strict", recall=0.89), whole])
+    assert [(c.rule, c.group) for c in claims(both) if not c.holds] == [("strict", "S")]
+    assert claims(whole.assign(rule="token calibrated")) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "said", "found"),
+    [
+        ({"G": {"recall": 0.9}, "S": {"recall": 0.95}}, "holds", True),
+        ({"G": {"recall": 0.9}}, "holds", True),  # not every study has second scans
+        ({"S": {"recall": 0.95}}, "open", None),  # repainted copies can always be made
+        ({"G": {"recall": 0.7}, "S": {"recall": 0.95}}, "FAILS", False),
+        ({"G": {"recall": 0.9}, "S": {"recall": 0.5}}, "FAILS", True),
+    ],
+)
+def test_a_verdict_needs_repainted_copies_and_second_scans_where_there_are_some(
+    groups: dict[str, dict[str, float]], said: str, found: bool | None
+) -> None:
+    demands = claims(cells_of(R2=R2, **groups))
+    assert (verdict(demands), finds_repainted(demands)) == (said, found)
 
 
 def test_claims_are_said_in_a_line_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
     high = Claim("calibrated", "recall", 0.9, 0.8, 1.0, ">= 0.8", True)
     low = Claim("calibrated", "false-positive rate", 0.02, 0.0, 0.1, "<= 0.01", False)
-    say_claims([high, low, replace(high, rule="strict")])
-    assert capsys.readouterr().out.splitlines() == [
+    none = Claim("strict", "recall of cells of second scans", np.nan, np.nan, np.nan, ">= 0.9", None, "S")
+    say_claims([high, low, replace(high, rule="strict"), none])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
         "FAILS: calibrated: recall 0.900, false-positive rate 0.020 (wanted <= 0.01)",
         "holds: strict: recall 0.900",
     ]
+    assert len(lines) == 3 and lines[2].startswith("Second scans (S) could not be judged: ")
     say_claims([high, low])
     assert "layer=N" in capsys.readouterr().out.splitlines()[-1]
+    say_claims([high, replace(none, rule="calibrated", group="G")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("open: calibrated") and "Add G to --rungs" in lines[1]
+    say_claims([high, replace(low, group="G")])
+    assert "VR does not find repainted copies" in capsys.readouterr().out
     say_claims([])
     assert capsys.readouterr().out == ""
+
+
+def test_repainted_copies_stand_in_the_tables_and_in_the_claims(done: tuple[Path, Validation, Toys]) -> None:
+    _, found, _ = done
+    copies: Any = found.finding.tables["copies"].set_index("method")
+    assert [c for c in copies.columns if not c.endswith(("_low", "_high"))] == [
+        f"auroc_{r}" for r in ("R1", "G1", "G2", "G3")
+    ]
+    part, score = found.reporting, found.layer.p.mean(axis=1)[found.reporting.rows]
+    each = []
+    for c in range(len(part.concepts)):
+        mine = part.concept == c
+        copied, other = (score[mine & at] for at in ((part.truth.rung == "G2").to_numpy(), part.labelled("other")))
+        each.append(np.mean([(a > b) + 0.5 * (a == b) for a in copied for b in other]))
+    assert copies.loc["vr_mean", "auroc_G2"] == pytest.approx(np.mean(each))
+    cells: Any = found.finding.tables["cells"].set_index(["rule", "group"])
+    hits = [found.rules["strict"].hit[part.rows][part.group(g)].mean() for g in ("G1", "G2", "G3")]
+    assert cells.loc[("strict", "G"), "recall"] == pytest.approx(np.mean(hits))
+    assert np.isnan(cells.loc[("strict", "G"), ["rho", "fpr"]].astype(float)).all()
+    assert {c.group for c in found.claims if c.holds is None} == {"S"}
 
 
 def test_a_constant_score_correlates_with_nothing(done: tuple[Path, Validation, Toys]) -> None:
