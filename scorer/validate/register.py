@@ -49,7 +49,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 
 def _points(image: Image.Image) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-    """Points (n, 2) as x, y and their descriptors (n, 256); None in an image without points."""
+    """Points (n, 2) as x, y and their descriptors (n, 256); None with fewer than :data:`LEAST`."""
     from skimage.feature import ORB
 
     found: Any = ORB(n_keypoints=POINTS, fast_threshold=0.03)
@@ -57,7 +57,8 @@ def _points(image: Image.Image) -> tuple[npt.NDArray[np.float64], npt.NDArray[np
         found.detect_and_extract(np.asarray(image, np.float64) / 255.0)
     except RuntimeError:  # how scikit-image says that there are none
         return None
-    return found.keypoints[:, ::-1], found.descriptors
+    keypoints, descriptors = found.keypoints[:, ::-1], found.descriptors
+    return (keypoints, descriptors) if len(keypoints) >= LEAST else None
 
 
 def _homography(scan: Image.Image, reference: Image.Image) -> npt.NDArray[np.float64] | None:

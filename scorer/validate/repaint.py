@@ -36,8 +36,8 @@ class Strength:
 
 STRENGTHS = (
     Strength(bend=0.008, brush=0.006, detail=0.5, drift=0.05),
+    Strength(bend=0.012, brush=0.008, detail=0.5, drift=0.07),
     Strength(bend=0.014, brush=0.010, detail=0.5, drift=0.08),
-    Strength(bend=0.014, brush=0.013, detail=0.5, drift=0.09),
 )
 
 

@@ -147,7 +147,7 @@ def test_further_references_are_second_scans_where_they_register_and_versions_wh
     laid = Image.open(ladder.out / "gen" / "S" / subject / "scan_1.jpg")
     assert laid.size == work.size
     left, right = (np.asarray(laid.convert("L"), float)[:, at] for at in (slice(150), slice(170, None)))
-    assert np.corrcoef(left.ravel(), np.asarray(work.convert("L"), float)[:, :150].ravel())[0, 1] > 0.85
+    assert np.corrcoef(left.ravel(), np.asarray(work.convert("L"), float)[:, :150].ravel())[0, 1] > 0.75
     assert right.max() < 30
     assert [p.name for p in (ladder.out / "refs" / subject).iterdir()] == ["00.png"]
     with pytest.raises(InputError, match=r"no column 'path' .columns: a, b."):
