@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from iconicity.scorer.validate.claims import Claim
 
 WAYS_ON = (
-    "No rule meets all demands with these patch vectors. Try --patch-encoder timm:MODEL,layer=N (two thirds of the way to "
-    "the last layer), or pool=gem."
+    "No rule meets all demands with these patch vectors. Try --patch-encoder sscd-distilled; or of a ViT layer=N, two thirds "
+    "of the way to the last; or pool=gem."
 )
 NOT_JUDGED = {
-    "S": "Second scans (S) could not be judged: no reference has another scan that registers with it, or scikit-image "
-    "is not installed (pip install 'iconicity[validate]').",
+    "S": "Second scans (S) could not be judged: --rungs leaves S out, or no reference has another scan that registers with "
+    "it, or scikit-image is not installed (pip install 'iconicity[validate]').",
     "G": "Repainted copies (G) were not made. Add G to --rungs for a verdict.",
 }
 TABLES = ("cells", "copies", "methods", "rungs", "differences", "improvements", "thresholds")
