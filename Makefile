@@ -77,7 +77,7 @@ SECONDS ?= 1200
 soak: setup
 	$(BIN)/python tests/faults/run.py --soak $(SECONDS)
 
-# Controlled truth from references of yours: make ladder REFS=refs/; docs/when-to-believe-vr.md shows what it gave.
+# Controlled truth from references of yours: make ladder REFS=refs/; docs/validation.md says what it means.
 REFS ?= refs
 ladder: setup
 	$(BIN)/iconicity validate ladder --refs $(REFS) --out ladder --encoders offline

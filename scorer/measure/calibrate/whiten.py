@@ -15,7 +15,7 @@ import numpy as np
 from iconicity.indexer.spec import FloatArray
 from iconicity.scorer.measure.metrics import Float64
 
-SHRINKAGE = 0.1  # of the mean variance; docs/when-to-believe-vr.md says what others gave
+SHRINKAGE = 0.1  # of the mean variance; docs/validation-tables.md says what others gave
 _NONE = 1e-6  # of the mean variance: an axis below it is rounding
 
 
