@@ -31,6 +31,7 @@ index repair --index INDEX
 score --index INDEX --gen GEN --out OUT | --prompt-csv CSV | --calibration CALIBRATION | --cache FOLDER
 score --index INDEX --gen GEN --out NEW --metric cra | --outcsv FILE | --outmeta FILE
 score --index INDEX --gen-root ROOT --out NEW
+run --refs REFS --gen GEN --out NEW --encoders offline | --prompt-csv CSV
 summary RESULTS --draws 100 | --calibration CALIBRATION | --out TABLE
 sweep RESULTS --draws 100 --step 0.5 | --out TABLE
 calibrate RESULTS --index INDEX --draws 100 --to FILE | --same-work CSV | --related CSV | --apply CALIBRATION | --cache FOLDER | --out TABLE
