@@ -155,7 +155,7 @@ def remove_references(
 
 
 def _purge(index: Place) -> None:
-    """Write the rows that are there to new files, and delete all others. On object storage that is done whoever reads."""
+    """Write all rows to new files, and delete the old files. On object storage also while others read the index."""
     store = ReferenceStore.open(index)
     assert store is not None
     manifest = read_manifest(index)
@@ -172,7 +172,7 @@ def _purge(index: Place) -> None:
 def open_or_create(
     index: Place, settings: Mapping[str, Any], clip_dim: int, patches_len: int
 ) -> tuple[ReferenceStore, dict[str, Any] | None]:
-    """The table to write to, swept and made where there is none, and the manifest of its last finished build.
+    """Return the table to write to, made where there is none, and the manifest of the last finished build.
 
     The caller holds the lock. Raises :class:`CorruptIndexError`: damage must not be written anew as if it were right.
     """
@@ -187,7 +187,7 @@ def open_or_create(
 
 
 def require_room(index: Place) -> None:
-    """Raises :class:`IndexFormatError` for a file, and for a folder that holds other things and no index."""
+    """Raise :class:`IndexFormatError` when the place is a file, or a folder that holds other files and no index."""
     if isinstance(index, Remote):
         found = [n for n in index.names() if n != MANIFEST and not n.startswith(PROBE)]
         if found and f"{TABLE}.lance" not in found:
@@ -209,7 +209,7 @@ def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:
         "pixels": options.pixels,
         "dedup_distance": options.dedup_distance,
     }
-    # the grid's own cells go unsaid, so that an index of them is what it always was
+    # left out for the grid's own cells, so that the settings and identity of such an index stay as they were
     if options.reference_cells == "grid":
         return settings
     return settings | {"reference_cells": options.reference_cells}
@@ -237,9 +237,9 @@ def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
 
 
 def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None) -> None:
-    """Rows of a build that did not finish are tested one by one: a power cut may have left them without their bytes.
+    """Test each row of a build that did not finish: a power cut may have left rows without their bytes.
 
-    Those of a finished one were tested with the files; on object storage a row is there with its bytes or not at all.
+    Rows of a finished build were tested with its files. On object storage a row never lacks its bytes.
     Raises :class:`CorruptIndexError`.
     """
     if isinstance(store.directory, Remote):
@@ -258,6 +258,6 @@ def _of_other_shards(held: Mapping[str, Reference], shard: Shard | None) -> list
 
 
 def _still(held: Iterable[LeftOut], new: Iterable[LeftOut], concepts: Container[str]) -> list[LeftOut]:
-    """What is left out after an addition: concepts that have references now are not."""
+    """The inputs left out after an addition, without the concepts that have references now."""
     items = dict.fromkeys((*held, *new))
     return [i for i in items if i.kind not in (EMPTY, NO_FOLDER, NOT_NAMED_REFERENCES) or i.concept not in concepts]

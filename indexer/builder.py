@@ -1,4 +1,4 @@
-"""One run of a builder: dedup, embed what is new, write behind, seal. Who may run it, and on what, is build.py's."""
+"""One run of a builder: dedup, embed new references, write behind, seal. build.py locks and chooses the references."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from iconicity.indexer.store.table import another_wrote
 # When a commit is due; a kill loses at most one commit's work. On object storage few and large ones are much quicker.
 COMMIT_IMAGES, REMOTE_COMMIT_IMAGES = 256, 5000
 COMMIT_SECONDS, REMOTE_COMMIT_SECONDS = 60.0, 600.0
-KEEP_DAYS = 7  # older versions on object storage, where nobody can tell who reads them
+KEEP_DAYS = 7  # age up to which older versions stay on object storage, where readers cannot be seen
 
 
 @dataclass
@@ -59,12 +59,12 @@ class BuildReport:
     concepts: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)  # what the index says of what was given and is not in it
+    left_out: list[LeftOut] = field(default_factory=list)  # inputs that the manifest says are not in the index
     changed: bool = False
 
 
 class KnownRows:
-    """The rows of an index as it was found: what is known of references by their content."""
+    """The rows of an index before the build: the references that are known by their content."""
 
     def __init__(self, references: Mapping[str, Reference]) -> None:
         self._rows = references
@@ -74,14 +74,14 @@ class KnownRows:
                 self._by_sha[r.sha256] = r
 
     def sha256(self, image: Image) -> str | None:
-        """None: a file that looks unchanged is read all the same."""
+        """Return None: a build reads every file, also one that looks unchanged."""
         return None
 
     def remember(self, image: Image) -> None:
-        """A row comes of it."""
+        """Do nothing: the row of the image keeps its SHA-256."""
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
-        """Facts of the row with an image's bytes, and whether one has vectors: these are copied when they are written."""
+        """Facts of the row with each image's bytes, and whether it has vectors. Vectors are copied at the commit."""
         return [self._held(image) for image in images]
 
     def _held(self, image: Image) -> Held:
@@ -92,12 +92,12 @@ class KnownRows:
         return Held(Wanted(kept, kept), Outcome(None, row.sha256, row.phash, (row.width, row.height)))
 
     def _row(self, image: Image) -> Reference | None:
-        """A row with an image's bytes, its own first."""
+        """A row with an image's bytes: the image's own row, else any other."""
         own = self._rows.get(image.id)
         return own if own is not None and own.sha256 == image.sha256 else self._by_sha.get(image.sha256 or "")
 
     def source(self, image: Image) -> Reference | None:
-        """The row whose vectors an image's bytes have, if it has any."""
+        """The row from which an image's vectors can be copied, or None."""
         own = self._rows.get(image.id)
         if own is not None and own.kept and own.sha256 == image.sha256:
             return own
@@ -112,7 +112,7 @@ class Builder:
         self._command = command
         self._index = index
         self._store = store
-        base = ReferenceStore.open(index, store.version)  # as found: what may be copied from, whatever we write
+        base = ReferenceStore.open(index, store.version)  # the version before this build: vectors are copied from it
         assert base is not None
         self._base = base
         self._old = base.references()
@@ -128,7 +128,7 @@ class Builder:
         self._writing: Future[None] | None = None
 
     def run(self, images: Sequence[Image], skipped: list[Skipped]) -> BuildReport:
-        """Bring the index to hold these images and no others, and seal it. A first build does not hash first: every file is new."""
+        """Make the index hold exactly these images, and seal it. A first build need not hash first: every file is new."""
         report = self.report
         report.skipped = list(skipped)
         report.notices += passed_over(skipped)
@@ -162,7 +162,7 @@ class Builder:
         return report
 
     def _engine(self) -> Engine:
-        """The one that was asked for, else this process, with the encoders that the index names."""
+        """The engine that the run asks for, else this process, with the encoders that the index names."""
         run = self._run
         return run.engine or Local(run.load or (lambda clip, dino: reproduce(clip, dino, device=run.device)))
 
@@ -176,7 +176,7 @@ class Builder:
         )  # fmt: skip
 
     def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:
-        """Take a reference, and commit some at once.
+        """Take a reference, and commit when a batch is full.
 
         Raises :class:`InputError` when a duplicate whose original goes cannot be read any more.
         """
@@ -210,12 +210,12 @@ class Builder:
             self._commit()
 
     def flush(self) -> None:
-        """Commit the rest, and wait for it."""
+        """Commit the references that are left, and wait for the write."""
         self._commit()
         self._written()
 
     def _commit(self) -> None:
-        """Write behind: the next batch is embedded while this one is written."""
+        """Start to write a batch. The next one is embedded meanwhile."""
         self._written()
         rows, copies, self._rows, self._copies = self._rows, self._copies, [], []
         if rows or copies:
@@ -228,13 +228,13 @@ class Builder:
         self._store.upsert([*rows, *(Row(reference, held[s].clip, held[s].patches) for reference, s in copies)])
 
     def _written(self) -> None:
-        """Wait for the last write; what it raised is raised here."""
+        """Wait for the last write. Raises the error of that write."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def _finish(self, report: BuildReport) -> str:
-        """Leave an index that is whole and unchanged as it is, else seal it anew."""
+        """Seal the index, unless it is whole and unchanged."""
         skipped = [vars(s) for s in report.skipped]
         manifest = manifest_or_none(self._index)
         if not report.changed and manifest is not None and has_thresholds(manifest):
@@ -251,7 +251,7 @@ class Builder:
 
 
 def manifest_or_none(index: Place) -> dict[str, Any] | None:
-    """The manifest, None where a build did not finish or damaged it: a new one is written at the end."""
+    """The manifest. None after an unfinished build or damage: a new manifest is written at the end."""
     try:
         return read_manifest(index)
     except CorruptIndexError:
@@ -263,7 +263,7 @@ def manifest_or_none(index: Place) -> dict[str, Any] | None:
 
 
 def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
-    """The files a manifest says could not be used."""
+    """The files that could not be used, by the manifest."""
     return [Skipped(**s) for s in manifest["skipped"]]
 
 
@@ -303,7 +303,7 @@ def seal(
         "concepts_digest": counts_digest({c: (n.total, n.kept) for c, n in concepts.items()}),
         "skipped": list(skipped),
         "table_version": store.version,
-        "version_file": {  # small, and all else hangs on it
+        "version_file": {  # small, and the version cannot be opened without it
             "name": version_file.name,
             "base64": base64.b64encode(version_file.read_bytes()).decode(),
         },
@@ -323,7 +323,7 @@ def seal(
     }  # fmt: skip
     manifest["log"] = [*(held["log"] if held is not None else []), entry]
 
-    digests: dict[Path, str] = {}  # of data files, which are never rewritten: a large index is read once
+    digests: dict[Path, str] = {}  # of data files, which never change: hashed once, though the manifest is written twice
 
     def digest_of(path: Path) -> str:
         if path.suffix != ".lance":

@@ -1,4 +1,4 @@
-"""Vectors of generated images, as the cache keeps them: what it knows of an image, and how new vectors get there."""
+"""The vector cache of generated images, as :func:`iconicity.indexer.fill.fill` reads and writes it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAVE_IMAGES, _SAVE_SECONDS = 64, 5.0  # at most this much work is lost when the
 
 
 def cache_keys(index: Index) -> tuple[str, str]:
-    """Keys of CLIP vectors and of patch vectors in the cache: all that they depend on beside the image's bytes."""
+    """Cache keys of global vectors and of patch vectors: all that the vectors depend on beside the image's bytes."""
     clip, dino = index.specs
     rows, cols = index.grid
     pixels = _pixels_key(index)
@@ -31,20 +31,20 @@ def cache_keys(index: Index) -> tuple[str, str]:
 
 
 def _pixels_key(index: Index) -> str:
-    """The published pixels are those of exif=False, under which vectors of earlier versions lie."""
+    """Part of a key that says how pixels are read. Published pixels have the key exif=False of earlier versions."""
     return "exif=False" if index.settings["pixels"] == "published" else "pixels=shown"
 
 
 class CachedFiles:
-    """What the cache knows of files that look as they did when they were read. ``rehash``: they are read all the same."""
+    """SHA-256 of files that have not changed since they were read. With ``rehash`` every file is read again."""
 
     def __init__(self, cache: VectorCache | None, rehash: bool = False) -> None:
         self._cache = cache
         self._rehash = rehash
-        self._stats: dict[str, str] = {}  # of files that may be read: as they were before that
+        self._stats: dict[str, str] = {}  # states of files before they are read
 
     def sha256(self, image: Image) -> str | None:
-        """Where the file looks as it did when it was read last."""
+        """SHA-256 of a file with the size and times of the last reading, else None."""
         if self._cache is None:
             return None
         self._stats[image.path] = stat = image.identity or stat_text(image.path)
@@ -58,7 +58,7 @@ class CachedFiles:
 
 
 class CachedVectors(CachedFiles):
-    """The cache as one index's encoders see it: known images, and the sink of new ones. Without a cache none is known.
+    """The cache for the encoders of one index: what is known, and the sink. Without a cache no image is known.
 
     ``rehash``: files are read again although they look unchanged.
     """
@@ -76,7 +76,7 @@ class CachedVectors(CachedFiles):
         self._saved_at = time.monotonic()
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted], read: bool = True) -> list[Held]:
-        """Vectors and facts, each only where it is wanted; without ``read`` only whether they are there."""
+        """Look up the vectors and facts that are wanted. Without ``read`` only tell whether they are cached."""
         if self._cache is None:
             return [Held()] * len(images)
         self.flush()
@@ -101,7 +101,7 @@ class CachedVectors(CachedFiles):
         return Held(has, Outcome(size=(width, height), vectors=vectors, notes=Note(notes)))
 
     def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:
-        """Keep what was computed. Some images are written at once."""
+        """Keep the vectors and facts that were computed. Several images are written together."""
         if new.size == (0, 0) or image.sha256 is None:
             return
         self.remember(image)
@@ -116,7 +116,7 @@ class CachedVectors(CachedFiles):
             self.flush()
 
     def flush(self) -> None:
-        """Write what has not been written."""
+        """Write the vectors that were kept and not yet written."""
         if self._cache is not None:
             self._cache.put(self._unsaved)
         self._unsaved = []
@@ -124,7 +124,7 @@ class CachedVectors(CachedFiles):
 
 
 class Unread:
-    """The cache, asked only whether it holds vectors: for who does not need them now."""
+    """The cache for callers that only ask whether it holds vectors, and do not read them."""
 
     def __init__(self, vectors: CachedVectors) -> None:
         self.sha256 = vectors.sha256
@@ -132,12 +132,12 @@ class Unread:
         self._look_up = vectors.look_up
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
-        """What is there, untested."""
+        """Tell which parts are cached. Their checksums are not tested."""
         return self._look_up(images, wanted, read=False)
 
 
 def missing_vectors(index: Index, cache: VectorCache | None, images: Iterable[tuple[Image, K]], want: Want[K]) -> int:
-    """Images that would go through a forward pass. Files are read where the cache does not know them."""
+    """Number of images that would need a forward pass. Reads files whose SHA-256 the cache does not know."""
     known = Unread(CachedVectors(index, cache))
     tasks = decide(images, want, known)
     return len({t.job.sha256 for t in tasks if t.job is not None and (t.job.clip or t.job.patches)})

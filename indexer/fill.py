@@ -1,4 +1,4 @@
-"""Images to vectors, by the only way there is: what is known of an image's bytes is looked up, the rest is embedded."""
+"""Turn images into vectors: look up those that are known by their bytes, and embed the rest. There is no other way in."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _AT_ONCE = (
 
 
 class Wanted(NamedTuple):
-    """What is wanted of an image, or known of it: its vectors, and its facts (size, notes; of a reference its hash)."""
+    """Parts of an image that are wanted, or known: its vectors, and its facts (size, notes, hash of a reference)."""
 
     clip: bool = True
     patches: bool = True
     facts: bool = True
 
     def without(self, known: Wanted) -> Wanted:
-        """What is still lacking."""
+        """The parts that are wanted here and not ``known``."""
         return Wanted(*(want and not has for want, has in zip(self, known, strict=True)))
 
 
@@ -36,47 +36,47 @@ NOTHING = Wanted(False, False, False)
 
 
 class Held(NamedTuple):
-    """What is known of an image's bytes. ``outcome`` has the facts, and the vectors where they were read."""
+    """Parts that are known of an image. ``outcome`` holds its facts, and its vectors where these were read."""
 
     has: Wanted = NOTHING
     outcome: Outcome = Outcome()
 
 
 class Files(Protocol):
-    """What is known of files that were read before."""
+    """Memory of files that were read before."""
 
     def sha256(self, image: Image) -> str | None:
-        """SHA-256 of an image's bytes where it is known without reading them. Asked before they are read."""
+        """SHA-256 of an image's bytes if it is known without reading the file, else None."""
         ...
 
     def remember(self, image: Image) -> None:
-        """Take note of the SHA-256 of an image that was read."""
+        """Keep the SHA-256 of an image that was read."""
         ...
 
 
 class Known(Files, Protocol):
-    """What is known of images by their content: the rows of an index, or the cache of generated images' vectors."""
+    """Vectors and facts by content: the rows of an index, or the cache of generated images' vectors."""
 
     def look_up(self, images: Sequence[Image], wanted: Sequence[Wanted]) -> list[Held]:
-        """What is known of each image's bytes, of what is wanted."""
+        """For each image the parts that are wanted and known by its bytes."""
         ...
 
 
 class Sink(Protocol):
-    """Where what became of images goes. It writes in batches, so that a stopped run loses one at most."""
+    """Writer of outcomes. It writes in batches, so that a stopped run loses one batch at most."""
 
     def put(self, image: Image, outcome: Outcome, new: Outcome) -> None:
-        """Take an image. ``outcome`` is all that is known of it now, ``new`` what was computed."""
+        """Take an image. ``outcome`` is all that is known of it now, ``new`` the part that was computed."""
         ...
 
     def flush(self) -> None:
-        """Write what has not been written."""
+        """Write the images that were taken and not yet written."""
         ...
 
 
 @dataclass
 class Item(Generic[K]):
-    """An image on its way, with the caller's own ``key`` to it."""
+    """One image on its way through :func:`fill`, with the caller's own ``key``."""
 
     image: Image
     key: K
@@ -94,11 +94,11 @@ Embed = Callable[[Iterable[Task[Item[K]]]], Iterator[tuple[Item[K], Outcome]]]
 def decide(
     images: Iterable[tuple[Image, K]], want: Want[K], known: Known, *, references: bool = False, hash_first: bool = True
 ) -> Iterator[Task[Item[K]]]:
-    """A task for each image: its job is what is wanted of it and not known of its bytes; none where that is nothing.
+    """Yield a task for each image. Its job asks for the parts that are wanted and not known; without such parts it is None.
 
-    Files are hashed to know their bytes; without ``hash_first`` only those whose SHA-256 is known unread are looked up,
-    and the others go to the engine, which hashes what it reads. ``references`` are deduplicated within their concepts
-    on the way: one whose hash is known is read only if it is kept.
+    Each file is hashed to look it up. Without ``hash_first`` only files whose SHA-256 is known unread are looked up; the
+    engine hashes the others when it reads them. ``references`` are deduplicated within their concepts on the way: a
+    reference whose perceptual hash is known is read only if it is kept.
     """
     on_the_way: dict[str, Item[K]] = {}
     iterator = iter(images)
@@ -115,10 +115,10 @@ def decide(
 
 
 def identified(images: Iterable[Image], known: Files, threads: ThreadPoolExecutor | None) -> list[Image]:
-    """Images with the SHA-256 of their bytes, or the problem why they cannot be read.
+    """Return images with the SHA-256 of their bytes, or with the problem why they cannot be read.
 
-    Those whose SHA-256 is not known are read, by some ``threads``: storage answers slowly, and hashing holds no lock.
-    None: they are left as they are.
+    ``threads`` read the files whose SHA-256 is not known, since storage answers slowly and hashing holds no lock. With
+    None these images stay as they are.
     """
     out = [
         image._replace(sha256=known.sha256(image)) if image.problem is None and not image.stored else image
@@ -170,11 +170,11 @@ def fill(
     references: bool = False,
     hash_first: bool = True,
 ) -> Iterator[tuple[Image, K, Outcome]]:
-    """Images with what became of each, in the order in which ``embed`` gives outcomes.
+    """Yield each image with its key and its outcome, in the order in which ``embed`` gives outcomes.
 
     **Resume**: an image is embedded only where :func:`decide` finds that its bytes are not known, and what is embedded
-    goes to the sink at once, so that a run that was stopped, started again, embeds what the sink had not yet written.
-    For an index both what is known and the sink are its own table, for scores both are the cache of vectors.
+    goes to the sink at once. A run that was stopped and is started again embeds what the sink had not yet written. For
+    an index ``known`` and ``sink`` are its own table; for scores both are the vector cache.
     """
     tasks = decide(images, want, known, references=references, hash_first=hash_first)
     for item, new in embed(tasks):
@@ -192,7 +192,7 @@ def fill(
 
 
 def _settled(item: Item[K], new: Outcome) -> tuple[Image, Outcome]:
-    """An image whose SHA-256 is known now, and what was known of it together with what is ``new``."""
+    """Return an image with its SHA-256, and the outcome that joins the known parts with the ``new`` ones."""
     image, held = item.image, item.held.outcome
     if image.problem is not None:
         return image, Outcome(image.problem)
