@@ -323,7 +323,7 @@ def seal(
     }  # fmt: skip
     manifest["log"] = [*(held["log"] if held is not None else []), entry]
 
-    digests: dict[Path, str] = {}  # of data files, which never change: hashed once, though the manifest is written twice
+    digests: dict[Path, str] = {}  # hashed once: data files never change
 
     def digest_of(path: Path) -> str:
         if path.suffix != ".lance":

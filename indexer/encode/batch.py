@@ -65,7 +65,7 @@ class _Slot(Generic[K]):
     prepared: Prepared | None
     clip: FloatArray | None = None
     patches: FloatArray | None = None
-    missing: int = 0  # network outputs still to come
+    missing: int = 0  # number of network outputs that are still missing
 
 
 @dataclass
@@ -78,7 +78,7 @@ class _Queue:
     outputs: list[Callable[[FloatArray], None]] = field(default_factory=list)
 
     def run(self, at_least: int | None = None) -> None:
-        """Forward whole batches; with ``at_least`` 1 the rest too."""
+        """Embed full batches. With ``at_least`` 1 also the smaller last batch."""
         import torch
 
         while len(self.inputs) >= (at_least or self.size.next()):
@@ -135,7 +135,7 @@ class Embedder:
             for cell, tensor in enumerate(prepared.patches):
                 self._crops.inputs.append(tensor)
                 self._crops.outputs.append(partial(self._store_patch, slot, prepared.size, cell))
-        slot.prepared = None  # tensors are large: the queues alone hold them
+        slot.prepared = None  # tensors are large: only the queues may hold them
 
     @staticmethod
     def _store_clip(slot: _Slot[Any], row: FloatArray) -> None:

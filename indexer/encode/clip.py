@@ -61,7 +61,7 @@ class ClipEncoder:
             self._squash(arch["image_size"])
 
     def _squash(self, side: int) -> None:
-        """Squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+        """Squeeze images to the input size instead of cropping them. This changes the fingerprint of the encoder."""
         processor = self.preprocess.processor
         own = {k: v for k, v in processor.to_dict().items() if k != "image_processor_type"}
         size = {"height": side, "width": side}
@@ -71,7 +71,7 @@ class ClipEncoder:
         self.spec = replace(self.spec, preprocess=facts)
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        """The weights by name."""
+        """Weights of the model by their names."""
         state: Mapping[str, torch.Tensor] = self._model.state_dict()
         return state
 
@@ -95,7 +95,7 @@ def _dim(model: Any, processor: Any, source: Mapping[str, Any]) -> int:
         grey = ClipPreprocess(processor)(Image.new("RGB", (64, 64), (128, 128, 128)))
         with torch.inference_mode():
             _, dim = image_features(model.eval().get_image_features(pixel_values=grey[None])).shape
-    except Exception as e:  # by model, what each asks for
+    except Exception as e:  # models raise errors of many classes
         raise ModelUnavailableError(
             f"{source['model']}: gives no vector of one picture ({hub.cause_of(e, 200)}); only models with one input size do"
         ) from None

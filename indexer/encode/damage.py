@@ -1,4 +1,4 @@
-"""What a file's bytes say beside its pixels: another format than its name, data that end early, bytes after the end.
+"""Find damage in the bytes of an image file: another format than its name, data that end early, bytes after the end.
 
 libjpeg paints grey, or leaves detail out, where data end before an end mark, and Pillow hears nothing of it.
 """
@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 
 from iconicity.indexer.encode.pixels import Note
 
-# (bytes, where they stand): what a file is that is none of the formats read
+# (bytes, their place, what a file is that has them there)
 _OTHERS = (
     (b"ftypavif", 4, "AVIF, which this Pillow cannot read; install pillow 11.3 or later"),
     (b"ftypavis", 4, "AVIF, which this Pillow cannot read; install pillow 11.3 or later"),
@@ -39,7 +39,7 @@ _OTHERS = (
 
 
 def other_kind(data: bytes, formats: Sequence[str] = ()) -> str:
-    """What bytes are that Pillow takes for no image of the ``formats`` read, in words; empty where they tell nothing.
+    """Name in words the format of bytes that Pillow cannot read as one of ``formats``; empty where it is unknown.
 
     >>> other_kind(b"<html>not found"), other_kind(b"abc")
     ('an HTML page', '')
@@ -61,7 +61,7 @@ _CUT_SHORT = "cut short: its image data end before the image is whole"
 
 
 def damage(data: bytes, image: Image.Image) -> tuple[str | None, Note]:
-    """Why a loaded image is not whole, None where nothing shows it; and notes on an image that is.
+    """Return why a loaded image is not whole (None: it is, as far as can be seen), and notes on a whole image.
 
     ``data`` are the bytes that Pillow loaded ``image`` from without an error. Of JPEG and PNG.
     """
@@ -91,7 +91,7 @@ def _png(data: bytes) -> tuple[str | None, Note]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the data of a JPEG file end (the marker after the last scan), and whether its scans hold all coefficients."""
+    """Places in a JPEG file: where its data end (the marker after the last scan), and whether its scans are complete."""
 
     frame: int
     data_end: int
@@ -126,7 +126,7 @@ def _takes_more(data: bytes, end: int, image: Image.Image) -> bool:
 
 
 def _layout(data: bytes) -> _Layout | None:
-    """None for a file that no marker leads through; libjpeg found its way all the same."""
+    """Return None for a file whose markers cannot be followed, although libjpeg could decode it."""
     frame, data_end, parts = 0, 0, False
     bits: dict[int, list[int]] = {}  # component -> the lowest bit sent of each coefficient, -1: none was
     at = 2
@@ -159,7 +159,7 @@ def _layout(data: bytes) -> _Layout | None:
 
 
 def _note_scan(body: bytes, bits: dict[int, list[int]]) -> None:
-    """Note what a progressive scan sends."""
+    """Record which bits a progressive scan sends."""
     count = body[0] if body else 0
     if len(body) < 4 + 2 * count:
         return

@@ -1,4 +1,4 @@
-"""Image bytes to RGB pixels, by libraries written in C that were made for well-meaning files.
+"""Turn image bytes into RGB pixels, with C libraries that were not made for hostile files.
 
 :func:`decode` works in the process it is called in. Files of unknown origin are decoded in a process that may be lost:
 :mod:`iconicity.indexer.encode.decoder` and :mod:`iconicity.indexer.encode.prepare` run it there, within :func:`limits`.
@@ -30,7 +30,7 @@ if _AVIF:
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a thread for each core has a stack each, which counts as memory
 MAX_ASPECT = 500  # encoders enlarge the short side to their input: a line of pixels would become gigabytes
-CPU_SECONDS = 60.0  # of the processor, so that a busy machine refuses nothing
+CPU_SECONDS = 60.0  # processor time and not wall-clock time, so that a busy machine refuses no image
 _BYTES_A_PIXEL = 24  # decoder, file, upright and converted copies together
 _SPARE_BYTES = 512 << 20
 
@@ -44,7 +44,7 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False  # half an image must not pass for a who
 
 @dataclass(frozen=True)
 class Decoded:
-    """RGB pixels of an image, 8 bit, and what is to be said of them."""
+    """RGB pixels of an image (8 bit), and notes on how they were read."""
 
     image: Image.Image
     notes: Note = Note.NONE
@@ -84,7 +84,7 @@ def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int
 
 
 def require_shape(width: int, height: int, path: Path | str) -> None:
-    """Raises :class:`ImageError` for an image or a cell so narrow that no encoder can take it."""
+    """Raise :class:`ImageError` when an image or a cell is too narrow for any encoder."""
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(path, f"{width} x {height} pixels: narrower than 1:{MAX_ASPECT}")
 
@@ -106,7 +106,7 @@ def limits(max_pixels: int, cpu_seconds: float = CPU_SECONDS) -> Iterator[None]:
 def _pillow_limit(max_pixels: int) -> Iterator[None]:
     """Pillow's own check, which also looks at what a header cannot tell, such as a GIF frame larger than the image."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # it refuses twice as much
+    Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)  # Pillow refuses twice its limit
     try:
         yield
     finally:

@@ -23,13 +23,13 @@ from iconicity.indexer.encode.pixels import Note
 from iconicity.indexer.encode.pool import Lost, Process
 from iconicity.indexer.errors import IconicityError, ImageError
 
-WALL_SECONDS = 900.0  # for what waits without using the processor
+WALL_SECONDS = 900.0  # wall-clock limit for a decoder that waits without using the processor
 _REQUEST = struct.Struct("<BQd")  # place in PIXELS, max_pixels, cpu_seconds; then the image's bytes
 _REPLY = struct.Struct("<?IIH")  # decoded, width, height, notes; then pixels, or the reason
 
 
 def why_lost(lost: Lost, cpu_seconds: float = CPU_SECONDS) -> str:
-    """Why an image cannot be used whose decoding ended the process."""
+    """The reason why an image cannot be used that ended the decoding process."""
     if lost.exitcode is None:
         return f"decoding it did not end within {WALL_SECONDS:g} s"
     if lost.signal == signal.SIGPROF:
@@ -40,7 +40,7 @@ def why_lost(lost: Lost, cpu_seconds: float = CPU_SECONDS) -> str:
 
 
 class Decoder:
-    """One such process, started when it is first needed and again when it was lost. Threads take turns."""
+    """One decoding process. It starts with the first request, and again after it was lost. Threads take turns."""
 
     def __init__(self, cpu_seconds: float = CPU_SECONDS) -> None:
         self._cpu_seconds = cpu_seconds
@@ -50,7 +50,7 @@ class Decoder:
         )
 
     def decode(self, data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int = MAX_PIXELS) -> Decoded:
-        """What :func:`iconicity.indexer.encode.decode.decode` does, there. Raises :class:`ImageError` also for a file that
+        """Run :func:`iconicity.indexer.encode.decode.decode` in the process. Raises :class:`ImageError` also for a file that
         crashes the process or takes too long, :class:`IconicityError` when none can be started.
         """
         try:
@@ -82,7 +82,7 @@ class Decoder:
 
 
 def serve(_first: bytes) -> Callable[[bytes], bytes]:
-    """What answers requests in the process."""
+    """Return the function that answers requests in the process."""
     return _answer
 
 
@@ -102,7 +102,7 @@ _shared: dict[int, Decoder] = {}  # by process id: a forked child needs its own
 
 
 def shared() -> Decoder:
-    """This process's decoder: there is one, which ends with it."""
+    """Return the one decoder of this process. It ends with the process."""
     pid = os.getpid()
     if pid not in _shared:
         _shared[pid] = Decoder()

@@ -16,11 +16,11 @@ from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
 Answer = list[tuple[int, Outcome]]
-_AHEAD = 2  # units a device has before it
+_AHEAD = 2  # units that wait for each device
 
 
 def device_names(text: str) -> list[str]:
-    """Devices of a list; a number is a CUDA device. Raises :class:`InputError`.
+    """Return the devices of a list; a number is a CUDA device. Raises :class:`InputError`.
 
     >>> device_names("0,1"), device_names("cpu,cpu")
     (['cuda:0', 'cuda:1'], ['cpu', 'cpu'])
@@ -32,7 +32,7 @@ def device_names(text: str) -> list[str]:
 
 
 class Devices:
-    """An engine of one process a device; a device may be named twice. A process that is killed is replaced once a unit."""
+    """An engine with one process for each device named. A process that is killed is replaced, once for each unit."""
 
     def __init__(self, devices: Sequence[str], start: Start) -> None:
         self._devices = list(devices)
@@ -79,7 +79,7 @@ class Device:
 
 
 def embedding(plan: Plan, start: Start, device: str, threads: int) -> Callable[[Unit], Answer]:
-    """What embeds units in a device's process."""
+    """Return the function that embeds units in a device's process."""
     import torch
 
     torch.set_num_threads(threads)

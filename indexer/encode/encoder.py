@@ -60,7 +60,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """What every encoder of a run is told beside its own options. ``fit``: crop, squash, or None for the family's own."""
+    """Settings that all encoders of a run share. ``fit`` is crop, squash, or None for the family's own."""
 
     device: str = "auto"
     precision: str = "fp32"
@@ -158,7 +158,7 @@ def family(name: str) -> Load:
         raise InputError(f"{name}: several packages bring this family of encoders ({packages}); keep one installed")
     try:
         load = mine[0].load()
-    except Exception as e:  # another's package raises anything
+    except Exception as e:  # a package of somebody else may raise any error
         raise ModelUnavailableError(f"{name}: its package cannot be imported ({mine[0].value}: {e})") from e
     return load
 
@@ -204,7 +204,7 @@ def load_encoders(options: EncoderOptions = EncoderOptions(), device: str = "aut
 
 
 def _load_pair(names: tuple[EncoderName, EncoderName], setups: tuple[Setup, Setup]) -> Encoders:
-    """Both encoders; one object where they are one."""
+    """Return both encoders. They are one object when both names are equal."""
     whole = load_encoder(names[0], setups[0])
     same = names[0] == names[1] and setups[0] == setups[1]
     return Encoders(whole, whole if same else load_encoder(names[1], setups[1]))
@@ -237,7 +237,7 @@ _PLACES = ("weights", "revision")  # where weights lie: not kept where a user sa
 
 
 def _name_of(spec: EncoderSpec, moved: str | None) -> EncoderName:
-    """The name of a recorded encoder. What ``moved`` leaves out is as recorded, but for where the weights lie."""
+    """Return the name of a recorded encoder. With ``moved``, its parts and places of weights count instead."""
     recorded = {**spec.source, "pool": spec.pool, "layer": spec.layer}
     if moved is None:
         name = EncoderName(spec.family, recorded.get("model"))

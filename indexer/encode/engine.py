@@ -1,4 +1,4 @@
-"""Where images are read, decoded and embedded: here, on several devices, or on a cluster. The map is the same everywhere.
+"""Engines read, decode and embed images: in this process, on several devices, or on a cluster. All run the same code.
 
 Tasks go in, outcomes come out: no store, no metric. What an outcome holds depends on the image's bytes and on the
 references of its concept alone, so that an engine may take tasks in any order, and a lost one again.
@@ -40,7 +40,7 @@ class Task(Generic[K]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: why its image cannot be used, or what it is, what it duplicates, and its vectors."""
+    """Result of a task: why its image cannot be used, or its facts, the reference it duplicates, and its vectors."""
 
     reason: str | None = None
     sha256: str = ""
@@ -49,12 +49,12 @@ class Outcome:
     dup_of: str | None = None
     dup_distance: int | None = None
     vectors: Vectors | None = None
-    notes: Note = Note.NONE  # what is to be said of its pixels
+    notes: Note = Note.NONE  # notes on how its pixels were read
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What fixes the vectors of an image (both specs to ``pixels``), and how to get there. Can be pickled."""
+    """All that the vectors of an image depend on (both specs to ``pixels``), and how to compute them. Can be pickled."""
 
     clip: EncoderSpec
     dino: EncoderSpec
@@ -68,10 +68,10 @@ class Plan:
 
 
 class Engine(Protocol):
-    """Runs tasks somewhere. Tasks of one concept come together, in file-name order."""
+    """Runs tasks. The caller passes the tasks of one concept together, in file-name order."""
 
     def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
-        """Each key with its outcome, in any order. Raises :class:`IconicityError` where it cannot go on."""
+        """Yield each key with its outcome, in any order. Raises :class:`IconicityError` when the engine cannot go on."""
         ...
 
 
@@ -125,7 +125,7 @@ class Local:
 def embed_images(
     tasks: Iterable[Task[K]], loader: Loader, embedder: Callable[[], Embedder], dedup_distance: int | None
 ) -> Iterator[tuple[K, Outcome]]:
-    """The map itself, from bytes to vectors: every engine runs this. In the order of the tasks."""
+    """Yield outcomes in the order of the tasks, from bytes to vectors. Every engine runs this function."""
     loaded = loader.map((task, task.job if task.phash is None else None) for task in tasks)
     decided = _decide(loaded, loader, dedup_distance)
     for first in decided:
@@ -139,7 +139,7 @@ def embed_images(
 def _decide(
     loaded: Iterable[tuple[Task[K], Loaded | None]], loader: Loader, dedup_distance: int | None
 ) -> Iterator[tuple[tuple[K, Outcome], Prepared | None]]:
-    """Dedup each concept in file-name order; what is kept goes on prepared."""
+    """Dedup each concept in file-name order. Images that are kept are prepared for the encoders."""
     for _concept, group in groupby(loaded, key=lambda item: item[0].concept):
         dedup = Deduplicator(dedup_distance)
         for task, found in group:
@@ -164,7 +164,7 @@ def _decide(
 
 
 class Streams(Protocol):
-    """What runs a unit's tasks; a :class:`Runner`, where nothing is measured or tested."""
+    """Runs the tasks of one unit. A :class:`Runner`, except in measurements and tests."""
 
     def stream(self, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]: ...
 
@@ -179,14 +179,14 @@ class Restart:
     moved: EncoderOptions
 
     def __call__(self, plan: Plan, device: str) -> Runner:
-        """Its streams raise :class:`ModelUnavailableError`, :class:`SettingsError`: never other weights than the plan's."""
+        """Start the runner. Its streams raise :class:`ModelUnavailableError`, or :class:`SettingsError` for other weights."""
         return Runner(plan, lambda clip, dino: reproduce(clip, dino, self.moved, device))
 
 
 def in_units(
     plan: Plan, tasks: Iterable[Task[K]], run: Callable[[list[Unit]], Generator[tuple[int, Outcome], None, None]]
 ) -> Iterator[tuple[K, Outcome]]:
-    """Tasks as ``run`` takes them: cut into units and numbered. Where nothing is to be read it is not asked at all."""
+    """Yield each key with its outcome from ``run``, which gets numbered units. It is not called when nothing is to be read."""
     listed = []
     for task in tasks:
         if task.job is None and not task.concept:  # nothing is to be done, not even to be compared
@@ -196,7 +196,7 @@ def in_units(
     if all(task.job is None for task in listed):  # they are only compared, and no process is started for it
         yield from Local(_no_encoders).run(plan, listed)
         return
-    with closing(run(list(units(listed)))) as outcomes:  # who stops early ends what was started
+    with closing(run(list(units(listed)))) as outcomes:  # a caller that stops early ends the processes
         for i, outcome in outcomes:
             yield listed[i].key, outcome
 

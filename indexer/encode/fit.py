@@ -33,7 +33,7 @@ def seen(facts: Facts, width: int, height: int) -> tuple[float, float] | None:
 
 
 def area_seen(facts: Facts, boxes: Sequence[Box]) -> float | None:
-    """Share of the area of some boxes of an image that an encoder looks at, each box embedded alone."""
+    """Share of the area of boxes of an image that an encoder sees when each box is embedded alone."""
     looked, total = 0.0, 0
     for left, top, right, bottom in boxes:
         found = seen(facts, right - left, bottom - top)
@@ -70,7 +70,7 @@ def _timm(facts: Facts, width: int, height: int) -> tuple[Size, Size]:
 
 
 def _clip(facts: Facts, width: int, height: int) -> tuple[Size, Size]:
-    """The same of transformers' image processor for CLIP."""
+    """Size after resizing, and the size that is cut from it, of transformers' image processor for CLIP."""
     size, cut = facts["size"], facts.get("crop_size") or {}
     resized: Size = (width, height)
     if facts.get("do_resize"):

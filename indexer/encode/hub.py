@@ -1,4 +1,4 @@
-"""Say quickly and clearly when a model hub cannot be reached, which revision it gave, and never what opens it."""
+"""Tell quickly whether a model hub can be reached, and which revision it gave. No message holds a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iconicity.indexer.text import counted
 
 TIMEOUT_S = 10.0
 _LISTED = 20  # tensors named in an error
-# What a library may put into an error: a token, a signed address, a name and password before a host.
+# Secrets that a library may put into an error: a token, a signed address, a name and password before a host.
 _SECRETS = (
     (re.compile(r"hf_[A-Za-z0-9_]{3,}"), "hf_***"),
     (re.compile(r"(?i)(bearer|basic)\s+\S+"), r"\1 ***"),
@@ -63,7 +63,7 @@ def require_reachable(repo_id: str, filename: str, revision: str | None, ways_on
 def require_fit(
     name: object, missing: Iterable[str], extra: Iterable[str], misshapen: Iterable[str], ways_on: str
 ) -> None:
-    """Raises :class:`ModelUnavailableError` that lists tensors a checkpoint lacks, has beside the model's, or misshapes."""
+    """Raise :class:`ModelUnavailableError` that lists missing, unknown and misshapen tensors of a checkpoint."""
     parts = [
         f"{counted(len(names), 'tensor')} {what}: {', '.join(names[:_LISTED])}"
         + (" ..." if len(names) > _LISTED else "")

@@ -52,7 +52,7 @@ class Beside(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Beside:
-        """The file's content; all of it unsaid where there is no file. Raises :class:`InputError` naming what is wrong."""
+        """Read the file; without a file return no facts. Raises :class:`InputError` that names the wrong field."""
         if not path.is_file():
             return cls()
         try:
@@ -91,7 +91,7 @@ class OnnxPreprocess:
         return torch.from_numpy(pixels)
 
     def facts(self) -> dict[str, Any]:
-        """Everything of it, as :class:`EncoderSpec` records a preprocessing."""
+        """All facts of the preprocessing, as :class:`EncoderSpec` records them."""
         return {
             "input_size": [3, *self.size], "fit": self.fit, "crop_pct": 1.0, "interpolation": self.interpolation,
             "antialias": True, "backend": "pillow", "layout": self.layout, "dtype": self.dtype,
@@ -127,7 +127,7 @@ class OnnxEncoder:
         self._input = str(inputs[0].name)
         self._output = _output(path, [o.name for o in self._session.get_outputs()], beside.output)
         self.preprocess = _preprocess(path, inputs[0], beside, setup.fit)
-        self._step = 1 if inputs[0].shape[0] == 1 else None  # images a run; None: as many as come
+        self._step = 1 if inputs[0].shape[0] == 1 else None  # images in one run; None: a whole batch
         self.spec = EncoderSpec(
             family=family,
             name=name or f"ONNX graph, output {self._output}",

@@ -64,7 +64,7 @@ def _locations(message: memoryview, kind: str) -> Iterator[str]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and bytes of each field that has a length; the others are passed over. Raises :class:`IndexError`."""
+    """Yield number and bytes of each field that has a length, and skip other fields. Raises :class:`IndexError`."""
     at = 0
     while at < len(message):
         tag, at = _varint(message, at)
@@ -84,7 +84,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, lowest first, and where it ends."""
+    """Return a number stored as seven bits in each byte, lowest first, and the position after it."""
     value = shift = 0
     while True:
         byte = message[at]

@@ -26,7 +26,7 @@ _BITS, _INVERTED, _FORMAT = 258, 262, 339  # TIFF's BitsPerSample, PhotometricIn
 
 
 class Note(IntFlag):
-    """What is to be said of an image that was read, but not wholly as its file asks."""
+    """Notes on an image that was read, but not wholly as its file asks."""
 
     NONE = 0
     BROKEN_PROFILE = 1
@@ -86,7 +86,7 @@ def named_notes(names: str | None) -> Note:
 
 @dataclass
 class Noted:
-    """Counts images by what is to be said of them, for one line a kind."""
+    """Counts images by note, and writes one line for each note."""
 
     counts: Counter[Note] = field(default_factory=Counter)
     first: dict[Note, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ def _eight_bit(image: Image.Image, tags: Any, transparent: Any) -> tuple[Image.I
 
 
 def _white(mode: str, highest: float, tags: Any) -> tuple[float, Note]:
-    """The number that is white."""
+    """Return the value that stands for white."""
     bits, kind = int(tags.get(_BITS, (16,))[0]), tags.get(_FORMAT, (1,))[0]
     if mode not in ("I", "F"):
         return float((1 << min(bits, 16)) - 1), Note.NONE
@@ -217,7 +217,7 @@ def _in_srgb(image: Image.Image, data: bytes | None) -> tuple[Image.Image, Note]
 
 
 def _effect(mode: str, transform: ImageCms.ImageCmsTransform) -> tuple[int, int]:
-    """How far a profile moves any colour of a lattice, and how far apart its colours lie, of 255."""
+    """Return how far a profile moves any colour of a lattice, and the range of its colours, both of 255."""
     from PIL import ImageCms
 
     bands, levels = len(Image.new(mode, (1, 1)).getbands()), 9

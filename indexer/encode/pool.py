@@ -83,7 +83,7 @@ class Process:
     def ask(
         self, message: bytes, again: Callable[[Lost], bool] = lambda lost: lost.started and not lost.by_itself
     ) -> bytes:
-        """The answer to a message, asked once more where the process was lost and ``again`` says so.
+        """Return the answer to a message. When the process is lost, ``again`` decides whether to send it once more.
 
         Raises :class:`Lost`, and OSError when no process can be started.
         """
@@ -97,7 +97,7 @@ class Process:
             return self._ask(message)
 
     def call(self, question: Any, again: Callable[[Lost], bool] | None = None) -> Any:
-        """As :meth:`ask` of a process that :func:`answering` answers. Raises what is raised there, too."""
+        """Return what :func:`answering` returns in the process. Raises its errors here, and those of :meth:`ask`."""
         message = pickle.dumps(question)
         answer = pickle.loads(self.ask(message) if again is None else self.ask(message, again))
         if isinstance(answer, Exception):
@@ -199,7 +199,7 @@ class Pool(Generic[P]):
             self._idle.put(worker)
 
     def submit(self, use: Callable[[P], T]) -> Future[T]:
-        """What the next idle worker is used for."""
+        """Run a function with the next idle worker."""
         return self._threads.submit(self._run, use)
 
     def _run(self, use: Callable[[P], T]) -> T:
@@ -210,7 +210,7 @@ class Pool(Generic[P]):
             self._idle.put(worker)
 
     def close(self) -> None:
-        """End the workers; what was not begun is dropped."""
+        """End the workers. Questions that were not begun are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self.workers:
             self._stop(worker)
@@ -230,7 +230,7 @@ def live(fd: int, answers: str) -> None:
 
 
 def _end_with_parent(fd: int) -> None:
-    """A parent that is killed tells nobody; its processes must not live on, nor end what they were at."""
+    """End this process when its parent is gone: a parent that is killed cannot end its processes itself."""
     watched = select.poll()
     watched.register(fd, getattr(select, "POLLRDHUP", 0))  # a closed end is told in any case, by POLLHUP
     watched.poll()

@@ -107,7 +107,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """A file to read, and what is wanted of it. ``sha256``: the bytes it must have, None when not known."""
+    """A file to read, and the inputs that are wanted. ``sha256`` of the bytes it must have; None: not known."""
 
     path: str
     sha256: str | None = None
@@ -118,7 +118,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a job: the prepared image, or the ``reason`` why it cannot be used."""
+    """Result of a job: the prepared image, or the ``reason`` why it cannot be used."""
 
     sha256: str = ""
     phash: str = ""
@@ -159,7 +159,7 @@ class Worker:
         self.process = Process(ANSWERING, pickle.dumps(partial(loading, recipe)), one_thread, WALL_SECONDS)
 
     def load(self, job: Job) -> Loaded:
-        """What became of a job. A file that ended the process, by itself or twice in any way, cannot be used.
+        """Return the result of a job. A file cannot be used if it crashed the process, or the process was lost twice.
 
         Raises :class:`IconicityError` when no process can be started.
         """
@@ -173,7 +173,7 @@ class Worker:
 
 
 def loading(recipe: Recipe) -> Callable[[Job], Loaded]:
-    """What loads images in a worker's process."""
+    """Return the function that loads images in a worker's process."""
     import torch
 
     torch.set_num_threads(1)
@@ -195,7 +195,7 @@ class Loader:
         self._opener: ThreadPoolExecutor | None = None
 
     def map(self, items: Iterable[tuple[K, Job | None]]) -> Iterator[tuple[K, Loaded | None]]:
-        """Each key with what became of its job, in order; a key without a job passes through."""
+        """Yield each key with the result of its job, in order. A key without a job passes through."""
         ahead = 2 * max(1, self._workers)
         pending: deque[tuple[K, Callable[[], Loaded] | None]] = deque()
         for key, job in items:
@@ -210,7 +210,7 @@ class Loader:
         return key, None if result is None else result()
 
     def load(self, job: Job) -> Loaded:
-        """One job, in this process."""
+        """Do one job in this process."""
         recipe = self._recipe()
         return load(recipe, job, lambda: open_image(recipe, job, decoder.shared().decode))
 

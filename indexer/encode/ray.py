@@ -70,13 +70,13 @@ class Cluster:
                 ray.shutdown()
 
     def serve(self, openings: Sequence[Opens]) -> Served:
-        """What each opens, in an actor of its own. Raises what opening raises."""
+        """Open each in an actor of its own. Raises the errors of opening."""
         _require_ray()
         ours = _connect(self._address)
         return Served(openings, self._pool, self._gpus(), ours)
 
     def _gpus(self) -> float:
-        """GPUs of an actor."""
+        """Number of GPUs of one actor."""
         import ray
 
         return self._pool.gpus if self._pool.gpus is not None else float(ray.cluster_resources().get("GPU", 0) > 0)
@@ -106,7 +106,7 @@ class Cluster:
 
 
 class _Actor:
-    """Runs units where Ray put it. An error is an answer too: Ray would wrap it and try again."""
+    """An actor that runs units. It returns errors as answers, since Ray would wrap a raised one and try again."""
 
     def __init__(self, plan: Plan, start: Start, device: str) -> None:
         self._runner = start(plan, device)
@@ -122,13 +122,13 @@ class _Actor:
 
 
 class Opens(Protocol):
-    """Can be pickled, and opened in another process: what it gives is asked there, again and again."""
+    """Something that can be pickled and opened in another process, and then answers questions there."""
 
     def open(self) -> Any: ...
 
 
 class Served:
-    """What was opened in actors; an actor that dies is begun anew, and asked again."""
+    """Objects that are open in actors. An actor that dies is started and asked again."""
 
     def __init__(self, openings: Sequence[Opens], pool: ActorPool, gpus: float, ours: bool) -> None:
         import ray
@@ -143,7 +143,7 @@ class Served:
             raise
 
     def ask(self, question: Any) -> list[Any]:
-        """Everyone's answer, all asked at once. Raises :class:`IconicityError`."""
+        """Ask all actors at once and return their answers. Raises :class:`IconicityError`."""
         import ray
 
         once = ray.put(question)
@@ -168,7 +168,7 @@ class Served:
 
 
 class _Servant:
-    """An error is an answer too: one of the constructor would end the actor."""
+    """An actor that opens its object at the first question: an error in the constructor would end the actor."""
 
     def __init__(self, opening: Opens) -> None:
         self._opening = opening
@@ -184,7 +184,7 @@ class _Servant:
 
 
 def _require_ray() -> None:
-    """Raises :class:`InputError`. Before Ray is loaded it is told to be quiet, and to send nothing anywhere."""
+    """Import Ray, quiet and without usage reports. Raises :class:`InputError` when it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
@@ -231,7 +231,7 @@ def local_cluster(cpus: int) -> Iterator[None]:
 
 
 def _require_reachable(address: str | None) -> None:
-    """Ray asks for minutes before it gives up. Raises :class:`InputError`."""
+    """Test whether the cluster answers, since Ray retries for minutes. Raises :class:`InputError`."""
     host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
     if not (colon and port.isdecimal()):
         return
@@ -243,7 +243,7 @@ def _require_reachable(address: str | None) -> None:
 
 @contextmanager
 def _no_chatter() -> Iterator[None]:
-    """What Ray's native code prints while it starts is for nobody; errors come as exceptions."""
+    """Hide what Ray's native code prints while it starts. Errors come as exceptions."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -80,7 +80,7 @@ class TimmEncoder:
             self._squash()
 
     def _squash(self) -> None:
-        """Squeeze images to the input size instead of cropping them: another encoder by its fingerprint."""
+        """Squeeze images to the input size instead of cropping them. This changes the fingerprint of the encoder."""
         import timm.data
 
         self.preprocess = timm.data.create_transform(
@@ -90,7 +90,7 @@ class TimmEncoder:
         self.spec = replace(self.spec, preprocess=facts)
 
     def state(self) -> Mapping[str, torch.Tensor]:
-        """The weights by name."""
+        """Weights of the model by their names."""
         state: Mapping[str, torch.Tensor] = self._model.state_dict()
         return state
 
@@ -134,7 +134,7 @@ def _layer_dim(model: Any, name: str, layer: int, size: tuple[int, int, int]) ->
     try:
         with torch.inference_mode():
             features = features_of(model.eval(), torch.zeros(1, *size), layer)
-    except (AttributeError, TypeError, AssertionError, RuntimeError, ValueError) as e:  # by family, what each lacks
+    except (AttributeError, TypeError, AssertionError, RuntimeError, ValueError) as e:  # by family
         raise InputError(f"{name}: gives no tokens of earlier layers ({hub.cause_of(e)}); leave layer out") from None
     return int(features.shape[1 if features.ndim == 4 else -1])
 
@@ -195,7 +195,7 @@ def load(
         options["pretrained_cfg_overlay"] = {"hf_hub_id": f"{repo}@{revision}"}
     try:
         network = timm.create_model(name, pretrained=weights is None, num_classes=0, **options)
-    except Exception as e:  # a hub may hold anything, and then the library raises anything
+    except Exception as e:  # a hub may hold any file, and then the library may raise any error
         raise ModelUnavailableError(f"{name}: cannot be made by timm ({hub.cause_of(e, 200)}); {WAYS_ON}") from None
     source: dict[str, Any] = {"model": name, "image_size": image_size, "weights": None}
     if repo is not None:
@@ -240,7 +240,7 @@ def _load_weights(model: Any, path: Path) -> None:
     if filter_fn is not None:
         try:
             state = filter_fn(state, model)
-        except Exception as e:  # made for timm's own files, it raises anything
+        except Exception as e:  # it expects timm's own files, and may raise any error on others
             raise ModelUnavailableError(f"{path}: tensors do not fit the model ({hub.cause_of(e, 200)})") from None
     state = {k: v for k, v in state.items() if not k.startswith(f"{head}.")}
     own = model.state_dict()
@@ -260,7 +260,7 @@ def _load_weights(model: Any, path: Path) -> None:
 
 
 def _what_else(path: Path) -> str | None:
-    """What a file of weights is that may run code when it is loaded: such files are not loaded at all."""
+    """Name the kind of a weights file that may run code when it is loaded. Such a file is never loaded."""
     if not path.is_file():
         return None
     with path.open("rb") as f:
