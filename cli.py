@@ -17,8 +17,11 @@ from iconicity.indexer.help import group
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import echo, echo_line, one_line
 from iconicity.scorer.commands.audit import check_command, reproduce_command
+from iconicity.scorer.commands.calibrate import calibrate_command
+from iconicity.scorer.commands.correlate import correlate_command
 from iconicity.scorer.commands.findings import COMMANDS as FINDINGS
-from iconicity.scorer.commands.pictures import plot_command, report_command
+from iconicity.scorer.commands.plot import plot
+from iconicity.scorer.commands.report import report_command
 from iconicity.scorer.commands.results import results
 from iconicity.scorer.commands.scoring import cache, run_command, score_command, search_command
 from iconicity.scorer.commands.validate import validate
@@ -64,8 +67,8 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    run_command, index, score_command, *FINDINGS, check_command, reproduce_command, report_command, plot_command, search_command,
-    results, cache, validate,
+    run_command, index, score_command, *FINDINGS, correlate_command, calibrate_command, check_command, reproduce_command, report_command,
+    plot, search_command, results, cache, validate,
 ):  # fmt: skip
     cli.add_command(command)
 with_storage(cli)

@@ -125,7 +125,7 @@ def run_demo(out: Path, progress: Progress) -> str:
     score(index, {m: out / "gen" / m for m in models}, out / "results", run=run)
     cache.close()
     results = require_results(out / "results")
-    site = report(out / "results", open_index(index), out / "report", progress=progress)
+    site = report(out / "results", open_index(index), out / "report", run=run)
     return "\n".join(
         [
             f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",

@@ -279,6 +279,7 @@ def _option(flag: Flag, of_field: Any) -> Callable[[F], F]:
         type=_type(flag),
         default=default,
         show_default=not flag.shown,
+        multiple=flag.repeats,
         help=text,
         metavar=flag.metavar or (None if flag.least is None else _NUMBER[type(flag.least)]),
     )

@@ -15,6 +15,7 @@ class Flag:
 
     A choice of words, a number between ``least`` and ``most``, a switch (a field that is False), or a ``kind`` of text:
     the command line knows text, path, count (a number, or auto for None) and shard. ``shown``: the default in words.
+    With ``repeats`` the value is a tuple of all that were named.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Flag:
     default: Any = OWN
     shown: str = ""
     metavar: str | None = None
+    repeats: bool = False
 
     @property
     def param(self) -> str:

@@ -172,9 +172,11 @@ class Run:
 
     def processes(self, images: int) -> int:
         """Processes that decode and preprocess a number of images."""
+        if self.workers is not None:
+            return self.workers
         from iconicity.indexer.encode.prepare import default_workers
 
-        return default_workers(images) if self.workers is None else self.workers
+        return default_workers(images)
 
 
 def require_one_of(what: str, value: str, values: Iterable[str]) -> None:

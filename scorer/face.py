@@ -264,11 +264,12 @@ class Results:
     def report(self, out: Path | str, *, single_file: bool = False, run: Run = Run()) -> Path:
         """The first page of a report that is written to the folder ``out``, or to one file."""
         from iconicity.scorer.say.report.build import report
+        from iconicity.scorer.say.report.options import ReportOptions
 
         (location,) = self.locations
         done = report(
-            location, self.index.opened, local(out), single_file=single_file, calibration=self._read_calibration(),
-            progress=run.progress,
+            location, self.index.opened, local(out), ReportOptions(single_file=single_file),
+            calibration=self._read_calibration(), run=run,
         )  # fmt: skip
         return done.page
 

@@ -1,4 +1,4 @@
-"""Options of scoring: what numbers depend on, and how results are written."""
+"""Options of scoring: what numbers depend on, and how results are written. Flags that several options share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ METRICS = ("cra", "vr")
 MODES = ("dynamic", "static")
 SCOPES = ("concept", "all")
 SEARCHES = ("exact", "approximate")
+CONCEPT_COL = Flag("--concept-col", "Column of the CSV file that holds the concept name.", default="label_clean")
+DRAWS = Flag("--draws", "Bootstrap samples for each interval.", least=100, most=1_000_000)
+SEED = Flag("--seed", "Seed of the random draws.", least=0)
+VI_SCOPE = Flag("--vi-scope", "Images whose VI enters CRT.", choices=("recognised", "all"))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from iconicity.indexer.store.index import open_index
 from iconicity.indexer.text import json_text, one_line
 from iconicity.scorer.results import require_results
 from iconicity.scorer.say.report.build import report
+from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.scoring import score
 
 HOSTILE = [
@@ -222,7 +223,7 @@ def test_report_pages_replace_links(tmp_path: Path) -> None:
     (tmp_path / "r" / ".iconicity-report").touch()
     for name in ("report.css", "report.js", "charts.js", "plotly.min.js", "index.html"):
         (tmp_path / "r" / name).symlink_to(mine)
-    report(tmp_path / "o", open_index(tmp_path / "i"), tmp_path / "r", draws=100)
+    report(tmp_path / "o", open_index(tmp_path / "i"), tmp_path / "r", ReportOptions(draws=100))
     assert mine.read_text() == "mine" and (tmp_path / "r" / "report.css").read_text() != "mine"
 
 

@@ -346,6 +346,7 @@ from iconicity.scorer.measure.calibrate.calibration import read_calibration
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.say.report.build import report
+from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.scoring import score
 from iconicity.scorer.search import search_image
@@ -356,7 +357,7 @@ def use(index, out):
         score(idx, {{"m": Path({gen!r})}}, out / scope, ScoreOptions(scope=scope),
               run=running(encoders, cache=VectorCache(out / "cache")))
         summarise(open_study(out / scope), draws=100)
-    report(out / "all", idx, out / "report", draws=100)
+    report(out / "all", idx, out / "report", ReportOptions(draws=100))
     search_image(Path({gen!r}) / "alpha" / "00.png", idx, cache=out / "cache", run=running(encoders))
     try:
         read_calibration({calibration!r})

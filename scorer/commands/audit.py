@@ -18,7 +18,9 @@ from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.scorer.commands.shared import (
-    draw_options,
+    Bootstrap,
+    Thresholds,
+    calibration_beside,
     moved_from,
     moved_images_options,
     output_options,
@@ -26,7 +28,8 @@ from iconicity.scorer.commands.shared import (
     say,
     scored_index_option,
     study_of,
-    tau_options,
+    takes_bootstrap,
+    takes_thresholds,
 )
 from iconicity.scorer.staging import RESULTS
 
@@ -49,12 +52,12 @@ from iconicity.scorer.staging import RESULTS
     "--least-n", type=click.IntRange(1), default=1, show_default=True,
     help="Judge only concepts with so many images, or models with so many concepts.",
 )  # fmt: skip
-@tau_options
-@draw_options
+@takes_thresholds
+@takes_bootstrap
 @output_options("failures", "undefined")
 def check_command(
-    results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int, ic_tau: float | None,
-    patch_tau: float | None, draws: int, seed: int, **output: Any,
+    results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int,
+    thresholds: Thresholds, bootstrap: Bootstrap, **output: Any,
 ) -> int:  # fmt: skip
     """List what breaks a rule. Exit code 4 if anything does, 3 if something could not be judged, else 0.
 
@@ -63,7 +66,6 @@ def check_command(
       iconicity check results/ --fail-if 'vr > 0.5'
       iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10
     """
-    from iconicity.scorer.measure.calibrate.calibration import read_calibration
     from iconicity.scorer.measure.check import Rule, RuleError, check
 
     if of == "image" and least_n > 1:
@@ -71,12 +73,9 @@ def check_command(
     try:
         for rule in rules:
             Rule.parse(rule)
-        study = study_of(results, ic_tau, patch_tau, "p_ref_cell")
-        beside = study.sources[0].path / "calibration.json"
-        path = calibration or (beside if beside.is_file() else None)
-        found = check(
-            study, rules, of, calibration=None if path is None else read_calibration(path), least_n=least_n, draws=draws, seed=seed
-        )  # fmt: skip
+        study = study_of(results, thresholds, "p_ref_cell")
+        held = calibration_beside(study.sources[0].path, calibration)
+        found = check(study, rules, of, calibration=held, least_n=least_n, **vars(bootstrap))
     except RuleError as e:
         raise click.UsageError(str(e)) from e
     say(found, **output)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, PLACE, F, options
+from iconicity.indexer.command_line import DIRECTORY, PLACE, F, option_of, options, takes
+from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.places import Place, place
 from iconicity.indexer.text import echo, echo_line
+from iconicity.scorer.options import DRAWS, SEED
+from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
@@ -19,26 +23,44 @@ if TYPE_CHECKING:
     from iconicity.scorer.measure.study import Study
     from iconicity.scorer.moved import Moved
 
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds that the user names. None: those that the results were scored at."""
+
+    cra: float | None = flags(
+        None, Flag("--ic-tau", "CRA threshold.", least=-1.0, most=1.0, shown="as the results have it")
+    )
+    vr: float | None = flags(
+        None, Flag("--patch-tau", "VR threshold.", least=-1.0, most=1.0, shown="as the results have it")
+    )
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are drawn. The fields are called like the parameters of the functions that draw them."""
+
+    draws: int = flags(10_000, DRAWS)
+    seed: int = flags(0, SEED)
+
+
 results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
     "--results", type=RESULTS, multiple=True, default=["results"], show_default=True,
     help="A results directory. May be repeated.",
 )  # fmt: skip
-tau_options = options(
-    click.option("--ic-tau", type=click.FloatRange(-1, 1), help="CRA threshold.  [default: as the results have it]"),
-    click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]"),
-)
-draw_options = options(
-    click.option(
-        "--draws", type=click.IntRange(100, 1_000_000), default=10_000, show_default=True, help="Bootstrap samples."
-    ),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn."),
-)
+takes_thresholds = takes(Thresholds, "thresholds")
+takes_bootstrap = takes(Bootstrap, "bootstrap")
 scored_index_option = click.option(
-    "--index", type=PLACE, help="The index directory, or its URL.  [default: the one the results were scored against]"
+    "--index",
+    type=PLACE,
+    help="Index directory, or its URL.  [default: the index that the results were scored against]",
 )
 calibration_option = click.option(
-    "--calibration", type=DIRECTORY, help="Show the values at the thresholds of this calibration.json too."
+    "--calibration", type=DIRECTORY, help="Calibration file. The measures at its thresholds are shown, too."
+)
+calibration_beside_option = click.option(
+    "--calibration", type=DIRECTORY, help="Calibration file.  [default: calibration.json of the results, if any]"
 )
 moved_images_options = options(
     click.option(
@@ -52,15 +74,11 @@ moved_images_options = options(
 moved_references_option = click.option(
     "--refs", type=PLACE, help="Folder where the references lie now, if they were moved."
 )
-vi_scope_option = click.option(
-    "--vi-scope", type=click.Choice(["recognised", "all"]), default="recognised", show_default=True,
-    help="Images whose VI enters CRT.",
-)  # fmt: skip
+vi_scope_option = option_of(ReportOptions, "vi_scope")
 cache_option = click.option(
-    "--cache", type=DIRECTORY, help="Where the vectors are.  [default: $ICONICITY_CACHE, or the user's cache folder]"
-)
-concept_col_option = click.option(
-    "--concept-col", default="label_clean", show_default=True, help="Its column of concepts."
+    "--cache",
+    type=DIRECTORY,
+    help="Folder of the cached vectors.  [default: $ICONICITY_CACHE, or the user's cache folder]",
 )
 
 
@@ -131,11 +149,11 @@ def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = N
     return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
 
 
-def study_of(results: Sequence[Path], ic_tau: float | None, patch_tau: float | None, *columns: str) -> Study:
+def study_of(results: Sequence[Path], thresholds: Thresholds = Thresholds(), *columns: str) -> Study:
     """Results directories as a study, at thresholds of their own or given ones."""
     from iconicity.scorer.measure.study import open_study
 
-    return open_study(list(results), columns, tau_cra=ic_tau, tau_vr=patch_tau)
+    return open_study(list(results), columns, tau_cra=thresholds.cra, tau_vr=thresholds.vr)
 
 
 def calibration_of(path: Path | None) -> Calibration | None:
@@ -143,3 +161,9 @@ def calibration_of(path: Path | None) -> Calibration | None:
     from iconicity.scorer.measure.calibrate.calibration import read_calibration
 
     return None if path is None else read_calibration(path)
+
+
+def calibration_beside(results: Path, named: Path | None) -> Calibration | None:
+    """The calibration that the user named, else the one that 'iconicity calibrate' left in the results directory."""
+    beside = results / "calibration.json"
+    return calibration_of(named or (beside if beside.is_file() else None))

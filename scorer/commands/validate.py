@@ -26,13 +26,16 @@ from iconicity.indexer.help import group
 from iconicity.indexer.options import Run
 from iconicity.indexer.text import echo_line
 from iconicity.scorer.commands.shared import (
+    Bootstrap,
+    Thresholds,
     calibration_of,
     calibration_option,
-    draw_options,
     output_of,
     output_options,
     results_option,
     say,
+    study_of,
+    takes_bootstrap,
 )
 from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
@@ -191,14 +194,13 @@ _LABEL_COLUMNS = {
         for name, what in _LABEL_COLUMNS.items()
     )
 )
-@click.option("--patch-tau", type=click.FloatRange(-1, 1), help="VR threshold.  [default: as the results have it]")
+@takes(Thresholds, "thresholds", only=["vr"])
 @calibration_option
-@draw_options
+@takes_bootstrap
 @output_options("scores", "concepts", "raters")
 def labels_command(
     csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
-    patch_tau: float | None,
-    draws: int, seed: int, **rest: Any,
+    thresholds: Thresholds, bootstrap: Bootstrap, **rest: Any,
 ) -> int:  # fmt: skip
     """Labelled outputs of real models: does a score tell copies from others of the same concept?
 
@@ -208,13 +210,13 @@ def labels_command(
     Example:
       iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
     """
-    from iconicity.scorer.measure.study import open_study
     from iconicity.scorer.validate.labelled import read_labels, word
     from iconicity.scorer.validate.labels import validate_labels
 
     output = output_of(rest)
     labels = read_labels(csv_path, **rest, tell=say_note)
-    study = open_study(list(results), ["gen_path"], tau_vr=patch_tau)
+    study = study_of(results, thresholds, "gen_path")
     means_copied = {word(w) for w in copied}
     others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]
-    return say(validate_labels(study, labels, copied, others, draws, seed, calibration_of(calibration)), **output)
+    held = calibration_of(calibration)
+    return say(validate_labels(study, labels, copied, others, calibration=held, **vars(bootstrap)), **output)

@@ -22,8 +22,9 @@ from iconicity.indexer.progress import Progress
 from iconicity.indexer.spec import FloatArray
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
-from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, apply_calibration, calibrate
+from iconicity.scorer.measure.calibrate.calibrate import apply_calibration, calibrate
 from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.image_null import ImageNull, require_null
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float32, Float64, Ints, share_reaching
 from iconicity.scorer.measure.study import Study, open_study

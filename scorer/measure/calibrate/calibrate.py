@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow as pa
 from iconicity.indexer.cached import cache_keys
 from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.null.design import Design
-from iconicity.indexer.null.pool import POOL, Pool, choose
+from iconicity.indexer.null.pool import Pool, choose
 from iconicity.indexer.null.same_work import same_works
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.spec import FloatArray
@@ -29,33 +29,13 @@ from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import INDICATIVE, SETTINGS, Calibration
 from iconicity.scorer.measure.calibrate.compare import CRA, VR, Comparison
 from iconicity.scorer.measure.calibrate.images import ImageNulls
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.calibrate.thresholds import ConceptCounts, Thresholds
 from iconicity.scorer.measure.image_null import write_null
-from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.measure.metrics import Bools, Ints
 from iconicity.scorer.measure.study import FEW, Study
 
-ALPHA = 0.01
 _BYTES = 1 << 28  # of products held at once
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """What a calibration rests on.
-
-    ``alpha``: the false-positive rate. ``pool``: how many concepts images are compared with at most. ``works``:
-    concept -> work, for concepts that are the same work. ``related``: concept -> artist, series or genre; pairs of
-    related concepts have a null of their own. ``whiten``: VR strict is found of whitened vectors (whiten.py).
-    ``draws``: bootstrap samples of the intervals.
-    """
-
-    alpha: float = ALPHA
-    seed: int = 0
-    pool: int = POOL
-    works: Mapping[str, str] = field(default_factory=dict)
-    related: Mapping[str, str] = field(default_factory=dict)
-    whiten: bool = False
-    draws: int = DRAWS
 
 
 def calibrate(

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from iconicity.indexer.encode.limits import MAX_PIXELS
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import named, place
-from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.sources.folders import read_concept_rows, shown
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.store.files import lock
@@ -23,6 +22,7 @@ from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
+from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.say.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
 from iconicity.scorer.say.report.thumbnails import Picture, make_thumbnails, thumbnail_key
 
@@ -43,50 +43,54 @@ def report(
     results: Path,
     index: Index,
     out: Path,
+    options: ReportOptions = ReportOptions(),
     *,
-    single_file: bool = False,
-    titles: Mapping[str, Mapping[str, str]] | None = None,
     calibration: Calibration | None = None,
     moved: Moved = UNMOVED,
-    vi_scope: str = "recognised",
-    draws: int = 10_000,
-    seed: int = 0,
-    workers: int = 0,
-    max_pixels: int = MAX_PIXELS,
-    progress: Progress = no_progress,
+    run: Run = Run(),
 ) -> Report:
-    """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or with ``single_file`` a file.
+    """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or for a single file a file.
 
-    ``titles``: concept -> title, artist, year. ``calibration`` adds its thresholds and what unrelated references
-    reach. ``moved``: where files lie now. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder that holds other files,
-    :class:`SettingsError` for an index the results were not scored against, or a calibration of other settings.
+    ``calibration`` adds its thresholds and what unrelated references reach. ``moved``: where files lie now. Of ``run``
+    the workers make thumbnails. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder
+    that holds other files, :class:`SettingsError` for an index the results were not scored against, or a calibration
+    of other settings.
     """
     study = open_study(results, COLUMNS).with_calibration(calibration)
     study.require_index(index)
-    summary = summarise(study, vi_scope=vi_scope, calibration=calibration, draws=draws, seed=seed, concepts=False)
+    summary = summarise(
+        study,
+        vi_scope=options.vi_scope,
+        calibration=calibration,
+        draws=options.draws,
+        seed=options.seed,
+        concepts=False,
+    )
     references = needed_references(study, index)
-    done = Report(out if single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
+    done = Report(out if options.single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
     pictures = _pictures(study, references, index, moved)
     pixels, title = index.settings["pixels"], named(str(results)).rpartition("/")[2] or "results"
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
-        sweeps = Sweeps.of(study, vi_scope)
+        sweeps = Sweeps.of(study, options.vi_scope)
         held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels)
         yield "overview", overview(study, summary, index, sweeps, held, calibration)
         yield CRT.key, sweeps.crt()
         yield "images", held.listing()
         for c, concept in enumerate(study.concepts):
-            progress("concepts", c + 1, len(study.concepts))
-            yield f"concept_{c}", held.concept(c, (titles or {}).get(concept, {}))
+            run.progress("concepts", c + 1, len(study.concepts))
+            yield f"concept_{c}", held.concept(c, (options.titles or {}).get(concept, {}))
             for block, patches in enumerate(held.evidence(c)):
                 yield f"evidence_{c}_{block}", patches
 
     def thumbnails(folder: Path) -> dict[str, str]:
-        failed = make_thumbnails(pictures.values(), folder, pixels, workers, max_pixels, progress)
+        failed = make_thumbnails(
+            pictures.values(), folder, pixels, run.processes(len(pictures)), run.max_pixels, run.progress
+        )
         done.problems = {shown(place(pictures[sha].path)): reason for sha, reason in failed.items()}
         return failed
 
-    if single_file:
+    if options.single_file:
         with tempfile.TemporaryDirectory() as made:
             write_single(out, title, parts(thumbnails(Path(made))), Path(made))
         return done

@@ -15,7 +15,8 @@ from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.attribute import COLUMNS, attribute
-from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, calibrate
+from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import benjamini_hochberg
 from iconicity.scorer.measure.study import open_study

@@ -179,7 +179,7 @@ def test_the_command(tmp_path: Path) -> None:
     run("plot", "nulls", tmp_path / "r", "--out", tmp_path / "n.pdf")
     assert (tmp_path / "n.pdf").read_bytes().startswith(b"%PDF")
     assert "--attributes" in run("plot", "correlates", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
-    assert "name it with --image" in run("plot", "evidence", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
+    assert "--image" in run("plot", "evidence", tmp_path / "r", "--out", tmp_path / "e.pdf", code=2).stderr
     assert (
         "the ending names the format" in run("plot", "bars", tmp_path / "r", "--out", tmp_path / "e.doc", code=1).stderr
     )

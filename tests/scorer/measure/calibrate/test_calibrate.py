@@ -24,7 +24,7 @@ from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.scorer.measure.calibrate import calibrate as module
-from iconicity.scorer.measure.calibrate.calibrate import CalibrationOptions, apply_calibration, calibrate
+from iconicity.scorer.measure.calibrate.calibrate import apply_calibration, calibrate
 from iconicity.scorer.measure.calibrate.calibration import (
     NULL_EDGES,
     Calibration,
@@ -32,6 +32,7 @@ from iconicity.scorer.measure.calibrate.calibration import (
     read_calibration,
     thresholds_finding,
 )
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.patches import COLUMNS as PATCH_COLUMNS
 from iconicity.scorer.measure.patches import reused_patches

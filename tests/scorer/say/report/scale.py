@@ -15,6 +15,7 @@ from toys import Study as Scoring
 from toys import draw, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.options import Run
 from iconicity.indexer.sources.folders import sha256_hex
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.options import ScoreOptions
@@ -107,7 +108,7 @@ def main(root: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         make_study(place, concepts, each)
-        make = partial(report, place / "out", open_index(place / "i"), place / "site", workers=2)
+        make = partial(report, place / "out", open_index(place / "i"), place / "site", run=Run(workers=2))
         made = [seconds(make) for _ in "ab"]
         data = {p.name: p.stat().st_size / 1e6 for p in (place / "site" / "data").iterdir()}
         parts = [v for k, v in data.items() if k.startswith(("concept_", "evidence_"))]

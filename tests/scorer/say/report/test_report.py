@@ -38,6 +38,7 @@ from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say.report.build import read_titles, report
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, needed_references
+from iconicity.scorer.say.report.options import ReportOptions
 
 HOSTILE = "<script>alert(1)</script>"
 ODD = "../x\"'&=1+1\u202e" + "n" * 300
@@ -66,11 +67,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "gen" / "m1" / "alpha" / "gone.png").unlink()
     (root / "t.csv").write_text(f"label_clean,title,artist,year\nalpha,{HOSTILE},=1+1,1889\n")
     calibration(root).write(root / "calibration.json")
-    options: dict[str, Any] = {
-        "titles": read_titles(root / "t.csv", "label_clean"), "calibration": read_calibration(root / "calibration.json")
-    }  # fmt: skip
-    report(root / "out", open_index(root / "i"), root / "site", **options)
-    report(root / "out", open_index(root / "i"), root / "one.html", single_file=True, **options)
+    titles, held = read_titles(root / "t.csv", "label_clean"), read_calibration(root / "calibration.json")
+    report(root / "out", open_index(root / "i"), root / "site", ReportOptions(titles=titles), calibration=held)
+    report(
+        root / "out",
+        open_index(root / "i"),
+        root / "one.html",
+        ReportOptions(single_file=True, titles=titles),
+        calibration=held,
+    )
     return root
 
 
@@ -214,9 +219,9 @@ def test_nothing_lies_outside_and_all_is_made_again_alike(place: Path, tmp_path:
     stale = place / "site" / "thumbs" / "00" / f"{'0' * 64}.jpg"
     stale.parent.mkdir(exist_ok=True)
     stale.write_bytes(b"of an image that is no longer shown")
-    options: dict[str, Any] = {"titles": read_titles(place / "t.csv", "label_clean")}
-    options["calibration"] = read_calibration(place / "calibration.json")
-    report(place / "out", open_index(place / "i"), place / "site", **options)
+    options = ReportOptions(titles=read_titles(place / "t.csv", "label_clean"))
+    held = read_calibration(place / "calibration.json")
+    report(place / "out", open_index(place / "i"), place / "site", options, calibration=held)
     assert before == {n: (place / "site" / n).stat().st_mtime_ns for n in before} and not stale.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("keep")
@@ -421,7 +426,7 @@ def test_overlapping_cells_are_outlined_where_they_lie(browser: Any, tmp_path: P
     moved.paste(draw(0).crop((24, 18, 40, 30)), (0, 0))  # what stands at row 3, column 3 of the half steps
     write(tmp_path / "gen" / "m" / "alpha" / "x.png", moved)
     Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"}, ScoreOptions(tau_vr=0.95))
-    report(tmp_path / "out", open_index(tmp_path / "i"), tmp_path / "one.html", single_file=True)
+    report(tmp_path / "out", open_index(tmp_path / "i"), tmp_path / "one.html", ReportOptions(single_file=True))
     page = browser.new_page()
     page.goto(f"{(tmp_path / 'one.html').as_uri()}#/image/m/alpha%2Fx.png")
     page.wait_for_selector(".cell")

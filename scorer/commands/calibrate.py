@@ -1,0 +1,108 @@
+"""``iconicity calibrate``: parse, call, print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from iconicity.indexer.command_line import DIRECTORY, index_option, progress_bar, say_note, takes
+from iconicity.indexer.flags import Flag, flags
+from iconicity.indexer.help import command
+from iconicity.indexer.places import Place
+from iconicity.indexer.text import echo_line
+from iconicity.scorer.commands.shared import cache_option, output_options, results_argument, say, study_of
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
+from iconicity.scorer.options import CONCEPT_COL
+
+# options of the command line that say what a calibration is, and which one that was made already settles
+MADE_BY = ("alpha", "seed", "pool", "related", "to", "whiten")
+
+
+@dataclass(frozen=True)
+class Relations:
+    """CSV files that say which concepts belong together: the same work, or the same artist, series or genre."""
+
+    same_work: Path | None = flags(
+        None,
+        Flag("--same-work", "CSV file whose column 'work' names the work. Concepts of one work are never compared.", kind="path"),
+    )  # fmt: skip
+    related: Path | None = flags(
+        None, Flag("--related", "CSV file of artists, series or genres. Related concepts get thresholds of their own.", kind="path")
+    )  # fmt: skip
+    related_col: str = flags(
+        "artist", Flag("--related-col", "Column of --related that holds the artist, series or genre.")
+    )
+    concept_col: str = flags("label_clean", CONCEPT_COL)
+
+    def works(self) -> dict[str, str]:
+        """Concept -> work."""
+        return {} if self.same_work is None else self._read(self.same_work, "work", "")
+
+    def relatives(self) -> dict[str, str]:
+        """Concept -> artist, series or genre."""
+        return {} if self.related is None else self._read(self.related, self.related_col, "--related-col")
+
+    def _read(self, path: Path, column: str, flag: str) -> dict[str, str]:
+        from iconicity.indexer.null.same_work import read_column
+
+        return read_column(path, column, self.concept_col, flag, say_note)
+
+
+@command("calibrate")
+@results_argument
+@index_option
+@takes(CalibrationOptions, "options")
+@takes(Relations, "relations")
+@click.option(
+    "--apply", type=DIRECTORY, help="Calibration file to use as it is. The images are compared with its concepts."
+)
+@click.option(
+    "--to", type=DIRECTORY, help="Calibration file to write.  [default: calibration.json in the first RESULTS]"
+)
+@cache_option
+@output_options("thresholds")
+def calibrate_command(
+    results: Sequence[Path], index: Place, options: CalibrationOptions, relations: Relations, apply: Path | None, to: Path | None,
+    cache: Path | None, **output: Any,
+) -> int:  # fmt: skip
+    """Find the thresholds that unrelated concepts reach at a chosen false-positive rate.
+
+    Each number of references has thresholds of its own. Generated images are compared with references of unrelated
+    concepts. The command reads stored vectors and embeds nothing.
+
+    \b
+    Example:
+      iconicity calibrate results/ --index paintings.index --alpha 0.01
+    """
+    from iconicity.indexer.store.cache import VectorCache, default_directory
+    from iconicity.indexer.store.index import open_index
+    from iconicity.scorer.measure.calibrate.calibrate import apply_calibration, calibrate
+    from iconicity.scorer.measure.calibrate.calibration import read_calibration, thresholds_finding
+    from iconicity.scorer.measure.judgement import judgements
+
+    if apply is not None:
+        context = click.get_current_context()
+        given = [n for n in MADE_BY if context.get_parameter_source(n) != ParameterSource.DEFAULT]
+        if given:
+            names = ", ".join(f"--{n}" for n in given)
+            raise click.UsageError(f"--apply takes a calibration as it is; leave out {names}")
+    study = study_of(results)
+    vectors = open_index(index), VectorCache(cache or default_directory())
+    works = relations.works()
+    if apply is not None:
+        found = read_calibration(apply)
+        apply_calibration(study, *vectors, found, works, progress_bar())
+    else:
+        options = replace(options, works=works, related=relations.relatives())
+        found = calibrate(study, *vectors, options, progress_bar())
+        path = to or study.sources[0].path / "calibration.json"
+        found.write(path)
+        echo_line(str(path), err=True)
+    finding = thresholds_finding(found)
+    said = [j.sentence for j in judgements(study, found, "this calibration")]
+    return say(replace(finding, notes=[*finding.notes, *said]), **output)
