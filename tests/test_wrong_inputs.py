@@ -44,7 +44,12 @@ check RESULTS --fail-if cra>2% | --calibration CALIBRATION | --out TABLE
 reproduce RESULTS --index INDEX
 report RESULTS --index INDEX --out NEW | --calibration CALIBRATION | --prompt-csv CSV
 report RESULTS --index INDEX --single-file --out FILE
-plot bars RESULTS --out PICTURE
+plot bars RESULTS --draws 100 --out PICTURE
+plot recognition RESULTS --draws 100 --out PICTURE
+plot curves RESULTS --draws 100 --out PICTURE
+plot heatmap RESULTS --draws 100 --measure cra --out PICTURE
+plot correlates RESULTS --draws 100 --model m --attributes CSV --out PICTURE
+plot evidence RESULTS --image m/alpha/00.png --index INDEX --out PICTURE
 plot nulls RESULTS --out PICTURE --calibration CALIBRATION
 search IMAGE --index INDEX | --html FILE
 results merge RESULTS --out NEW | --index INDEX
