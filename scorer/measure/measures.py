@@ -17,7 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from iconicity.indexer.errors import InputError
-from iconicity.scorer.measure.metrics import Float64, arranged_reuse, passes, patch_statistics, share_reaching
+from iconicity.scorer.measure.metrics import (
+    Float64,
+    arranged_reuse,
+    passes,
+    patch_statistics,
+    share_reaching,
+    visual_independence,
+    visual_reuse,
+)
 
 GROUP = "iconicity.measures"  # of entry points
 VI_SCOPES = ("recognised", "all")
@@ -95,11 +103,11 @@ def _recognised(similarity: npt.ArrayLike, tau_cra: npt.ArrayLike) -> Float64:
 
 
 def _reuse(p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:
-    return share_reaching((p, tau_vr))
+    return visual_reuse(p, tau_vr)
 
 
 def _independence(p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:
-    return 1.0 - share_reaching((p, tau_vr))
+    return visual_independence(p, tau_vr)
 
 
 def _transformed(similarity: npt.ArrayLike, tau_cra: npt.ArrayLike, p: npt.ArrayLike, tau_vr: npt.ArrayLike) -> Float64:

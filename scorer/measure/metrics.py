@@ -31,17 +31,19 @@ def passes(similarity: npt.ArrayLike, tau: npt.ArrayLike) -> Bools:
     return decisions
 
 
-def visual_reuse(p: npt.ArrayLike, tau: float) -> Float64:
-    """VR: share of patches with similarity >= tau. p (..., K) in [-1, 1]; returns (...) in [0, 1].
+def visual_reuse(p: npt.ArrayLike, tau: npt.ArrayLike) -> Float64:
+    """VR: share of patches with similarity >= tau. p (..., K) in [-1, 1], tau one or (...); returns (...) in [0, 1].
+
+    Every VR of the program is computed here, and VR strict in :func:`share_reaching`.
 
     >>> visual_reuse(np.float32([0.9, 0.7, 0.2, 0.1]), 0.6).item()
     0.5
     """
-    share: Float64 = np.asarray(passes(p, tau).mean(axis=-1), np.float64)
+    share: Float64 = np.asarray(passes(p, np.asarray(tau)[..., None]).mean(axis=-1), np.float64)
     return share
 
 
-def visual_independence(p: npt.ArrayLike, tau: float) -> Float64:
+def visual_independence(p: npt.ArrayLike, tau: npt.ArrayLike) -> Float64:
     """VI = 1 - VR, in [0, 1]."""
     independence: Float64 = np.asarray(1.0 - visual_reuse(p, tau), np.float64)
     return independence

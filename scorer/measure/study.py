@@ -22,7 +22,7 @@ from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.judgement import Judgement, beside, judgements
-from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, passes
+from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, passes, visual_reuse
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.thresholds import Thresholds
@@ -281,7 +281,7 @@ def decisions(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools, Fl
     has_cra = study.ok & ~np.isnan(study.similarity) & ~np.isnan(t_cra)
     has_vr = study.ok & ~np.isnan(study.p).any(axis=1) & ~np.isnan(t_vr)
     recognised = passes(study.similarity, t_cra) & has_cra
-    vr = np.where(has_vr, passes(study.p, t_vr[:, None]).mean(axis=1), np.nan)
+    vr = np.where(has_vr, visual_reuse(study.p, t_vr), np.nan)
     return recognised, has_cra, vr, has_vr
 
 

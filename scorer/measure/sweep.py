@@ -17,7 +17,7 @@ from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding, exact_words, interval_columns
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, interval
 from iconicity.scorer.measure.measures import CRA, CRT, VR, measures
-from iconicity.scorer.measure.metrics import Float64, passes
+from iconicity.scorer.measure.metrics import Float64, passes, visual_reuse
 from iconicity.scorer.measure.study import Study
 from iconicity.scorer.measure.values import compared_values
 
@@ -73,7 +73,7 @@ def _concept(
 ) -> tuple[Float64, Float64, Float64]:
     s, p = study.similarity[rows], study.p[rows]
     recognised = passes(s[None, :], taus_cra[:, None]).astype(np.float64)  # (A, n)
-    vr = np.stack([passes(p, t).mean(axis=1) for t in taus_vr])  # (V, n)
+    vr = np.stack([visual_reuse(p, t) for t in taus_vr])  # (V, n)
     if np.isnan(s).any():
         recognised = np.full_like(recognised, np.nan)
     if np.isnan(p).any():

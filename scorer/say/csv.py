@@ -180,7 +180,7 @@ def _calibrated(metric: str, batch: pa.Table, results: Results) -> dict[str, Seq
     csls, has_csls = patch_matrix(batch, "p_csls")
     strict = results.thresholds.each(CSLS, references)
     return out | {
-        VR_CAL.key: _cells(share_reaching((p, tau)), has & ~np.isnan(tau)),
+        VR_CAL.key: _cells(visual_reuse(p, tau), has & ~np.isnan(tau)),
         STRICT.key: _cells(
             share_reaching((p, tau), (csls, strict)), has & has_csls & ~np.isnan(tau) & ~np.isnan(strict)
         ),
