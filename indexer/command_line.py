@@ -1,4 +1,4 @@
-"""What the commands share: their options, progress bars, and the saying of what was passed over."""
+"""Parts that commands share: options, progress bars, and notes on inputs that were passed over."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from iconicity.indexer.store.cache import VectorCache
 
 EXIT_SKIPPED = 3
-EXIT_FOUND = 4  # a rule is broken, or a result does not come out again: no error, and not what was hoped for
+EXIT_FOUND = 4  # a rule is broken, or a result differs when it is made again: this is no error
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Local(click.Path):
-    """A path of this machine: a URL taken for one would make folders of its parts."""
+    """A path of this machine. A URL is refused, since it would become folders named after its parts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and is_url(value):
@@ -45,7 +45,7 @@ class _Local(click.Path):
 
 
 class TakesUrls(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """What may be a URL on object storage. Commands that have such a parameter get the options of :func:`with_storage`."""
+    """A path, or a URL on object storage. Commands with such a parameter get the options of :func:`with_storage`."""
 
     name = "path"
 
@@ -60,7 +60,7 @@ PLACE = _AnyPlace()
 
 
 def with_storage(command: click.Command) -> None:
-    """Give a command that takes URLs, and those below a group, the options that say where object storage is."""
+    """Add the options of object storage to a command that takes URLs, or to all such commands of a group."""
     if isinstance(command, click.Group):
         for below in command.commands.values():
             with_storage(below)
@@ -102,12 +102,12 @@ dry_run_option = click.option(
 
 
 def refs_option(text: str, kind: click.ParamType[Any] = PLACE) -> Callable[[F], F]:
-    """The folder of references, under its published name, too."""
+    """The option for the folder of references, --refs, with its published name --refdir."""
     return click.option("--refs", "--refdir", "refs", type=kind, required=True, help=text)
 
 
 def json_option(text: str) -> Callable[[F], F]:
-    """Output as JSON, which every command calls the same."""
+    """The option --json, which has the same name in every command."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
@@ -232,14 +232,14 @@ _LOCATIONS = ("global_encoder", "patch_encoder")
 
 @dataclass(frozen=True)
 class Reproduced:
-    """Loads the encoders of an index from where the user says that they lie, else from where they were found."""
+    """Loads the encoders of an index from the places that the user names, else from the recorded ones."""
 
     moved: EncoderOptions
     device: str
 
     @property
     def named(self) -> bool:
-        """Whether the user says where an encoder lies."""
+        """Whether the user names a new place for an encoder."""
         return any(getattr(self.moved, name) for name in _LOCATIONS)
 
     def __call__(self, clip: EncoderSpec, dino: EncoderSpec) -> Encoders:
@@ -249,7 +249,7 @@ class Reproduced:
 
 
 def _cache(folder: Path | None, none: bool = False) -> VectorCache | None:
-    """The cache that --cache and --no-cache ask for; with --dry-run one that is only read."""
+    """Return the cache that --cache and --no-cache ask for. With --dry-run it is opened for reading only."""
     from iconicity.indexer.store.cache import VectorCache, default_directory
 
     if none and folder:
@@ -262,13 +262,13 @@ def _cache(folder: Path | None, none: bool = False) -> VectorCache | None:
 
 
 def option_of(kind: type, name: str) -> Callable[[F], F]:
-    """The options of one field, which the command gets each by itself."""
+    """Add the options of one field to a command, each as a parameter of its own."""
     (found,) = (f for f in fields(kind) if f.name == name)
     return options(*(_option(flag, found.default) for flag in found.metadata["flags"]))
 
 
 def _option(flag: Flag, of_field: Any) -> Callable[[F], F]:
-    """The option of a flag of a field with this default."""
+    """Return the option for a flag whose field has this default."""
     text = flag.help + (f"  [default: {flag.shown}]" if flag.shown else "")
     if flag.kind == "switch":
         return click.option(flag.name, flag.param, is_flag=True, help=text)
@@ -298,7 +298,7 @@ def _type(flag: Flag) -> click.ParamType[Any] | None:
 
 
 def engine_of(moved: EncoderOptions, device: str, asked: Mapping[str, Any]) -> Engine | None:
-    """The engine that --engine, --devices and the options of actors ask for; None: this process.
+    """Return the engine that --engine, --devices and the actor options ask for. None: this process.
 
     ``moved`` says where the encoders lie.
     """
@@ -324,7 +324,7 @@ def engine_of(moved: EncoderOptions, device: str, asked: Mapping[str, Any]) -> E
 
 
 def _actors(text: str | None) -> tuple[int, int | None]:
-    """The least and the most actors of N or N:M."""
+    """Return the least and the most actors of a text N or N:M."""
     if text is None:
         return 1, None
     least, colon, most = text.partition(":")
@@ -341,12 +341,12 @@ def read_prompt_csv(prompt_csv: Path | None, slug_col: str) -> list[str] | None:
 
 
 def say_note(notice: str) -> None:
-    """Print what a user should know."""
+    """Print a note for the user on stderr."""
     echo_line(f"note: {notice}", err=True)
 
 
 def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
-    """The exit code. Images that were passed over by name or place are named by notices, the others one by one."""
+    """Return the exit code, and print skipped images one by one. Notices count those passed over by name or place."""
     for notice in notices:
         say_note(notice)
     for s in skipped:
@@ -356,7 +356,7 @@ def say_skipped(skipped: Sequence[Skipped], notices: Sequence[str]) -> int:
 
 
 def say_problems(what: Place | str, problems: Sequence[str], mending: str = "") -> int:
-    """What a test of stored bytes found. Raises :class:`IconicityError` that counts it, with how to go on."""
+    """Print the problems that a test of stored bytes found. Raises :class:`IconicityError` with their number and the fix."""
     for problem in problems:
         echo_line(problem, err=True)
     if problems:

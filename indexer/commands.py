@@ -257,7 +257,7 @@ def _say_rehearsal(found: Rehearsal, index: Place) -> int:
 
 
 def say_build(report: BuildReport, index: Place) -> int:
-    """Print what a change of an index did. The exit code."""
+    """Print what a change of an index did, and return the exit code."""
     code = say_skipped(report.skipped, report.notices)
     if not report.changed:
         echo_line(f"{index}: nothing has changed, 0 images embedded")

@@ -1,4 +1,4 @@
-"""What a field of an options dataclass is called on the command line, and what its help says. Knows no command line."""
+"""Names and help texts of the options that fields of dataclasses become. Imports no command-line library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OWN = object()  # a flag's default is its field's
 
 @dataclass(frozen=True)
 class Flag:
-    """One option of the command line. It sets a field, or with others a part of it.
+    """One option of the command line. It sets a field, alone or together with other options.
 
     A choice of words, a number between ``least`` and ``most``, a switch (a field that is False), or a ``kind`` of text:
     the command line knows text, path, count (a number, or auto for None) and shard. ``shown``: the default in words.
@@ -32,10 +32,10 @@ class Flag:
 
     @property
     def param(self) -> str:
-        """Its name as a parameter of a function."""
+        """Name of the function parameter that holds the option."""
         return self.name.lstrip("-").replace("-", "_")
 
 
 def flags(default: Any, *of: Flag, join: Callable[..., Any] | None = None) -> Any:
-    """A field with its flags. ``join`` makes the field's value of theirs; without it the only flag's value is the field's."""
+    """A field with its flags. ``join`` makes the field's value from theirs; without ``join`` the one flag gives the value."""
     return field(default=default, metadata={"flags": of, "join": join})

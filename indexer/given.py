@@ -20,7 +20,7 @@ from iconicity.indexer.store.rows import Reference
 
 @dataclass(frozen=True)
 class Given:
-    """Files by concept and name, and how many concepts there are in all shards."""
+    """References sorted by concept and name, and the number of concepts in all shards."""
 
     images: list[Image]
     unusable: list[Skipped]
@@ -29,7 +29,7 @@ class Given:
 
 
 def list_given(refs: Place, select: Select) -> Given:
-    """List ``refs/<concept>/*``, of the concepts and the shard selected alone.
+    """List the images ``refs/<concept>/*`` of the selected concepts and shard.
 
     Raises :class:`InputError` when no image lies there.
     """
@@ -59,7 +59,7 @@ def _no_images(refs: Place, skipped: Sequence[Skipped]) -> InputError:
 
 
 def new_images(images: Sequence[Image], held: Mapping[str, Reference]) -> list[Image]:
-    """Those an index does not hold. Raises :class:`InputError` where it holds other bytes under a name."""
+    """Return the images that an index does not hold. Raises :class:`InputError` where a name has other bytes there."""
     there = [image for image in images if image.id in held]
     found = hashes(there, KnownRows({}))
     for image in there:
@@ -71,7 +71,7 @@ def new_images(images: Sequence[Image], held: Mapping[str, Reference]) -> list[I
 
 
 def _left_out(found: Listing, concepts: Sequence[str] | None) -> list[LeftOut]:
-    """What was given to build from and is not in an index of what was ``found``."""
+    """Return the inputs of a build that are not in an index of the images ``found``."""
     out = [LeftOut(EMPTY, 1, concept=c, first=found.folders[c]) for c, images in found.concepts.items() if not images]
     out += [LeftOut(NOT_NAMED_REFERENCES, 1, concept=c, first=f"'{c}'") for c in found.not_asked_for]
     if concepts is not None:

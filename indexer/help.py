@@ -1,4 +1,4 @@
-"""How help is laid out: options in groups, commands in sections, every summary whole."""
+"""Layout of help texts: options in groups, commands in sections, summaries that are not cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an index holds, as facts and as text."""
+"""Facts of an index, as data and as text."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def log_text(log: Sequence[Mapping[str, Any]]) -> str:
 
 
 def threshold_lines(held: Mapping[str, Any] | None) -> list[str]:
-    """What the thresholds of an index are, and how often unrelated references reach them."""
+    """Return lines with the thresholds of an index, and how often unrelated references reach them."""
     if held is None:
         return ["thresholds  none: an earlier version made this index; run the same 'iconicity index build' again"]
     found = IndexThresholds.from_dict(cast(IndexThresholdsShape, held))

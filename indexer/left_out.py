@@ -1,4 +1,4 @@
-"""What was given and is not in an index or in results: counted by kind and concept, and said in one line a kind."""
+"""Inputs that are not in an index or in results, counted by kind and concept, with one line for each kind."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class Skipped:
 
 
 class LeftOut(NamedTuple):
-    """So many things of one kind that are not in the numbers.
+    """A count of inputs of one kind that are not in the numbers.
 
     ``kind`` is a phrase that is equal for all models and concepts, so that they can be counted together.
     """
 
     kind: str
     n: int = 0  # 0: ``kind`` says all
-    of: int = 0  # how many there are with those that count; 0: not said
+    of: int = 0  # number of inputs of this kind, with those that count; 0: not known
     concept: str = ""  # "": of no single concept
     first: str = ""  # an example
 
 
 def stored_left_out(by_owner: Mapping[str, Iterable[LeftOut]]) -> dict[str, list[dict[str, Any]]]:
-    """As JSON keeps it, in one order; owners of nothing go unsaid."""
+    """Return the counts as JSON holds them, sorted. Owners without counts are left out."""
     ordered = {o: sorted(items, key=lambda i: (i.kind, i.concept, *i)) for o, items in sorted(by_owner.items())}
     return {owner: [i._asdict() for i in items] for owner, items in ordered.items() if items}
 
 
 def read_left_out(stored: Iterable[Mapping[str, Any]]) -> list[LeftOut]:
-    """One owner's, from JSON."""
+    """Read the counts of one owner from JSON."""
     return [LeftOut(**item) for item in stored]
 
 
@@ -84,17 +84,17 @@ def _some(texts: Sequence[str], most: int) -> str:
 
 
 def renewed(held: Iterable[LeftOut], new: Iterable[LeftOut], within: Container[str] | None) -> list[LeftOut]:
-    """What is left out after a run over some concepts (None: all): its own, and what was before of other concepts."""
+    """Return the counts after a run over some concepts (None: all): new ones for these, old ones for the others."""
     others = [] if within is None else [item for item in held if item.concept and item.concept not in within]
     return list(dict.fromkeys([*others, *new]))
 
 
 def rows_left_out(concepts: Sequence[str]) -> list[LeftOut]:
-    """Rows of a list of concepts that name one that was named before."""
+    """Count the rows of a list of concepts that name a concept once more."""
     again = {c: n - 1 for c, n in Counter(concepts).items() if n > 1}
     return [LeftOut(NAMED_TWICE, sum(again.values()), len(concepts), first=f"'{next(iter(again))}'")] if again else []
 
 
 def held_left_out(manifest: Mapping[str, Any] | None) -> list[LeftOut]:
-    """What an index's manifest says was left out."""
+    """Return the inputs that were left out, by the manifest of an index."""
     return [] if manifest is None else read_left_out(manifest["left_out"])

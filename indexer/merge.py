@@ -1,4 +1,4 @@
-"""Merge finished indexes into one without embedding anything: what array tasks built by shard, say.
+"""Merge finished indexes, such as those of array tasks, into one without embedding anything.
 
 A concept lies whole in one part, since dedup compares all of its references; so rows are taken as they are.
 """
@@ -23,8 +23,8 @@ from iconicity.indexer.store.manifest import settings_difference
 from iconicity.indexer.store.rows import Reference, ReferenceStore, Row, row_checksum
 from iconicity.indexer.text import counted
 
-_COMMIT_ROWS = 1024  # of one commit, about 50 MB: each one makes the next ones slower
-_CONCEPTS = 500  # whose references are compared at once
+_COMMIT_ROWS = 1024  # rows of one commit, about 50 MB: every commit slows down the next ones
+_CONCEPTS = 500  # concepts whose references are compared at once
 
 
 @dataclass
@@ -38,7 +38,7 @@ class MergeReport:
     kept: int = 0
     dropped: int = 0
     skipped: list[Skipped] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)  # what was given to build the parts and is in none
+    left_out: list[LeftOut] = field(default_factory=list)  # inputs of the parts' builds that are in no part
     changed: bool = False
 
 
@@ -84,7 +84,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
 
 
 def _finished(part: Place, index: Place) -> Index:
-    """A part, opened. Raises :class:`IndexFormatError` when its last build did not end."""
+    """Open a part. Raises :class:`IndexFormatError` when its last build did not finish."""
     if _same_place(part, index):
         raise InputError(f"{part}: the index to merge into is none of its parts; name others")
     opened = open_index(part)
@@ -105,7 +105,7 @@ def _require_alike(part: Place, settings: Mapping[str, object], first: Place, ot
 
 
 def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
-    """Each part with the concepts that are taken from it: those no part before it has."""
+    """Return each part with the concepts that are taken from it: those that no part before it has."""
     owner: dict[str, Index] = {}
     out: list[tuple[Index, set[str]]] = []
     for part in opened:
@@ -169,14 +169,14 @@ def _checksum(row: Row) -> str:
 
 
 def _skipped(held: Sequence[Skipped], opened: Sequence[Index]) -> list[Skipped]:
-    """What the parts passed over, and what the index did of concepts that no part knows."""
+    """Return the files that the parts skipped, and those that the index skipped of concepts that no part knows."""
     passed = {s for part in opened for s in skipped_files(part.manifest)}
     known = {s.concept for s in passed}.union(*(part.concepts() for part in opened))
     return sorted(passed | {s for s in held if s.concept not in known}, key=lambda s: (s.path, s.concept, s.reason))
 
 
 def _left_out(manifest: Mapping[str, Any] | None, opened: Sequence[Index], concepts: Collection[str]) -> list[LeftOut]:
-    """What the parts and the index left out, without the concepts that one of them has."""
+    """Return the inputs that parts and index left out, without the concepts that one of them has."""
     said = [held_left_out(manifest), *(held_left_out(part.manifest) for part in opened)]
     return [i for i in dict.fromkeys(item for items in said for item in items) if i.concept not in concepts]
 
@@ -184,7 +184,7 @@ def _left_out(manifest: Mapping[str, Any] | None, opened: Sequence[Index], conce
 def _finish(
     index: Place, store: ReferenceStore, manifest: Mapping[str, Any] | None, report: MergeReport, parts: int
 ) -> None:
-    """Leave an index that is whole and unchanged as it is, else seal it."""
+    """Seal the index, unless it is whole and unchanged."""
     skipped = [vars(s) for s in report.skipped]
     same = (
         manifest is not None

@@ -180,6 +180,6 @@ class Run:
 
 
 def require_one_of(what: str, value: str, values: Iterable[str]) -> None:
-    """Raises :class:`InputError` for a value that does not exist."""
+    """Check all values. Raises :class:`InputError` for a value that does not exist."""
     if value not in values:
         raise InputError(f"{what} {value}: choose one of {', '.join(values)}")

@@ -1,4 +1,4 @@
-"""Where things lie: a local path, or a URL on object storage, read and written through fsspec.
+"""Locations: a local path, or a URL on object storage that is read and written through fsspec.
 
 A URL is never a ``pathlib.Path``, which makes ``s3:/`` of ``s3://``. Nothing here knows what is stored. Credentials
 come from the environment alone, as the clouds' own libraries read them.
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class Item(NamedTuple):
-    """An object in a listing: its bytes, and a text that is another one when it is written anew."""
+    """An object in a listing: its size in bytes, and a text that changes when the object is written again."""
 
     size: int
     identity: str
@@ -99,11 +99,11 @@ class Remote:
         self._call(lambda fs: fs.rm_file(self.key))
 
     def download(self, path: Path) -> None:
-        """The object's bytes to a local file."""
+        """Copy the object to a local file."""
         self._call(lambda fs: fs.get_file(self.key, str(path)))
 
     def upload(self, path: Path) -> None:
-        """A local file's bytes to the object, which changes as a whole."""
+        """Copy a local file to the object. Readers see the old or the new bytes."""
         self._call(lambda fs: fs.put_file(str(path), self.key))
 
     def is_file(self) -> bool:
@@ -113,11 +113,11 @@ class Remote:
             return False
 
     def is_dir(self) -> bool:
-        """Whether any object lies below."""
+        """Whether any object lies below this URL."""
         return bool(self.names())
 
     def names(self) -> list[str]:
-        """What lies directly below, sorted."""
+        """Return the names directly below this URL, sorted."""
         try:
             found = self._call(lambda fs: fs.ls(self.key, detail=False))
         except FileNotFoundError:
@@ -189,7 +189,7 @@ def is_url(text: str) -> bool:
 
 
 def place(text: Place | str) -> Place:
-    """A path or a URL as what it is. Raises :class:`InputError` for a URL that is not of object storage."""
+    """Return a local path or a :class:`Remote`. Raises :class:`InputError` for a URL that is not of object storage."""
     if not isinstance(text, str):
         return text
     found = _URL.match(text)
@@ -208,19 +208,19 @@ def place(text: Place | str) -> Place:
 
 
 def local(text: Path | str) -> Path:
-    """A path of this machine. Raises :class:`InputError` for a URL."""
+    """Return a path of this machine. Raises :class:`InputError` for a URL."""
     if isinstance(text, str) and is_url(text):
         raise InputError(f"{text}: a URL; this takes a folder or file of this machine")
     return Path(text)
 
 
 def stands_for(folder: Path, url: str) -> None:
-    """From here on messages and facts name the URL where a local folder is meant that holds its files."""
+    """Make messages name the URL in place of the local folder that holds copies of its files."""
     _named[str(folder)] = url
 
 
 def named(text: str) -> str:
-    """A text with the URLs for the local folders that stand for them."""
+    """Return a text with URLs in place of the local folders that hold their copies."""
     for folder, url in _named.items():
         text = text.replace(folder, url)
     return text
@@ -298,7 +298,7 @@ def _is_away(error: Exception) -> bool:
 
 
 def _why(error: Exception, scheme: str) -> str:
-    """The fact and the fix of an error of a cloud's library."""
+    """Return the fact and the fix for an error of a cloud's library."""
     names = _names(error)
     if names & _NO_CREDENTIALS:
         return f"no credentials were found; {CREDENTIALS[scheme]}"

@@ -1,4 +1,4 @@
-"""How a long step says how far it is: a callable, so that no library code knows of terminals."""
+"""Progress of long steps, reported to a callable, so that library code knows no terminal."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from iconicity.indexer.store.rows import Reference
 
 
 def lost_references(held: Mapping[str, Reference], wanted: Sequence[Image]) -> list[str]:
-    """Those of ``held`` that are not ``wanted``. A file with the same bytes under a new name is the same reference."""
+    """Return the references of ``held`` that are not ``wanted``. The same bytes under a new name are the same reference."""
     lacking = sorted(held.keys() - {image.id for image in wanted})
     if not lacking:
         return []

@@ -1,4 +1,4 @@
-"""What a change of an index would do: nothing is written, not even a lock, and no model is loaded."""
+"""Dry runs: tell what a change of an index would do, without writing a file or a lock and without loading a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rehearsal:
     refused: str | None = None  # why the command would end before it changes anything
 
     def line(self) -> str:
-        """The counts."""
+        """Return the counts as one line."""
         first = f", first {self.remove[0]}" if self.remove else ""
         return (
             f"would embed {self.embed}, copy {self.copy}, embed again {self.replace}, leave {self.unchanged} unchanged, "
@@ -48,7 +48,7 @@ def rehearse_build(
     prune: bool = False,
     select: Select = Select(),
 ) -> Rehearsal:
-    """What :func:`build_index` would do, where the options are those that the index was made with."""
+    """Tell what :func:`build_index` would do with the options that the index was made with."""
     given, shard = list_given(refs, select), select.shard
     store = ReferenceStore.open(index)
     held = {} if store is None else store.references()
@@ -62,7 +62,7 @@ def rehearse_build(
 
 
 def rehearse_add(refs: Place, index: Place, *, select: Select = Select()) -> Rehearsal:
-    """What :func:`add_references` would do. Raises :class:`InputError` as that does."""
+    """Tell what :func:`add_references` would do. Raises the same :class:`InputError`."""
     given = list_given(refs, select)
     held = _references(index)
     new = new_images(given.images, held)
@@ -72,7 +72,7 @@ def rehearse_add(refs: Place, index: Place, *, select: Select = Select()) -> Reh
 
 
 def rehearse_remove(index: Place, *, concepts: Sequence[str] = (), ref_ids: Sequence[str] = ()) -> Rehearsal:
-    """What :func:`remove_references` would do: what goes, and near-duplicates of it that would take its place."""
+    """Tell what :func:`remove_references` would remove, and which near-duplicates would take its place."""
     held = _references(index)
     named = {concept_name(c) for c in concepts}
     skipped = {

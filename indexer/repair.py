@@ -1,4 +1,4 @@
-"""Mend an index: back to the last whole version of its table, or keep the rows that are right and embed the others."""
+"""Mend an index: go back to the last whole version of its table, or keep the right rows and embed the others again."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Lost:
 
 @dataclass
 class Repair:
-    """What was done, one line each; ``lost`` names what only a build can bring back."""
+    """Report of a repair, one line for each step. ``lost`` names rows that only a build can bring back."""
 
     done: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     embedded: int = 0
-    unfinished: bool = False  # what is there is the work of a build that has to be run again
+    unfinished: bool = False  # the table is that of an unfinished build, which has to be run again
 
 
 def repair_index(
@@ -68,7 +68,7 @@ def repair_index(
         manifest = manifest_or_none(index)
         if manifest is not None:
             _restore_version_file(index, manifest, repair)
-        for path in index.rglob(f"_versions/*{SET_ASIDE}"):  # by a repair that was killed
+        for path in index.rglob(f"_versions/*{SET_ASIDE}"):  # left by a repair that was killed
             path.rename(path.with_suffix(".manifest"))
         sweep_table(index)
         version, lost = _best_version(index, manifest, repair)
@@ -112,7 +112,7 @@ def repair_index(
 
 
 def _restore_version_file(index: Path, manifest: Manifest, repair: Repair) -> None:
-    """The manifest has a copy of the file on which its version hangs."""
+    """Restore the file that a table version needs, from its copy in the manifest."""
     name, content = manifest["version_file"]["name"], base64.b64decode(manifest["version_file"]["base64"])
     path = versions_folder(index) / name
     if not path.is_file() or path.read_bytes() != content:
@@ -192,7 +192,7 @@ def _is_finished(index: Path, version: int, manifest: Manifest | None) -> bool:
 
 
 def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Repair) -> None:
-    """A version whose rows are all right."""
+    """Keep a version whose rows are all right, and mend the manifest and the files beside it."""
     store = ReferenceStore.open(index)
     assert store is not None and store.version == version
     if not _is_finished(index, version, manifest):
@@ -223,7 +223,7 @@ def _open(index: Path, version: int) -> ReferenceStore:
 
 
 def _parts(store: ReferenceStore) -> Iterator[tuple[list[Row], list[Lost]]]:
-    """Rows that are right, and those that are not, some hundred at once."""
+    """Yield the right rows and the bad rows, a few hundred at once."""
     for start in range(0, store.count(), _PART):
         rows: list[Row] = []
         lost: list[Lost] = []
@@ -259,7 +259,7 @@ def _scalars(store: ReferenceStore, position: int) -> Lost:
 
 
 def _as_indexed(row: Lost, repair: Repair) -> Reference | None:
-    """A bad row's reference if its file is as it was; else it is lost, and why is said."""
+    """Return the reference of a bad row if its file is unchanged. Otherwise report why it is lost."""
     reference = row.reference
     if reference is None:
         repair.lost.append("a row whose name cannot be read")

@@ -48,7 +48,7 @@ class EncoderSpec:
         return f"{short} (offline: not CLIP or DINO)" if self.family == "offline" else short
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; without ``layer`` where that is the last one."""
+        """Return the spec as JSON holds it, without ``layer`` when it is the last one."""
         facts = {k: v for k, v in asdict(self).items() if not (k == "layer" and v is None)}
         return cast(dict[str, Any], json.loads(canonical_json(facts)))
 

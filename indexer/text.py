@@ -1,4 +1,4 @@
-"""What is printed: a name is text, and never moves the cursor, starts a line, or hides what stands beside it."""
+"""Safe printing: no name moves the cursor, starts a line, or hides the text beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2060-\u206f\
 
 
 def one_line(text: str) -> str:
-    """Text with such characters as escapes.
+    """Return text with control characters as escapes.
 
     >>> one_line("a\\x1b[2Jb\\nc")
     'a\\\\x1b[2Jb\\\\nc'
@@ -34,16 +34,16 @@ def counted(n: int, one: str, many: str | None = None) -> str:
 
 
 def json_text(value: Any) -> str:
-    """JSON that is as safe to print; what is escaped in it is what JSON itself escapes."""
+    """Return JSON that is safe to print: control characters become JSON's own escapes."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     return _UNSAFE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
 
 
 def echo(text: object, err: bool = False) -> None:
-    """Print text whose lines are ours."""
+    """Print text of several lines."""
     click.echo("\n".join(one_line(line) for line in named(str(text)).split("\n")), err=err)
 
 
 def echo_line(text: object, err: bool = False) -> None:
-    """Print one line, in which names may stand."""
+    """Print one line, which may hold names from users."""
     click.echo(one_line(named(str(text))), err=err)

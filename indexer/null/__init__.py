@@ -1,1 +1,1 @@
-"""What unrelated references reach: false-positive rates and the thresholds that keep them. Arrays in, numbers out."""
+"""The null: similarities of unrelated images, and thresholds that keep a false-positive rate. Arrays in, numbers out."""

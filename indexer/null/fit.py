@@ -1,4 +1,4 @@
-"""Thresholds from references alone: which similarities the references of unrelated works reach.
+"""Fit thresholds on references alone, from the similarities of unrelated works.
 
 Each concept's first kept reference is a query, as if a model had generated it. It is compared with every other concept
 of its half. A draw at J is the best of the first J references of **one** other concept. The threshold at a false-positive
@@ -92,7 +92,7 @@ def compare(sample: Sample) -> Compared:
 
 
 def _concept_of(sample: Sample) -> Ints:
-    """Place of the concept of each reference: (R,)."""
+    """Return the number of each reference's concept: (R,)."""
     place = {c: i for i, c in enumerate(sample.concepts)}
     return np.array([place[ref_id.split("/", 1)[0]] for ref_id in sample.ref_ids], np.int64)
 

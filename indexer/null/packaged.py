@@ -25,7 +25,7 @@ class Packaged:
 
 
 def key(settings: Mapping[str, Any], mode: str, metric: str) -> dict[str, Any]:
-    """What a packaged threshold belongs to: the encoder, and what its vectors are made from."""
+    """Return the key of packaged thresholds: the encoder, and the settings that its vectors depend on."""
     clip, dino = encoder_specs(settings)
     facts = {"metric": metric, "mode": mode, "pixels": settings["pixels"]}
     if metric == CRA:
@@ -37,7 +37,7 @@ def key(settings: Mapping[str, Any], mode: str, metric: str) -> dict[str, Any]:
 
 
 def packaged(settings: Mapping[str, Any], mode: str) -> Packaged | None:
-    """What fits the settings of an index; None: nothing."""
+    """Return the packaged thresholds that fit the settings of an index, or None."""
     content = _content()
     tau = {}
     for metric in (CRA, VR):

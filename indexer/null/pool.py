@@ -1,4 +1,4 @@
-"""What chance looks like: best similarities of an image to references of concepts it has nothing to do with.
+"""The null of generated images: their best similarities to references of unrelated concepts.
 
 For an image whose concept has J references one draw of the null is the maximum over J references of **one** other
 concept (one concept's references resemble each other). The references of a concept are drawn in an order fixed by

@@ -9,7 +9,7 @@ import numpy as np
 from iconicity.indexer.arrays import Bools, Float32, Float64, Ints
 from iconicity.indexer.null.bootstrap import DRAWS, LEAST_EXACT, LEVEL, bootstrap_weights
 
-STEP = 1e-4  # of a threshold: four decimals
+STEP = 1e-4  # step between thresholds: four decimals
 _EDGES = np.round(np.arange(20_002) * STEP - 1.0, 4)  # the last one lies above every cosine
 _EDGES32 = _EDGES.astype(np.float32)  # a similarity is compared with a threshold as float32
 

@@ -18,9 +18,9 @@ from iconicity.indexer.null.same_work import pairs_of, work_of
 from iconicity.indexer.store.rows import Reference, ReferenceStore
 
 SEED = 0
-CONCEPTS = 120  # drawn at most
-CELLS = 19_200  # of all drawn references together, at most: 1 200 references of a 4 x 4 grid
-PATCHES = 16  # of a query, at most
+CONCEPTS = 120  # most concepts that are drawn
+CELLS = 19_200  # most cells of all drawn references together: 1 200 references of a 4 x 4 grid
+PATCHES = 16  # most patches of one query that are compared
 COMPARED = 20_000  # references whose pictures are compared with each other to tell concepts of one work
 
 

@@ -18,7 +18,7 @@ FORMAT = 1  # of what is fitted and how; another one is fitted again at the next
 
 @dataclass(frozen=True)
 class IndexThresholds:
-    """What an index knows of unrelated references: ``rows`` by mode, metric and number of references.
+    """Thresholds of an index from its unrelated references: ``rows`` by mode, metric and number of references.
 
     ``concepts`` were compared; ``works`` numbers the work that each is; ``queries`` are their first kept references, by
     name (CSLS looks for neighbours among them).
@@ -34,11 +34,11 @@ class IndexThresholds:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything here."""
+        """SHA-256 of all thresholds and of the queries."""
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
 
     def to_dict(self) -> IndexThresholdsShape:
-        """As JSON has it."""
+        """Return the thresholds as JSON holds them."""
         return {
             "alpha": self.alpha, "seed": self.seed, "format": self.format, "concepts": list(self.concepts),
             "works": list(self.works), "queries": list(self.queries), "rows": list(self.rows),

@@ -1,1 +1,1 @@
-"""What images there are: folders, imagefolders, tar files, tables."""
+"""Find images: in folders, imagefolders, tar files and tables."""

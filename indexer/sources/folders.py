@@ -25,7 +25,7 @@ NOT_AN_IMAGE = "no image by its name"
 NOT_ASKED_FOR = "a folder of a concept that was not asked for"
 REQUESTS = 16  # sent at once
 EMPTY = "empty file"
-MAX_BYTES = 2 << 30  # of a file: more than any image within the limit of pixels needs
+MAX_BYTES = 2 << 30  # bytes of a file: more than any image within the limit of pixels needs
 
 
 def concept_name(folder: str) -> str:

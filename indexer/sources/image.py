@@ -15,12 +15,12 @@ class Image(NamedTuple):
 
     path: str
     concept: str = ""
-    name: str = ""  # its own within its concept
+    name: str = ""  # unique within its concept
     model: str = ""  # that generated it; "" of a reference
     seed: int | None = None
     prompt: str | None = None
     variant: str | None = None
-    sha256: str | None = None  # of its bytes, once these are known
+    sha256: str | None = None  # SHA-256 of its bytes, once they are known
     problem: str | None = None
     identity: str | None = None  # of an object in a listing: another text when the object is written anew
     stored: bool = False

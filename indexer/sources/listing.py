@@ -1,4 +1,4 @@
-"""What every layout lists images with, and the one place where listed images are grouped by concept."""
+"""Functions that all layouts use to list images, and the one function that groups images by concept."""
 
 from __future__ import annotations
 

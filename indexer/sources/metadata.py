@@ -1,4 +1,4 @@
-"""What metadata say of generated images: the columns we understand, and the files that hold them."""
+"""Metadata of generated images: the columns that iconicity understands, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WHOLE = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")  # pandas writes 7.0 where a co
 
 
 class Fields(NamedTuple):
-    """What is known of one image; ``concept`` as written."""
+    """Metadata of one image. ``concept`` is as written in the file."""
 
     concept: str | None = None
     seed: int | None = None
@@ -56,7 +56,7 @@ class Columns:
         self._others: set[str] = set()
 
     def see(self, names: Iterable[str]) -> None:
-        """Columns that are there."""
+        """Take the names of the columns of a file."""
         self._others.update(names)
 
     def read(self, row: Row, where: str) -> Fields:

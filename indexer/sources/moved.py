@@ -1,4 +1,4 @@
-"""Where the files of references lie now, after the folder that an index was built from was moved."""
+"""Find the files of references after the folder that an index was built from was moved."""
 
 from __future__ import annotations
 

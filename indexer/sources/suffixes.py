@@ -1,4 +1,4 @@
-"""What a file is by the suffix of its name: an image that is read, an image that is not, or no image."""
+"""Tell by the suffix of a name whether a file is an image that is read, an image that is not, or no image."""
 
 from __future__ import annotations
 

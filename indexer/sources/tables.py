@@ -167,7 +167,7 @@ def _text(value: object) -> str:
 
 @contextmanager
 def _reading(path: Path, encoding: str = "utf-8") -> Iterator[None]:
-    """What goes wrong with a file, in one line."""
+    """Turn errors of reading a file into :class:`InputError` with one line."""
     try:
         yield
     except UnicodeDecodeError as e:
@@ -193,7 +193,7 @@ def _place(path: Path, encoding: str) -> str:
 
 
 def _encoding(path: Path, start: bytes) -> str:
-    """Encoding by a file's mark. Raises :class:`InputError` for what is no text."""
+    """Return the encoding by a file's mark. Raises :class:`InputError` for a file that is no text."""
     for magic, kind in _KINDS.items():
         if start.startswith(magic):
             raise InputError(f"{path}: is {kind}, no text; save it as CSV (in Excel: 'CSV UTF-8')")

@@ -27,7 +27,7 @@ _NAMED = 6  # kinds of members in a note
 
 @dataclass
 class _Told:
-    """What is said of all tars together."""
+    """Counts for notes on all tars together."""
 
     unread: Counter[str] = field(default_factory=Counter)  # kinds of members that were not read
     lacking: list[str] = field(default_factory=list)  # samples without the image asked for
@@ -184,7 +184,7 @@ def _has_sidecar(member: str, sidecars: dict[tuple[str, str], str]) -> bool:
 def _fields(
     tar: Path, index: TarIndex, sidecars: dict[tuple[str, str], str], stems: Sequence[str], columns: Columns
 ) -> Fields:
-    """What the sidecars of the first stem that has some say."""
+    """Return the fields from the sidecars of the first stem that has any."""
     found = {k: next((sidecars[s, k] for s in stems if (s, k) in sidecars), None) for k in ("json", "txt")}
     fields = Fields()
     if (data := _sidecar(tar, index, found["json"], columns)) is not None:
