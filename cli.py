@@ -52,9 +52,15 @@ def cli() -> None:
 
 
 @cli.command("demo")
-@click.option("--out", type=DIRECTORY, default=Path("iconicity-demo"), show_default=True, help="Where its files go.")
+@click.option(
+    "--out",
+    type=DIRECTORY,
+    default=Path("iconicity-demo"),
+    show_default=True,
+    help="Folder for the images, the index, the results and the report.",
+)
 def demo_command(out: Path) -> int:
-    """Index, score and summarise a small sample with known truth; nothing is downloaded.
+    """Index and score a small sample with known truth. Nothing is downloaded.
 
     \b
     Example:

@@ -38,7 +38,7 @@ from iconicity.scorer.staging import RESULTS
 @results_argument
 @click.option(
     "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
-    help="Rule like 'vr_strict > 0.5', 'cra_low >= 50%': a measure, one of > >= < <=, a number. May be repeated.",
+    help="Rule such as 'vr_strict > 0.5' or 'cra_low >= 50%': a measure, one of > >= < <=, and a number. May be repeated.",
 )  # fmt: skip
 @click.option(
     "--of", type=click.Choice(["image", "concept", "model"]), default="image", show_default=True,
@@ -46,11 +46,11 @@ from iconicity.scorer.staging import RESULTS
 )  # fmt: skip
 @click.option(
     "--calibration", type=DIRECTORY,
-    help="Calibration whose thresholds give vr_strict, vr_cal ...  [default: calibration.json in the first RESULTS]",
+    help="Calibration file whose thresholds decide cra_cal, vr_cal and vr_strict.  [default: calibration.json in the first RESULTS]",
 )  # fmt: skip
 @click.option(
-    "--least-n", type=click.IntRange(1), default=1, show_default=True,
-    help="Judge only concepts with so many images, or models with so many concepts.",
+    "--least-n", type=click.IntRange(1), default=1, metavar="N", show_default=True,
+    help="Judge only concepts with at least N images, or models with at least N concepts.",
 )  # fmt: skip
 @takes_thresholds
 @takes_bootstrap
@@ -59,7 +59,9 @@ def check_command(
     results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int,
     thresholds: Thresholds, bootstrap: Bootstrap, **output: Any,
 ) -> int:  # fmt: skip
-    """List what breaks a rule. Exit code 4 if anything does, 3 if something could not be judged, else 0.
+    """List the images, concepts or models that break a rule.
+
+    The exit code is 4 if something breaks a rule, 3 if something could not be judged, else 0.
 
     \b
     Example:
@@ -91,10 +93,10 @@ def check_command(
 def reproduce_command(
     results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, run: Run, **output: Any,
 ) -> int:  # fmt: skip
-    """Score the images of RESULTS once more, from the files, and compare; exit code 4 if a row differs.
+    """Score the images of results again, and compare each row.
 
-    Nothing is taken from the cache. Where files are gone or have other bytes the exit code is 3. Files that were moved
-    since are found with --gen or --gen-root.
+    The command reads the files, and takes nothing from the cache. The exit code is 4 if a row differs, and 3 if files are
+    gone or have changed. If files were moved, name their folder with --gen or --gen-root.
 
     \b
     Example:

@@ -70,7 +70,7 @@ def calibrate_command(
     results: Sequence[Path], index: Place, options: CalibrationOptions, relations: Relations, apply: Path | None, to: Path | None,
     cache: Path | None, **output: Any,
 ) -> int:  # fmt: skip
-    """Find the thresholds that unrelated concepts reach at a chosen false-positive rate.
+    """Find the CRA and VR thresholds at a chosen false-positive rate.
 
     Each number of references has thresholds of its own. Generated images are compared with references of unrelated
     concepts. The command reads stored vectors and embeds nothing.

@@ -32,7 +32,7 @@ from iconicity.scorer.commands.shared import (
 @results_argument
 @click.option(
     "--aggregate", type=click.Choice(["macro", "micro"]), default="macro", show_default=True,
-    help="Mean over concepts, or over images.",
+    help="macro: mean over concepts. micro: mean over images.",
 )  # fmt: skip
 @vi_scope_option
 @calibration_option
@@ -45,8 +45,8 @@ def summary_command(
 ) -> int:  # fmt: skip
     """Print CRA, VR, VI and CRT of each model, with 95 % intervals.
 
-    Several results directories of the same settings are put together. After 'iconicity calibrate', --table patches
-    lists each reused patch with how many unrelated concepts match it as well.
+    Several results directories with the same settings count as one study. After 'iconicity calibrate', --table patches
+    lists each reused patch, and how many unrelated concepts match the patch.
 
     \b
     Example:
@@ -73,7 +73,7 @@ def sweep_command(
     results: Sequence[Path], step: float, vi_scope: str, calibration: Path | None, thresholds: Thresholds,
     bootstrap: Bootstrap, **output: Any,
 ) -> int:  # fmt: skip
-    """CRA, VR and CRT at every threshold, and where two models change places.
+    """Show CRA, VR and CRT at every threshold, and where the order of two models changes.
 
     \b
     Example:
@@ -101,9 +101,9 @@ def attribute_command(
     bootstrap: Bootstrap,
     **output: Any,
 ) -> int:
-    """Which concept each image is nearest to: its own, the same work under another name, or another one.
+    """Find which concept each image resembles most.
 
-    The results must come from 'iconicity score --scope all'.
+    The answer is its own concept, the same work under another name, or another concept. The results must come from 'iconicity score --scope all'.
 
     \b
     Example:
@@ -129,9 +129,9 @@ def compare_command(
     names: Sequence[str], results: Sequence[Path], vi_scope: str, calibration: Path | None, thresholds: Thresholds,
     bootstrap: Bootstrap, **output: Any,
 ) -> int:  # fmt: skip
-    """Compare models, or prompt variants (NAME@VARIANT) of one, over the concepts both have.
+    """Compare models, or prompt variants of one model, over the concepts that both have.
 
-    Differences are the first minus the second.
+    A variant is written NAME@VARIANT. A difference is the first minus the second.
 
     \b
     Example:
@@ -162,7 +162,9 @@ def export_command(
     results: Sequence[Path], calibration: Path | None, thresholds: Thresholds,
     bootstrap: Bootstrap, **output: Any,
 ) -> int:  # fmt: skip
-    """Write a long table, a row an image and metric, or flat scalars (.json) for W&B or TensorBoard.
+    """Write a long table, or flat scalars for W&B and TensorBoard.
+
+    The table has a row for each image and metric. A file that ends in .json holds the scalars.
 
     \b
     Example:

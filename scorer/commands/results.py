@@ -14,7 +14,9 @@ from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.staging import RESULTS
 
 index_of_results = click.option(
-    "--index", type=PLACE, help="The index they were scored against.  [default: where their meta files say]"
+    "--index",
+    type=PLACE,
+    help="Index that the results were scored against.  [default: the location in their meta files]",
 )
 
 
@@ -30,11 +32,13 @@ def results() -> None:
 
 @results.command("merge")
 @click.argument("parts", type=RESULTS, nargs=-1, required=True)
-@click.option("--out", type=RESULTS, required=True, help="The results directory to write.")
+@click.option("--out", type=RESULTS, required=True, help="Results directory to write.")
 @index_of_results
 @click.option("--replace", is_flag=True, help="Remove rows of OUT that the parts do not have for the same concepts.")
 def results_merge(parts: Sequence[Path], out: Path, index: Place | None, replace: bool) -> int:
-    """Merge results directories that were scored apart, with --shard or model by model. ('iconicity index merge' merges indexes.)
+    """Merge results directories that were scored apart, with --shard or model by model.
+
+    'iconicity index merge' merges indexes.
 
     \b
     Example:
@@ -54,10 +58,12 @@ def results_merge(parts: Sequence[Path], out: Path, index: Place | None, replace
 
 @results.command("remove")
 @click.argument("directory", metavar="RESULTS", type=RESULTS)
-@click.option("--model", "models", multiple=True, required=True, help="A model to remove. May be repeated.")
+@click.option("--model", "models", multiple=True, required=True, help="Model to remove. May be repeated.")
 @index_of_results
 def results_remove(directory: Path, models: Sequence[str], index: Place | None) -> int:
-    """Remove all rows of a model from a results directory, and write its other files without them.
+    """Remove all rows of a model from a results directory.
+
+    The other files of the directory are written again without these rows.
 
     \b
     Example:
@@ -77,7 +83,9 @@ def results_remove(directory: Path, models: Sequence[str], index: Place | None) 
 @results.command("verify")
 @click.argument("directory", metavar="RESULTS", type=RESULTS)
 def results_verify(directory: Path) -> int:
-    """Test every byte of a results directory. ('iconicity index verify' and 'iconicity cache verify' test the others.)
+    """Test every byte of a results directory.
+
+    'iconicity index verify' and 'iconicity cache verify' test indexes and the cache.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``iconicity score``, ``summary``, ``search`` and ``cache ...``: parse, call, print."""
+"""``iconicity score``, ``run``, ``search`` and ``cache ...``: parse, call, print."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ BUILD = "iconicity index build --refs {} --index refs.index"
     "--out", type=RESULTS, default=Path("results"), show_default=True, help="Results directory to write, or its URL."
 )
 @takes(ScoreOptions, "options")
-@click.option("--calibration", type=DIRECTORY, help="Calibration file. Decisions at its thresholds are added.")
+@click.option(
+    "--calibration", type=DIRECTORY, help="Calibration file. The results also hold decisions at its thresholds."
+)
 @takes(Writing, "writing")
 @dry_run_option
 @takes_run(engines=True, only=["device", "batch_size", "workers", "max_pixels", "cache", "rehash", "search_shards"])
@@ -157,7 +159,7 @@ def run_command(
 ) -> int:
     """Index references, score generated images and write a report, in one command.
 
-    The three are 'index build', 'score' and 'report', which have more options. Run again, it embeds only what is new.
+    The commands 'index build', 'score' and 'report' have more options. A second run embeds only new images.
 
     \b
     Example:
@@ -183,10 +185,12 @@ def run_command(
     "-k", type=click.IntRange(1), default=10, show_default=True, help="Number of hits for the image and for each patch."
 )
 @json_option("Print all hits as JSON.")
-@click.option("--html", type=DIRECTORY, metavar="FILE", help="HTML page of the hits with pictures, to write.")
+@click.option("--html", type=DIRECTORY, metavar="FILE", help="HTML file to write, with pictures of the hits.")
 @takes_run(only=["device", "max_pixels"])
 def search_command(image: Path, index: Place, k: int, as_json: bool, html: Path | None, run: Run) -> int:
-    """Find the references that are nearest to an image, and to each of its patches, over all concepts.
+    """Find the references that are nearest to an image and to each of its patches.
+
+    The search covers all concepts.
 
     \b
     Example:
@@ -256,7 +260,7 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
 @cache.command("verify")
 @cache_option
 def cache_verify(directory: Path | None) -> int:
-    """Test every row of the cache. A damaged row is never used: it is computed again.
+    """Test every row of the cache. A damaged row is never used. Its vectors are computed again.
 
     \b
     Example:
@@ -275,7 +279,7 @@ def cache_verify(directory: Path | None) -> int:
 )
 @click.option("--all", "everything", is_flag=True, help="Forget every vector.")
 def cache_clear(directory: Path | None, older_than: float | None, everything: bool) -> int:
-    """Forget vectors. No result is lost: what is needed again is embedded again.
+    """Forget cached vectors. Results stay, and missing vectors are embedded again.
 
     \b
     Example:

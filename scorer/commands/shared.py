@@ -47,7 +47,7 @@ class Bootstrap:
 results_argument = click.argument("results", type=RESULTS, nargs=-1, required=True)
 results_option = click.option(
     "--results", type=RESULTS, multiple=True, default=["results"], show_default=True,
-    help="A results directory. May be repeated.",
+    help="Results directory. May be repeated.",
 )  # fmt: skip
 takes_thresholds = takes(Thresholds, "thresholds")
 takes_bootstrap = takes(Bootstrap, "bootstrap")

@@ -57,7 +57,9 @@ TABLES = ("cells", "copies", "methods", "rungs", "differences", "improvements", 
 
 @group()
 def validate() -> None:
-    """Does VR separate copying from transforming? On controlled truth, and on outputs that people labelled.
+    """Test whether VR separates copying from transforming.
+
+    The truth comes from manipulated references, or from people who labelled outputs.
 
     \b
     Example:
@@ -78,11 +80,15 @@ def _takes_networks(command: F) -> F:
         return command(networks={name: path for name, path in files.items() if path is not None}, **given)
 
     return options(
-        click.option("--sscd", type=DIRECTORY, help="TorchScript file of SSCD, a further method."),
-        click.option("--lpips", type=DIRECTORY, help="TorchScript file of LPIPS, of two images in [0, 1]."),
-        click.option("--dreamsim", type=DIRECTORY, help="TorchScript file of DreamSim, of two images in [0, 1]."),
+        click.option("--sscd", type=DIRECTORY, help="TorchScript file of SSCD, which is measured as a further method."),
+        click.option("--lpips", type=DIRECTORY, help="TorchScript file of LPIPS, which takes two images in [0, 1]."),
         click.option(
-            "--allow-torchscript", is_flag=True, help="Load TorchScript files. Each is a program, and runs as you."
+            "--dreamsim", type=DIRECTORY, help="TorchScript file of DreamSim, which takes two images in [0, 1]."
+        ),
+        click.option(
+            "--allow-torchscript",
+            is_flag=True,
+            help="Load TorchScript files. Such a file is a program that runs with your rights.",
         ),
     )(cast(F, gathered))
 
@@ -107,7 +113,7 @@ def _artists(path: Path | None, column: str, concepts: str) -> Any:
 @_takes_networks
 @takes_run(moved=False, only=["device", "batch_size", "workers", "cache"], without=["--no-cache"])
 @click.option("--table", type=click.Choice(TABLES), default=TABLES[0], show_default=True, help="Table to show.")
-@json_option("Print what must hold as flat JSON.")
+@json_option("Print the demands and their values as flat JSON.")
 def ladder_command(
     refs: Path,
     out: Path,
@@ -118,9 +124,10 @@ def ladder_command(
     table: str,
     as_json: bool,
 ) -> int:
-    """Manipulate references with known truth, and measure what VR and other methods make of them.
+    """Measure how well VR and other methods find copies in manipulated references.
 
-    Half of the concepts choose thresholds, the other half reports. A second run embeds nothing.
+    The truth of each manipulation is known. Thresholds are chosen on half of the concepts, and the tables show the other
+    half. A second run embeds nothing.
 
     \b
     Example:
@@ -169,15 +176,15 @@ def say_claims(claims: Sequence[Claim]) -> None:
 
 
 _LABEL_COLUMNS = {
-    "path": "that name the images: MODEL/CONCEPT/FILE, or the path of the file",
-    "concept": "of concepts", "label": "of labels", "rater": "of raters, if there is one", "model": "of models, if there is one",
+    "path": "the image: MODEL/CONCEPT/FILE, or the path of the file",
+    "concept": "the concept name", "label": "the label", "rater": "the rater, if there are several", "model": "the model, if there are several",
 }  # fmt: skip
 
 
 @validate.command("labels")
 @click.option(
     "--csv", "csv_path", type=DIRECTORY, required=True,
-    help="CSV with the columns path, concept, label, and where there are several raters or models rater and model.",
+    help="CSV file with the columns path, concept and label, and for several raters or models rater and model.",
 )  # fmt: skip
 @results_option
 @click.option(
@@ -190,7 +197,9 @@ _LABEL_COLUMNS = {
 )  # fmt: skip
 @options(
     *(
-        click.option(f"--{name}-col", default=name, show_default=True, help=f"Column of the CSV {what}.")
+        click.option(
+            f"--{name}-col", default=name, show_default=True, help=f"Column of the CSV file that holds {what}."
+        )
         for name, what in _LABEL_COLUMNS.items()
     )
 )
@@ -202,9 +211,9 @@ def labels_command(
     csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
     thresholds: Thresholds, bootstrap: Bootstrap, **rest: Any,
 ) -> int:  # fmt: skip
-    """Labelled outputs of real models: does a score tell copies from others of the same concept?
+    """Measure how well scores tell copies from other outputs of the same concept, by labels of people.
 
-    A label whose word is in neither list is left out, and so is one that names no scored image for certain.
+    A label is left out if its word is in neither list, or if it does not name one scored image for certain.
 
     \b
     Example:

@@ -58,7 +58,7 @@ class LadderOptions:
         None,
         Flag(
             "--relations",
-            "CSV with the columns path and relation (same_work, or a word with variant) of further references.",
+            "CSV file of further references, with the columns path and relation. A relation is same_work, or a word with 'variant'.",
             kind="path",
         ),
     )
@@ -72,7 +72,7 @@ class LadderOptions:
         None,
         Flag(
             "--embeddings",
-            "Ways of embedding, comma-separated: some of crop,overlapping,token,whole,class.",
+            "Ways to embed an image, comma-separated: some of crop,overlapping,token,whole,class.",
             shown="all",
         ),
         join=lambda text: None if text is None else split(text),
