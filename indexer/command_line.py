@@ -97,7 +97,7 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done. Nothing is written, and no model is loaded."
+    "--dry-run", is_flag=True, help="Show what the command would do. Nothing is written, and no model is loaded."
 )
 
 

@@ -112,13 +112,17 @@ def index_add(refs: Place, index: Place, dry_run: bool, select: Select, run: Run
 @index_option
 @click.option("--concept", "concepts", multiple=True, help="Concept to remove. May be repeated.")
 @click.option("--ref", "ref_ids", multiple=True, help="Reference to remove, as <concept>/<file>. May be repeated.")
-@click.option("--purge", is_flag=True, help="Write the files of the index anew, so that no byte of what goes is left.")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Write all files of the index again, so that no byte of the removed references is left.",
+)
 @dry_run_option
 @takes_run()
 def index_remove(
     index: Place, concepts: Sequence[str], ref_ids: Sequence[str], purge: bool, dry_run: bool, run: Run
 ) -> int:
-    """Remove concepts or single references. Near-duplicates of what goes take its place.
+    """Remove concepts or single references. Their near-duplicates take their place.
 
     \b
     Example:

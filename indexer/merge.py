@@ -51,7 +51,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
     :class:`IndexFormatError` for a part that is not finished, :class:`CorruptIndexError`, :class:`LockedError`.
     """
     if not parts:
-        raise InputError(f"{index}: nothing to merge into it; name the indexes that are its parts")
+        raise InputError(f"{index}: no parts to merge; name the indexes that are its parts")
     opened = [_finished(part, index) for part in parts]
     first = opened[0]
     for part in opened[1:]:
@@ -86,7 +86,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
 def _finished(part: Place, index: Place) -> Index:
     """Open a part. Raises :class:`IndexFormatError` when its last build did not finish."""
     if _same_place(part, index):
-        raise InputError(f"{part}: the index to merge into is none of its parts; name others")
+        raise InputError(f"{part}: this is the index to merge into; name other indexes as its parts")
     opened = open_index(part)
     newest = ReferenceStore.open(part)
     if newest is None or newest.version != opened.store.version:
@@ -101,7 +101,7 @@ def _same_place(a: Place, b: Place) -> bool:
 def _require_alike(part: Place, settings: Mapping[str, object], first: Place, others: Mapping[str, object]) -> None:
     what = settings_difference(settings, others, f"{part} against {first}", f"{first} with")
     if what is not None:
-        raise SettingsError(f"{part}: made with {what}; parts of one index are built with the same options")
+        raise SettingsError(f"{part}: made with {what}; build all parts of one index with the same options")
 
 
 def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
@@ -133,8 +133,8 @@ def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
 
 def _divided(concept: str, here: Place, there: Place, ref_id: str) -> InputError:
     return InputError(
-        f"{here}: '{concept}' has other references than in {there}, first {ref_id}; near-duplicates are told within a "
-        "whole concept: build it in one part"
+        f"{here}: '{concept}' has other references than in {there}, first {ref_id}; near-duplicates are found within "
+        "a whole concept, so build it in one part"
     )
 
 
@@ -147,8 +147,8 @@ def _require_covered(store: ReferenceStore, part: Index, concepts: set[str]) -> 
         lost = sorted(held.keys() - part.references(chunk).keys()) if held else []
         if lost:
             raise InputError(
-                f"{store.directory}: holds {lost[0]}, which {part.path} has not among its references of "
-                f"'{held[lost[0]].concept}'; remove it with 'iconicity index remove', or merge into a new folder"
+                f"{store.directory}: holds {lost[0]}, a reference of '{held[lost[0]].concept}' that {part.path} lacks; "
+                "remove it with 'iconicity index remove', or merge into a new folder"
             )
 
 

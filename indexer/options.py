@@ -41,7 +41,7 @@ class IndexOptions:
         Flag(
             "--reference-cells",
             "Cells of a reference: those of the grid, or also the cells at half steps between them (49 for 16). "
-            "Overlapping cells find what was moved.",
+            "Overlapping cells find parts that were moved.",
             choices=REFERENCE_CELLS,
         ),
     )
@@ -134,7 +134,11 @@ class Run:
     batch_size: int | None = flags(
         None,
         Flag(
-            "--batch-size", "Network inputs of one forward pass; auto measures.", least=1, kind="count", default="auto"
+            "--batch-size",
+            "Network inputs of one forward pass. auto measures which number is fastest.",
+            least=1,
+            kind="count",
+            default="auto",
         ),
     )
     workers: int | None = flags(
@@ -149,7 +153,11 @@ class Run:
     )
     max_pixels: int = flags(
         MAX_PIXELS,
-        Flag("--max-pixels", "Pixels above which an image is not decoded: a small file can claim any size.", least=1),
+        Flag(
+            "--max-pixels",
+            "Most pixels of an image. Larger images are skipped, since a small file can claim any size.",
+            least=1,
+        ),
     )
     cache: VectorCache | None = flags(
         None,
@@ -159,11 +167,11 @@ class Run:
             kind="path",
             shown="$ICONICITY_CACHE, or the user's cache folder",
         ),
-        Flag("--no-cache", "Keep no vectors of generated images.", kind="switch", default=False),
+        Flag("--no-cache", "Do not keep vectors of generated images.", kind="switch", default=False),
     )
     rehash: bool = flags(
         False,
-        Flag("--rehash", "Read every file again, also where its size and times are as they were.", kind="switch"),
+        Flag("--rehash", "Read every file again, also one whose size and times have not changed.", kind="switch"),
     )
     search_shards: int = flags(
         1, Flag("--search-shards", "Ray actors among which --scope all divides the references, by concept.", least=1)

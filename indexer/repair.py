@@ -59,7 +59,7 @@ def repair_index(
     index = place(index)
     if isinstance(index, Remote):
         raise IndexFormatError(
-            f"{index}: on object storage nothing is mended in place; run 'iconicity index build' again, or copy it to a disk"
+            f"{index}: an index on object storage cannot be mended in place; run 'iconicity index build' again, or copy it to a disk"
         )
     if not is_table(index):
         raise IndexFormatError(f"{index}: holds no table of references; make one with 'iconicity index build'")
@@ -200,7 +200,7 @@ def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Rep
     elif manifest is None:
         seal(index, store, [], {"command": "repair"})
         repair.done.append(
-            f"{index / MANIFEST}: written anew; which files could not be used is lost, and 'iconicity index build' finds out"
+            f"{index / MANIFEST}: written anew; the list of unusable files is lost, and 'iconicity index build' makes it again"
         )
     else:
         problems = list(file_problems(index, manifest))

@@ -152,7 +152,7 @@ def test_rows_of_other_names_are_refused(index: Path) -> None:
     assert store is not None
     for sql in ({"ref_id": "'nameless'"}, {"sha256": "'../../x'"}):
         store._table.update(values_sql=sql, where="concept = 'beta'")
-        with pytest.raises(CorruptIndexError, match="none that iconicity writes"):
+        with pytest.raises(CorruptIndexError, match="was not written by iconicity"):
             store.references()
 
 

@@ -97,7 +97,7 @@ class EncoderOptions:
         "crop",
         Flag(
             "--patch-mode",
-            "Embed each cell alone, or the image once and average its tokens cell by cell (faster; other numbers).",
+            "Embed each cell alone (crop), or embed the image once and average its tokens in each cell (token; faster, other numbers).",
             choices=PATCH_MODES,
         ),
     )

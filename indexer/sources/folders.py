@@ -20,7 +20,7 @@ from iconicity.indexer.text import counted
 
 LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
 NOT_UTF8 = "file name is not UTF-8; rename it"
-NO_CONCEPT = "a folder whose name names no concept; rename it"
+NO_CONCEPT = "the name of this folder names no concept; rename it"
 NOT_AN_IMAGE = "no image by its name"
 NOT_ASKED_FOR = "a folder of a concept that was not asked for"
 REQUESTS = 16  # sent at once
@@ -204,8 +204,8 @@ def read_concept_rows(
     named = [(concept_name(row[key]), row) for _, row in table.rows]
     lines = [line for (line, _), (concept, _) in zip(table.rows, named, strict=True) if not concept]
     if lines:
-        rows, count = counted(len(lines), "row names", "rows name"), "counts" if len(lines) == 1 else "count"
-        tell(f"{path}: {rows} no concept and {count} for nothing, first line {lines[0]}")
+        rows, are = counted(len(lines), "row names", "rows name"), "is" if len(lines) == 1 else "are"
+        tell(f"{path}: {rows} no concept and {are} not used, first line {lines[0]}")
     return [(concept, row) for concept, row in named if concept]
 
 

@@ -98,8 +98,8 @@ def _row_images(
     if elsewhere:
         nearer = metadata[_nearest(elsewhere[0], metadata)]
         source.tell(
-            f"{file}: lists {counted(len(elsewhere), 'image')} that a nearer metadata file is for, and what is said "
-            f"here does not count, first {elsewhere[0]} ({nearer})"
+            f"{file}: lists {counted(len(elsewhere), 'image')} for which a nearer metadata file counts instead, "
+            f"first {elsewhere[0]} ({nearer})"
         )
 
 
@@ -132,7 +132,7 @@ def _relative(name: object, below: str, files: _Files) -> str:
     if below + name in files.names:
         return below + name
     if "\0" in name or not is_text(name):
-        raise ValueError(f"{FILE_NAME} {name[:80]!a} is no name of a file")
+        raise ValueError(f"{FILE_NAME} {name[:80]!a} is not a file name")
     parts = [part for part in name.strip().replace("\\", "/").split("/") if part not in ("", ".")]
     if name.strip().startswith(("/", "\\")) or ".." in parts or not parts:
         raise ValueError(f"{FILE_NAME} {name[:80]!r} leaves the folder; it must be a path below it")

@@ -12,17 +12,17 @@ from iconicity.indexer.errors import FileSystemError
 _CURES = {
     errno.ENOSPC: "free space on that disk",
     errno.EDQUOT: "free space, or ask for a larger quota",
-    errno.EACCES: "see that this user may read and write it",
-    errno.EPERM: "see that this user may read and write it",
+    errno.EACCES: "give this user the right to read and write it",
+    errno.EPERM: "give this user the right to read and write it",
     errno.EROFS: "name a place that can be written to",
     errno.EMFILE: "allow more open files with 'ulimit -n 4096'",
     errno.ENFILE: "end programs that hold many files open",
     errno.ENAMETOOLONG: "use a shorter name or path",
     errno.EFBIG: "use a file system that holds larger files",
-    errno.ENOENT: "see that its folder exists",
+    errno.ENOENT: "make its folder first",
     errno.ENOTDIR: "see that each part of the path is a folder",
     errno.EISDIR: "name a file instead of a folder",
-    errno.ELOOP: "see that no link leads in a circle",
+    errno.ELOOP: "remove the link that leads in a circle",
     errno.EIO: "the disk fails: look at the system's log, and go on with a copy on another disk",
     errno.ESTALE: "mount the network file system again, then run the same command again",
     errno.ENOMEM: "free memory, or lower --workers and --batch-size",
@@ -36,7 +36,7 @@ _OS_ERROR = re.compile(r"os error (\d{1,5})\)")
 
 def cure(number: int | None) -> str:
     """Advice on how to go on after an operating-system error, by its number."""
-    return _CURES.get(number or 0, "see that it may be read and written")
+    return _CURES.get(number or 0, "make sure that it can be read and written")
 
 
 def lacks_locks(path: Path, error: OSError) -> FileSystemError | None:

@@ -127,7 +127,7 @@ def require_no_links(directory: Place) -> None:
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):
             if os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
-                raise IndexFormatError(f"{folder}/{name}: a link; an index holds its files itself, copy them there")
+                raise IndexFormatError(f"{folder}/{name}: is a link; copy the file itself into the index")
 
 
 def require_same_settings(directory: Place, manifest: Mapping[str, Any], store: ReferenceStore) -> None:

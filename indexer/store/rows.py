@@ -200,7 +200,7 @@ class ReferenceStore:
         reference = Reference(**row)
         if not reference.ref_id.startswith(f"{reference.concept}/") or not is_sha256(reference.sha256):
             raise CorruptIndexError(
-                f"{self.directory}: the row of {reference.ref_id} is none that iconicity writes; restore the index from a copy"
+                f"{self.directory}: the row of {reference.ref_id} was not written by iconicity; restore the index from a copy"
             )
         return reference
 

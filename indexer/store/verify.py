@@ -112,16 +112,16 @@ def _rows(index: Index, progress: Progress) -> Iterator[str]:
     if (len(identities), kept) != (counts["references"], counts["kept"]):
         yield f"{index.path}: {counted(len(identities), 'row')} ({kept} kept), the manifest says {counts['references']} ({counts['kept']})"
     if len({i[0] for i in identities}) != len(identities):
-        yield f"{index.path}: some ref_id stands in more than one row"
+        yield f"{index.path}: two rows have the same ref_id"
     if index_id(identities, [s.fingerprint for s in index.specs]) != index.index_id:
-        yield f"{index.path}: rows do not add up to the manifest's index_id"
+        yield f"{index.path}: the index_id of its rows is not that of the manifest"
 
 
 def _thresholds(index: Index, references: Mapping[str, Reference]) -> Iterator[str]:
     """References that the thresholds were fitted on must be there: ``score`` looks for neighbours among them."""
     for ref_id in index.manifest.get("thresholds", {}).get("queries", ()):
         if ref_id not in references or not references[ref_id].kept:
-            yield f"{index.path}: its thresholds were fitted on {ref_id}, which is no kept reference of it"
+            yield f"{index.path}: its thresholds were fitted on {ref_id}, which is not one of its kept references"
 
 
 def _of_unit_length(row: Row, index: Index) -> bool:

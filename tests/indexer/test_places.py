@@ -196,7 +196,7 @@ def test_a_damaged_object_is_found(storage: Storage, refs: Path) -> None:
         open_index(url).block(["alpha"])
     done = run("index", "verify", "--index", url, code=1)
     assert "index repair" not in done.stderr
-    assert "nothing is mended in place" in run("index", "repair", "--index", url, code=1).stderr
+    assert "cannot be mended in place" in run("index", "repair", "--index", url, code=1).stderr
 
 
 def test_derived_files_lie_in_the_cache(storage: Storage, refs: Path) -> None:

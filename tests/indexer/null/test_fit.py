@@ -231,7 +231,7 @@ def test_a_threshold_rests_on_references_that_are_there(built: Path, tmp_path: P
         built, {**manifest, "thresholds": {**manifest["thresholds"], "queries": ["k00/gone.png", *queries[1:]]}}
     )
     assert verify_index(built) == [
-        f"{built}: its thresholds were fitted on k00/gone.png, which is no kept reference of it"
+        f"{built}: its thresholds were fitted on k00/gone.png, which is not one of its kept references"
     ]
     write_manifest(built, manifest)
     assert verify_index(built) == []

@@ -90,8 +90,8 @@ def test_splits_hold_their_own_metadata(tmp_path: Path) -> None:
         (f"{tmp_path}/test/metadata.csv:5", "file_name '../train/2.png' leaves the folder")
     ]
     assert sorted(found.notices) == [
-        f"{tmp_path}/test/metadata.csv: lists 1 image that a nearer metadata file is for, and what is said here does not "
-        f"count, first test/deep/5.png ({tmp_path}/test/deep/metadata.jsonl)",
+        f"{tmp_path}/test/metadata.csv: lists 1 image for which a nearer metadata file counts instead, "
+        f"first test/deep/5.png ({tmp_path}/test/deep/metadata.jsonl)",
         f"{tmp_path}/train/metadata.csv: does not list 1 image of its folder, and it does not count, first 2.png",
     ]
 

@@ -58,9 +58,9 @@ def test_nothing_is_left_of_the_test_for_hard_links(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "free space"), (errno.EDQUOT, "quota"), (errno.EACCES, "may read and write"), (errno.EROFS, "can be written to"),
+        (errno.ENOSPC, "free space"), (errno.EDQUOT, "quota"), (errno.EACCES, "the right to read and write"), (errno.EROFS, "can be written to"),
         (errno.EMFILE, "ulimit -n"), (errno.ENAMETOOLONG, "shorter"), (errno.ENOTSUP, "local disk"), (errno.EIO, "another disk"),
-        (errno.ESTALE, "mount"), (None, "may be read"),
+        (errno.ESTALE, "mount"), (None, "can be read"),
     ],
 )  # fmt: skip
 def test_the_advice_depends_on_the_error(number: int | None, advice: str) -> None:
