@@ -30,6 +30,10 @@ class Skipped:
         return f"{self.concept}/{Path(self.path).name}"
 
 
+class NotCounted(str):
+    """A note that counts what was given and is not in the numbers. Every table shows it."""
+
+
 class LeftOut(NamedTuple):
     """A count of inputs of one kind that are not in the numbers.
 
@@ -55,7 +59,7 @@ def read_left_out(stored: Iterable[Mapping[str, Any]]) -> list[LeftOut]:
 
 
 def left_out_lines(by_owner: Mapping[str, Iterable[LeftOut]]) -> list[str]:
-    """One line a kind, with the count of each owner (a model, the index; "" is not named).
+    """One :class:`NotCounted` line a kind, with the count of each owner (a model, the index; "" is not named).
 
     >>> left_out_lines({"A": [LeftOut("images beyond --k-gen 50, not counted", 10, 60, "one", "one/9.png")]})
     ['images beyond --k-gen 50, not counted: A 10 of 60; first one/9.png']
@@ -67,7 +71,7 @@ def left_out_lines(by_owner: Mapping[str, Iterable[LeftOut]]) -> list[str]:
     return [_line(kind, owners) for kind, owners in kinds.items()]
 
 
-def _line(kind: str, owners: Mapping[str, Sequence[LeftOut]]) -> str:
+def _line(kind: str, owners: Mapping[str, Sequence[LeftOut]]) -> NotCounted:
     counts = []
     for owner, items in owners.items():
         n, of = sum(i.n for i in items), sum(i.of for i in items)
@@ -75,7 +79,7 @@ def _line(kind: str, owners: Mapping[str, Sequence[LeftOut]]) -> str:
             counts.append(f"{owner} {n}".strip() + (f" of {of}" if of else ""))
     first = list(dict.fromkeys(i.first for items in owners.values() for i in items if i.first))
     said = f": {_some(counts, _OWNERS)}" if counts else ""
-    return f"{kind}{said}" + (f"; first {_some(first, _NAMED)}" if first else "")
+    return NotCounted(f"{kind}{said}" + (f"; first {_some(first, _NAMED)}" if first else ""))
 
 
 def _some(texts: Sequence[str], most: int) -> str:

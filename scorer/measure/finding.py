@@ -15,6 +15,7 @@ import pandas as pd
 
 from iconicity.indexer.csv_cells import csv_text
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.left_out import NotCounted
 from iconicity.indexer.store.files import replacing, write_atomically
 from iconicity.indexer.store.manifest import versions
 from iconicity.indexer.text import json_text, one_line
@@ -66,7 +67,7 @@ class Layout:
     """How a table is shown in a terminal and in LaTeX; other files hold all columns and digits.
 
     ``columns``: those that are shown, in this order; empty: those that the finding shows by default; :data:`EVERY`.
-    ``notes``: how many notes a terminal shows, None: all.
+    ``notes``: how many notes a terminal shows beside those of what is not counted, None: all.
     """
 
     columns: Sequence[str] = ()
@@ -125,7 +126,11 @@ def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> 
     notes = list(finding.notes)
     if layout.notes is not None:
         marked = any(DAGGER in line for line in lines)  # a reader must know what the mark says
-        few = [n for i, n in enumerate(notes) if i < layout.notes or (marked and n.startswith(DAGGER))]
+        few = [
+            n
+            for i, n in enumerate(notes)
+            if i < layout.notes or isinstance(n, NotCounted) or (marked and n.startswith(DAGGER))
+        ]
         more = len(notes) - len(few)
         notes = [*few, f"{more} more with --notes all"] if more else notes
     return "\n".join([*lines, *(one_line(f"note: {n}") for n in notes)])

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.left_out import NotCounted
 from iconicity.indexer.places import named
 from iconicity.indexer.spec import differences
 from iconicity.indexer.store.index import Index
@@ -128,12 +129,11 @@ class Study:
             out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
         bad = np.bincount(self.model[~self.ok], minlength=len(self.models))
         if bad.any():
-            out.append(
-                f"images that could not be used: {brief([f'{m} {n}' for m, n in zip(self.models, bad, strict=True) if n])}"
-            )
+            per_model = brief([f"{m} {n}" for m, n in zip(self.models, bad, strict=True) if n])
+            out.append(NotCounted(f"images that could not be used: {per_model}"))
         lost = sorted(set(np.unique(self.concept).tolist()) - set(np.unique(self.concept[self.ok]).tolist()))
         if lost:
-            out.append(f"concepts without a usable image: {brief([self.concepts[c] for c in lost])}")
+            out.append(NotCounted(f"concepts without a usable image: {brief([self.concepts[c] for c in lost])}"))
         return out
 
     @property

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.left_out import NotCounted
 from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.text import counted
@@ -151,7 +152,7 @@ def match(study: Study, labels: Sequence[Label], copied: Collection[str], not_co
                 if before != said:
                     unused.contradicting.append(f"{at}: {before}, then {said}")
             votes[found[0]][v.rater] = said
-    notes = list(unused.notes())
+    notes = [NotCounted(note) for note in unused.notes()]
     if not votes:
         raise InputError(
             f"none of the {counted(len(labels), 'label')} counts ({'; '.join(notes)}); name images as MODEL/CONCEPT/FILE, or "

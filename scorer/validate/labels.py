@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.left_out import NotCounted
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding
@@ -69,18 +70,18 @@ def validate_labels(
         ]
     )  # fmt: skip
     notes = [
-        *study.notes,
         f"{counted(len(rows), 'labelled image')} of {counted(len(names), 'concept')}, {counted(int(copy.sum()), 'copy', 'copies')}",
         *matched.notes,
     ]
     if len(matched.votes) > len(rows):
-        notes.append(f"{counted(len(matched.votes) - len(rows), 'image')} with a tie of raters left out")
+        notes.append(NotCounted(f"{counted(len(matched.votes) - len(rows), 'image')} with a tie of raters left out"))
     if both < ENOUGH:
         notes.append(f"{UNDECIDABLE}: {counted(both, 'concept has', 'concepts have')} both labels, {ENOUGH} are needed")
     notes.append(
         f"a pooled AUROC measures which concept it is, too: knowing the concept alone gives {by_label:.3f}; only the "
         "stratified one says whether a score tells images of one concept apart"
     )
+    notes += study.notes
     scalars = {f"{r['score']}/{k}": r[k] for r in table.to_dict("records") for k in _SCALARS}
     tables = {"scores": table, "concepts": per, "raters": _raters(matched.votes, copies)}
     return Finding(tables, notes, study.facts(), scalars)
