@@ -113,6 +113,8 @@ class Study:
             return []
         names = " and ".join(f"the {j.metric.upper()} threshold {j.tau:g}" for j in void)
         way = "use calibrated thresholds" if all(j.chance is not None for j in void) else "run 'iconicity calibrate'"
+        if self.thresholds is not None:
+            way = "read the columns cal. and strict instead"
         return [f"no verdict: {names} {'mean' if len(void) > 1 else 'means'} nothing for these encoders; {way}"]
 
     @property
