@@ -22,7 +22,7 @@ from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.finding import as_text
+from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_text
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, visual_reuse
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
@@ -130,7 +130,7 @@ def run_demo(out: Path, progress: Progress) -> str:
         [
             f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",
             "",
-            as_text(summarise(open_study(out / "results"), concepts=False)),
+            as_text(summarise(open_study(out / "results"), concepts=False), layout=Layout(notes=FEW_NOTES)),
             "",
             "what was done to the references, and what was measured (mean over concepts):",
             _truth_table(results, dict(truth)),
