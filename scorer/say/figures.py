@@ -22,7 +22,7 @@ from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.measures import CRA, CRT, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
-from iconicity.scorer.measure.metrics import passes
+from iconicity.scorer.measure.metrics import passes, visual_reuse
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.study import Study, brief
 
@@ -278,5 +278,5 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
         figure.add_artist(
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
-    said = f"VR {passes(p, study.tau['vr']).mean():.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
+    said = f"VR {visual_reuse(p, study.tau['vr']):.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
     return _captioned(figure, study.facts(), ("vr",), said)
