@@ -10,8 +10,9 @@ from typing import NoReturn
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, progress_bar, with_storage
+from iconicity.indexer.command_line import DIRECTORY, with_storage
 from iconicity.indexer.commands import index
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import group
 from iconicity.indexer.store.disks import cure
@@ -23,7 +24,8 @@ from iconicity.scorer.commands.findings import COMMANDS as FINDINGS
 from iconicity.scorer.commands.plot import plot
 from iconicity.scorer.commands.report import report_command
 from iconicity.scorer.commands.results import results
-from iconicity.scorer.commands.scoring import cache, run_command, score_command, search_command
+from iconicity.scorer.commands.run import run_command
+from iconicity.scorer.commands.scoring import cache, score_command, search_command
 from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back
 
@@ -45,9 +47,7 @@ def cli() -> None:
     \b
     Example:
       iconicity demo
-      iconicity index build --refs refs/ --index paintings.index
-      iconicity score --metric all --index paintings.index --gen sd14=gen/sd14 --out results/
-      iconicity summary results/
+      iconicity run refs/ gen/ --out study/ --encoders offline
     """
 
 

@@ -1,9 +1,8 @@
-"""Parts that commands share: options, progress bars, and notes on inputs that were passed over."""
+"""Parts that commands share: options, and notes on inputs that were passed over."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import wraps
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.encode.names import NAMED, EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError
 from iconicity.indexer.flags import OWN, Flag
@@ -20,13 +20,12 @@ from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.suffixes import PASSED_OVER
-from iconicity.indexer.text import counted, echo_line, one_line
+from iconicity.indexer.text import counted, echo_line
 
 if TYPE_CHECKING:
     from iconicity.indexer.encode.encoder import Encoders
     from iconicity.indexer.encode.engine import Engine
     from iconicity.indexer.left_out import Skipped
-    from iconicity.indexer.progress import Progress
     from iconicity.indexer.spec import EncoderSpec
     from iconicity.indexer.store.cache import VectorCache
 
@@ -363,19 +362,3 @@ def say_problems(what: Place | str, problems: Sequence[str], mending: str = "") 
         raise IconicityError(f"{what}: {counted(len(problems), 'problem')}" + (f"; {mending}" if mending else ""))
     echo_line(f"{what}: whole")
     return 0
-
-
-def progress_bar() -> Progress:
-    """A tqdm bar a stage on stderr (images/s, ETA); silent when stderr is no terminal."""
-    from tqdm import tqdm
-
-    bars: dict[str, Any] = {}
-
-    def update(what: str, done: int, total: int) -> None:
-        if what not in bars:
-            bars[what] = tqdm(total=total, desc=one_line(what), unit="img", file=sys.stderr, disable=None)
-        bars[what].update(done - bars[what].n)
-        if done >= total:
-            bars[what].close()
-
-    return update

@@ -13,7 +13,6 @@ from iconicity.indexer.command_line import (
     dry_run_option,
     index_option,
     json_option,
-    progress_bar,
     refs_option,
     say_note,
     say_problems,
@@ -22,6 +21,7 @@ from iconicity.indexer.command_line import (
     takes_run,
     takes_select,
 )
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import mending
 from iconicity.indexer.help import group

@@ -14,12 +14,14 @@ from iconicity.indexer.encode.encoder import Encoders, load_encoders
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.info import index_facts
 from iconicity.indexer.options import IndexOptions, Run, Select
-from iconicity.indexer.places import Place, local
+from iconicity.indexer.places import Place, local, place
+from iconicity.indexer.progress import within
 from iconicity.indexer.store import index as stored
 from iconicity.indexer.store.cache import VectorCache, default_directory
 from iconicity.indexer.store.verify import verify_index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import ALL, Finding, Layout, as_text, write_finding
+from iconicity.scorer.models import models_at, require_apart
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import index_of
 
@@ -187,6 +189,8 @@ class Results:
     ) -> None:
         self.locations = list(locations)
         self.scored = report  # what the scoring run did, where this object is its result
+        self.built: BuildReport | None = None  # what the build of the index did, and
+        self.page: Path | None = None  # the first page of the report, where evaluate() made both
         self._calibration = calibration
         self._tau = {"tau_cra": tau_cra, "tau_vr": tau_vr}
 
@@ -255,6 +259,12 @@ class Results:
         found = sweep(self.study(), step=step, calibration=self._read_calibration(), draws=draws, seed=seed)
         return Table(found, table)
 
+    def sentences(self) -> list[str]:
+        """What was found, in plain words: what each model recognises and reuses, and what to look at first."""
+        from iconicity.scorer.say.plain import sentences
+
+        return sentences(self.study("p_ref_cell"))
+
     def evidence(self, image: str) -> Figure:
         """One generated image, MODEL/CONCEPT/FILE, beside the reference that most of its reused patches match."""
         from iconicity.scorer.say.figures import EVIDENCE_COLUMNS, evidence
@@ -291,23 +301,34 @@ class Results:
 
 def evaluate(
     refs: Place | str,
-    generated: Mapping[str, Place | str],
+    generated: Mapping[str, Place | str] | Place | str,
     out: Path | str,
     *,
     encoders: str | EncoderOptions | Encoders = "paper",
-    options: IndexOptions = IndexOptions(),
     scoring: ScoreOptions = ScoreOptions(),
     select: Select = Select(),
+    prune: bool = False,
     run: Run = Run(),
 ) -> Results:
     """Results of generated images against references: index, scores and report, all below the folder ``out``.
 
-    ``generated``: model -> folder of its images. Run again, only what is new is embedded.
+    ``generated``: model -> folder of its images, or one folder as :func:`iconicity.scorer.models.models_at` understands
+    it. Run again, only what is new is embedded. References and scores whose files are gone are removed with ``prune``,
+    else :class:`InputError` names them. The results say what was done in ``built``, ``scored`` and ``page``.
     """
-    folder = local(out)
-    index = Index.build(refs, folder / "index", encoders, options, select=select, run=run)
-    results = index.score(generated, folder / "results", scoring, select=select, run=run)
-    results.report(folder / "report", run=run)
+    folder, references = local(out), place(refs)
+    if not isinstance(generated, Mapping):
+        generated = models_at(place(generated), references, select.follow_links).generated
+    require_apart(references, [place(at) for at in generated.values()], folder)
+
+    def stage(number: str) -> Run:
+        return replace(run, progress=within(number, run.progress))
+
+    index = Index.build(references, folder / "index", encoders, prune=prune, select=select, run=stage("1 of 3"))
+    writing = Writing(update=True, replace=prune)
+    results = index.score(generated, folder / "results", scoring, select=select, writing=writing, run=stage("2 of 3"))
+    results.built = index.report
+    results.page = results.report(folder / "report", run=stage("3 of 3"))
     return results
 
 

@@ -19,7 +19,7 @@ from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 
 INDEX, PACKAGE, CALIBRATION = "index references", "package", "calibration"
-_NEEDED = 21  # concepts: a half of 11 has 110 pairs, which can show a rate of 1 %
+NEEDED = 21  # concepts: a half of 11 has 110 pairs, which can show a rate of 1 %
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def thresholds_for(index: Index, mode: str, named: Thresholds | None) -> tuple[T
         concepts = index.manifest["counts"]["concepts"]
         notes.append(
             f"{' and '.join(lacking)} of {index.path} have no threshold at a known false-positive rate: it has "
-            f"{counted(concepts, 'concept')}, {_NEEDED} are needed, and none comes with the package for these encoders"
+            f"{counted(concepts, 'concept')}, {NEEDED} are needed, and none comes with the package for these encoders"
         )
     if not tau:
         return None, notes

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from run import run
 from toys import ROOT, Study, draw, make_gen, make_refs, toy_encoders, write
 
 import iconicity as ic
@@ -27,16 +26,6 @@ def test_examples_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.reproduce", lambda *_, **__: toy_encoders())
     found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert found.failed == 0 and found.attempted > 20
-
-
-def test_one_command_does_it_all(refs: Path, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iconicity.scorer.face.load_encoders", lambda *_: toy_encoders())
-    monkeypatch.setattr("iconicity.scorer.scoring.reproduce", lambda *_, **__: toy_encoders())
-    (gen / "alpha" / "02.png").write_bytes(b"no image")
-    done = run("run", "--refs", refs, "--gen", f"sd={gen}", "--out", tmp_path / "s", "--encoders", "offline", code=3)
-    assert "9 images embedded" in done.stdout and "8 images scored, 8 embedded, 1 skipped" in done.stdout
-    assert "\nsd " in done.stdout and done.stdout.endswith(f"{tmp_path / 's' / 'report' / 'index.html'}\n")
-    assert (tmp_path / "s" / "report" / "index.html").is_file()
 
 
 def test_the_page_names_every_public_name() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.command_line import DIRECTORY, index_option, progress_bar, say_note, takes
+from iconicity.indexer.command_line import DIRECTORY, index_option, say_note, takes
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.help import command
 from iconicity.indexer.places import Place

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, option_of, progress_bar, say_note, takes
+from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, option_of, say_note, takes
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, is_url

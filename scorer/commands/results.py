@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from iconicity.indexer.command_line import PLACE, progress_bar, say_problems, say_skipped
+from iconicity.indexer.command_line import PLACE, say_problems, say_skipped
+from iconicity.indexer.display import progress_bar
 from iconicity.indexer.help import group
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import counted, echo_line

@@ -1,4 +1,4 @@
-"""``iconicity score``, ``run``, ``search`` and ``cache ...``: parse, call, print."""
+"""``iconicity score``, ``search`` and ``cache ...``: parse, call, print."""
 
 from __future__ import annotations
 
@@ -20,15 +20,12 @@ from iconicity.indexer.command_line import (
     index_option,
     json_option,
     options,
-    refs_option,
     say_problems,
     say_skipped,
     takes,
     takes_run,
     takes_select,
 )
-from iconicity.indexer.commands import say_build
-from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import command, group
 from iconicity.indexer.options import Run, Select
@@ -42,7 +39,7 @@ if TYPE_CHECKING:
     from iconicity.scorer.scoring import ScoreReport
 
 
-class _Generated(TakesUrls):
+class Generated(TakesUrls):
     """Text: where the images are is not all of it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -54,7 +51,7 @@ def _takes_generated(command: F) -> F:
 
     @wraps(command)
     def gathered(gen: Sequence[str], gen_root: Path | None, model: str | None, select: Select, **given: Any) -> Any:
-        generated = _generated(gen, gen_root, model, select.follow_links)
+        generated = generated_by(gen, gen_root, model, select.follow_links)
         return command(generated=generated, select=select, **given)
 
     return options(
@@ -64,7 +61,7 @@ def _takes_generated(command: F) -> F:
             "gen",
             multiple=True,
             metavar="[NAME[@VARIANT]=]DIR",
-            type=_Generated(),
+            type=Generated(),
             help="Images of a model, in a folder or at a URL: one folder for each concept, an imagefolder, a folder of "
             "GenEval, or tar files. May be repeated.",
         ),
@@ -145,37 +142,6 @@ def score_command(
         run = replace(run, load=lambda _clip, _dino: loaded)
     held = None if calibration is None else read_calibration(calibration)
     return _say_score(score(opened, generated, out, options, calibration=held, run=run, **chosen))
-
-
-@command("run")
-@refs_option("Folder or URL with one folder of images for each concept.")
-@takes_select()
-@_takes_generated
-@click.option("--out", type=DIRECTORY, required=True, help="Folder for the index, the results and the report.")
-@takes(EncoderOptions, "encoders")
-@takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
-def run_command(
-    refs: Place, generated: Mapping[str, Place], out: Path, encoders: EncoderOptions, select: Select, run: Run
-) -> int:
-    """Index references, score generated images and write a report, in one command.
-
-    The commands 'index build', 'score' and 'report' have more options. A second run embeds only new images.
-
-    \b
-    Example:
-      iconicity run --refs refs/ --gen sd14=gen/sd14 --gen esd=gen/esd --out study/ --encoders offline
-    """
-    from iconicity.scorer.face import Index
-
-    index = Index.build(refs, out / "index", encoders, select=select, run=run)
-    assert index.report is not None
-    codes = [say_build(index.report, out / "index")]
-    results = index.score(generated, out / "results", select=select, run=run)
-    assert results.scored is not None
-    codes.append(_say_score(results.scored))
-    echo(repr(results.summary()))
-    echo_line(str(results.report(out / "report", run=run)))
-    return max(codes)
 
 
 @command("search")
@@ -294,7 +260,7 @@ def cache_clear(directory: Path | None, older_than: float | None, everything: bo
     return 0
 
 
-def _generated(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Place]:
+def generated_by(gen: Sequence[str], gen_root: Path | None, model: str | None, follow_links: bool) -> dict[str, Place]:
     """Model name -> folder, from --gen NAME=DIR, --gen DIR --model NAME, and --gen-root."""
     from iconicity.indexer.sources.folders import LEADS_OUT, Inside, is_text, shown
 

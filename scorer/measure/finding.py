@@ -67,12 +67,14 @@ class Layout:
     """How a table is shown in a terminal and in LaTeX; other files hold all columns and digits.
 
     ``columns``: those that are shown, in this order; empty: those that the finding shows by default; :data:`EVERY`.
-    ``notes``: how many notes a terminal shows beside those of what is not counted, None: all.
+    ``notes``: how many notes a terminal shows beside those of what is not counted, None: all. ``more``: how a reader gets
+    the others.
     """
 
     columns: Sequence[str] = ()
     digits: int = 3
     notes: int | None = None
+    more: str = "--notes all"
 
     def of(self, finding: Finding, name: str | None = None) -> tuple[pd.DataFrame, list[str]]:
         """The table, and the columns of it to show. Raises :class:`InputError` for a column that it lacks.
@@ -132,7 +134,7 @@ def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> 
             if i < layout.notes or isinstance(n, NotCounted) or (marked and n.startswith(DAGGER))
         ]
         more = len(notes) - len(few)
-        notes = [*few, f"{more} more with --notes all"] if more else notes
+        notes = [*few, f"{more} more with {layout.more}"] if more else notes
     return "\n".join([*lines, *(one_line(f"note: {n}") for n in notes)])
 
 

@@ -141,8 +141,20 @@ def _mostly(values: Float64, tail: float) -> tuple[float, float]:
     """The value that most units have, and the upper end of the share of units that have another (Clopper & Pearson 1934)."""
     found, counts = np.unique(np.round(values, 12), return_counts=True)
     others = len(values) - int(counts.max())
-    reach = 1.0 if others == len(values) else float(special.betaincinv(others + 1, len(values) - others, 1.0 - tail))
-    return float(found[counts.argmax()]), reach
+    return float(found[counts.argmax()]), clopper_pearson(others, len(values), 1.0 - 2.0 * tail)[1]
+
+
+def clopper_pearson(k: int, n: int, level: float = LEVEL) -> tuple[float, float]:
+    """Ends of the exact interval of a share of ``k`` among ``n`` units (Clopper & Pearson 1934); nan without units.
+
+    >>> [round(end, 3) for end in clopper_pearson(12, 40)]
+    [0.166, 0.465]
+    """
+    if n == 0:
+        return float("nan"), float("nan")
+    tail = (1.0 - level) / 2.0
+    low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, tail))
+    return low, 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 1.0 - tail))
 
 
 def _statistic(moments: Float64, kind: str) -> tuple[Float64, Float64]:

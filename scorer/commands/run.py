@@ -1,0 +1,90 @@
+"""``iconicity run``: index, scores and report in one command. Parse, call, print."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from iconicity.indexer.command_line import DIRECTORY, PLACE, say_note, say_skipped, takes, takes_run, takes_select
+from iconicity.indexer.commands import say_build
+from iconicity.indexer.encode.names import EncoderOptions
+from iconicity.indexer.help import command
+from iconicity.indexer.options import Run, Select
+from iconicity.indexer.places import Place
+from iconicity.indexer.text import counted, echo, echo_line
+from iconicity.scorer.commands.scoring import Generated, generated_by
+
+if TYPE_CHECKING:
+    from iconicity.scorer.measure.finding import Finding
+    from iconicity.scorer.scoring import ScoreReport
+
+
+@command("run")
+@click.argument("refs", type=PLACE)
+@click.argument("gen", type=PLACE, required=False)
+@click.option(
+    "--gen", "named", multiple=True, metavar="NAME=FOLDER", type=Generated(),
+    help="Images of one model, in place of GEN. May be repeated.",
+)  # fmt: skip
+@takes_select(without=["shard"])
+@click.option("--out", type=DIRECTORY, required=True, help="Folder for the index, the results and the report.")
+@takes(EncoderOptions, "encoders")
+@click.option("--prune", is_flag=True, help="Remove references and scores whose files are gone.")
+@click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
+@takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
+def run_command(
+    refs: Place, gen: Place | None, named: Sequence[str], out: Path, encoders: EncoderOptions, prune: bool, opens: bool,
+    select: Select, run: Run,
+) -> int:  # fmt: skip
+    """Compare generated images with references: index, scores and report in one command.
+
+    REFS holds one folder of images for each concept. GEN holds the same for one model, or one such folder for each
+    model. A second run computes only what is new.
+
+    \b
+    Example:
+      iconicity run refs/ gen/ --out study/ --encoders offline
+    """
+    from iconicity.scorer.face import evaluate
+    from iconicity.scorer.measure.finding import Layout, as_text
+    from iconicity.scorer.models import Models, models_at
+
+    if (gen is None) == (not named):
+        raise click.UsageError("name the generated images once: the folder GEN, or --gen NAME=FOLDER for each model")
+    follow = select.follow_links
+    models = Models(generated_by(named, None, None, follow)) if gen is None else models_at(gen, refs, follow)
+    echo_line(
+        f"{counted(len(models.generated), 'model')}: {', '.join(f'{m} ({at})' for m, at in models.generated.items())}"
+    )
+    for notice in models.notices:
+        say_note(notice)
+    results = evaluate(refs, models.generated, out, encoders=encoders, select=select, prune=prune, run=run)
+    assert results.built is not None and results.scored is not None and results.page is not None
+    code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
+    finding = results.summary().finding
+    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {out / 'results'} --notes all'")
+    echo(as_text(finding, layout=layout))
+    for sentence in ("", *results.sentences(), "", f"report: {results.page.resolve()}"):
+        echo_line(sentence)
+    if opens and not webbrowser.open(results.page.resolve().as_uri()):
+        say_note("no browser was found; open the report yourself")
+    return code
+
+
+def _columns(finding: Finding) -> list[str]:
+    """Columns of the short table: where there are thresholds at a false-positive rate, their measures alone."""
+    from iconicity.scorer.measure.measures import CRA_CAL, STRICT, VR_CAL
+
+    there = [m.key for m in (CRA_CAL, VR_CAL, STRICT) if m.key in finding.table()]
+    return ["model", "images", "concepts", *there] if CRA_CAL.key in there else []
+
+
+def _say_new(scored: ScoreReport, notes: Sequence[str]) -> int:
+    """What the scoring did, and what the table below it does not say."""
+    code = say_skipped(scored.skipped, [n for n in scored.notices if n not in notes])
+    echo_line(f"{counted(scored.scored, 'image')} scored, {scored.embedded} embedded, {len(scored.skipped)} skipped")
+    return code

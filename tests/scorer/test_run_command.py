@@ -1,0 +1,184 @@
+"""``iconicity run``: which models lie at a folder, a study that is run again, and hostile folders."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run import run
+from toys import draw, make_gen, make_refs, toy_encoders, write
+
+import iconicity as ic
+from iconicity.indexer.errors import InputError
+from iconicity.scorer.models import models_at
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iconicity.scorer.face.load_encoders", lambda *_: toy_encoders())
+    for module in ("iconicity.indexer.builder", "iconicity.scorer.scoring"):
+        monkeypatch.setattr(f"{module}.reproduce", lambda *_, **__: toy_encoders())
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    """A folder with the folders of two models."""
+    for name in ("sd14", "esd"):
+        make_gen(tmp_path / "two" / name)
+    return tmp_path / "two"
+
+
+def test_a_folder_of_concepts_is_one_model(refs: Path, gen: Path, two: Path) -> None:
+    assert models_at(gen, refs).generated == {"m1": gen}
+    found = models_at(two, refs)
+    assert found.generated == {"esd": two / "esd", "sd14": two / "sd14"} and found.notices == []
+
+
+def test_a_model_may_be_called_like_a_concept(refs: Path, two: Path) -> None:
+    (two / "esd").rename(two / "alpha")
+    assert set(models_at(two, refs).generated) == {"alpha", "sd14"}
+
+
+def test_what_is_no_model_is_said(refs: Path, two: Path) -> None:
+    (two / "empty").mkdir()
+    write(two / "notes" / "fig.png", draw(1))
+    write(two / "loose.png", draw(2))
+    shutil.copytree(refs, two / "refs")
+    found = models_at(two, two / "refs")
+    assert set(found.generated) == {"esd", "sd14"}
+    of_refs, of_folders, of_images = found.notices
+    assert of_refs.endswith(f"holds the references {two / 'refs'}, and is no model")
+    assert of_folders.startswith("2 folders of") and of_folders.endswith("did not count as models: empty, notes")
+    assert of_images == f"ignored 1 image beside the folders of models, first {two / 'loose.png'}"
+
+
+def mixed(root: Path, _: Path) -> Path:
+    write(root / "two" / "alpha" / "1.png", draw(3))
+    return root / "two"
+
+
+def loose(root: Path, _: Path) -> Path:
+    return write(root / "loose" / "1.png", draw(3)).parent
+
+
+def unknown(root: Path, _: Path) -> Path:
+    return write(root / "other" / "delta" / "1.png", draw(3)).parents[1]
+
+
+def empty(root: Path, _: Path) -> Path:
+    (root / "empty").mkdir()
+    return root / "empty"
+
+
+def variant(root: Path, _: Path) -> Path:
+    (root / "two" / "esd").rename(root / "two" / "esd@")
+    return root / "two"
+
+
+def the_references(_: Path, refs: Path) -> Path:
+    return refs
+
+
+def within_the_references(_: Path, refs: Path) -> Path:
+    return make_gen(refs / "gen")
+
+
+HOSTILE: dict[Callable[[Path, Path], Path], str] = {
+    mixed: "holds folders of concepts (alpha) beside folders of models (esd, sd14); name each model with --gen",
+    loose: "images lie directly in it; a model's images lie in GEN/<concept>/, or GEN/<model>/<concept>/",
+    unknown: "no folder in it has the name of a concept (delta), and no folder below these; the concepts of",
+    empty: "holds no folder of images",
+    variant: "lacks a name or a variant beside the @",
+    the_references: "holds the references and the generated images; name two folders",
+    within_the_references: "lies inside the references",
+    lambda root, _: root / "gone": "no such folder",
+}
+
+
+@pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
+def test_hostile_folders_are_said_in_one_line(
+    make: Callable[[Path, Path], Path], refs: Path, two: Path, tmp_path: Path
+) -> None:
+    done = run("run", refs, make(tmp_path, refs), "--out", tmp_path / "s", code=1)
+    assert done.stderr.count("\n") == 1 and HOSTILE[make] in done.stderr and not (tmp_path / "s").exists()
+
+
+def test_a_study_inside_its_images_is_refused(refs: Path, gen: Path) -> None:
+    for out in (refs / "study", gen / "study", gen):
+        with pytest.raises(InputError, match="name an --out elsewhere"):
+            ic.evaluate(refs, gen, out)
+
+
+def test_the_images_are_named_once(refs: Path, gen: Path, tmp_path: Path) -> None:
+    for given in ([], [gen, "--gen", f"m={gen}"]):
+        done = run("run", refs, *given, "--out", tmp_path / "s", code=2)
+        assert "name the generated images once" in done.stderr
+
+
+def test_a_study_is_run_again(refs: Path, two: Path, tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    first = run("run", refs, two, "--out", out)
+    assert first.stdout.startswith(f"2 models: esd ({two / 'esd'}), sd14 ({two / 'sd14'})\n")
+    assert "9 images embedded" in first.stdout and "18 images scored" in first.stdout
+    assert first.stdout.endswith(f"\nreport: {out / 'report' / 'index.html'}\n")
+    assert "nothing has changed, 0 images embedded" in run("run", refs, two, "--out", out).stdout
+
+    write(refs / "delta" / "1.png", draw(900))  # the index changes: scores follow, and only new images are embedded
+    make_gen(two / "new", seed=7000)
+    again = run("run", refs, two, "--out", out)
+    assert "1 image embedded" in again.stdout and "27 images scored, 6 embedded" in again.stdout
+
+    shutil.rmtree(refs / "delta")
+    (two / "new" / "alpha" / "02.png").unlink()
+    assert "--prune" in run("run", refs, two, "--out", out, code=1).stderr
+    assert "26 images scored, 0 embedded" in run("run", refs, two, "--out", out, "--prune").stdout
+
+    only = run("run", refs, "--gen", f"sd14={two / 'sd14'}", "--out", out)
+    assert "models of" in only.stderr and "stay as they are: esd, new" in only.stderr
+
+
+def test_files_that_cannot_be_used_are_named(refs: Path, gen: Path, tmp_path: Path) -> None:
+    (gen / "alpha" / "02.png").write_bytes(b"no image")
+    done = run("run", refs, "--gen", f"sd={gen}", "--out", tmp_path / "s", code=3)
+    assert (
+        "8 images scored, 8 embedded, 1 skipped" in done.stdout
+        and "skipped: " in done.stderr
+        and "\nsd " in done.stdout
+    )
+
+
+def test_the_sentences_follow_from_the_rows(tmp_path: Path) -> None:
+    """25 concepts, of which the model copies 10 and draws something else for 15."""
+    names = [f"c{i:02d}" for i in range(25)]
+    make_refs(tmp_path / "refs", names, each=1)
+    for i, name in enumerate(names):
+        write(tmp_path / "gen" / name / "1.png", draw(100 * i if i < 10 else 9000 + i))
+    results = ic.evaluate(tmp_path / "refs", tmp_path / "gen", tmp_path / "study")
+    first, counts, look = results.sentences()
+    assert first.startswith("gen recognises 10 of 25 concepts (40 %, 21 to 61 %). Of the patches of its 10 recognised ")
+    assert "100 % are found in the references (69 to 100 %); the rest is new." in first
+    assert "which 1 % of unrelated references reach" in counts and "Fewer than 30 concepts" in counts
+    assert look.startswith("What to look at first: gen/c0") and look.endswith(
+        "of whose 16 patches 16 are found in the references."
+    )
+
+
+def test_no_verdict_without_a_threshold_that_means_something(refs: Path, gen: Path, tmp_path: Path) -> None:
+    said, look = ic.evaluate(refs, gen, tmp_path / "study").sentences()
+    assert said.startswith("Nothing can be called recognised or copied yet")
+    assert look.startswith("What to look at first: m1/") and look.endswith("the image most similar to a reference.")
+
+
+def test_the_report_is_opened(refs: Path, gen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def no_browser(url: str) -> bool:
+        opened.append(url)
+        return False
+
+    monkeypatch.setattr("webbrowser.open", no_browser)
+    done = run("run", refs, gen, "--out", tmp_path / "a study", "--open")
+    assert opened == [(tmp_path / "a study" / "report" / "index.html").as_uri()]
+    assert "no browser was found; open the report yourself" in done.stderr
