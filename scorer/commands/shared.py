@@ -101,7 +101,7 @@ def output_options(*tables: str) -> Callable[[F], F]:
         ),
         click.option(
             "--notes", type=click.Choice(["few", "all"]), default="few", show_default=True,
-            help="Notes to show below the table. Files hold all notes.",
+            help="Notes below the table in the terminal and in .tex files. Other files hold all notes.",
         ),
         click.option(
             "--out", "out", type=DIRECTORY, multiple=True, metavar="FILE",

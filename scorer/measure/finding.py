@@ -34,7 +34,9 @@ WIDTH = 120  # columns of a terminal
 
 def headings() -> dict[str, str]:
     """Headings of columns whose names people do not read."""
-    return labels() | {"references": "J"}
+    aurocs = {f"auroc_{name}": f"AUROC {label}" for name, label in labels().items()}
+    flips = {"last_tau": "up to", "first": "ahead", "then": "then ahead"}
+    return labels() | aurocs | flips | {"references": "J"}
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Layout:
     """How a table is shown in a terminal and in LaTeX; other files hold all columns and digits.
 
     ``columns``: those that are shown, in this order; empty: those that the finding shows by default; :data:`EVERY`.
-    ``notes``: how many notes a terminal shows beside those of what is not counted, None: all. ``more``: how a reader gets
-    the others.
+    ``notes``: how many notes stand below the table beside those of what is not counted, None: all. ``more``: how a
+    reader of a terminal gets the others.
     """
 
     columns: Sequence[str] = ()
@@ -96,6 +98,17 @@ class Layout:
             if _plain_name(c) not in known:
                 raise InputError(f"--columns {c}: the table has no such column; it has {', '.join(there)}")
         return frame, [known[_plain_name(c)] for c in self.columns]
+
+    def chosen(self, notes: Sequence[str], marked: bool) -> tuple[list[str], int]:
+        """The notes to show, and how many are left. ``marked``: a dagger stands in the table, so that its note must."""
+        if self.notes is None:
+            return list(notes), 0
+        few = [
+            n
+            for i, n in enumerate(notes)
+            if i < self.notes or isinstance(n, NotCounted) or (marked and n.startswith(DAGGER))
+        ]
+        return few, len(notes) - len(few)
 
 
 def _plain_name(text: str) -> str:
@@ -125,16 +138,9 @@ def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> 
         lines.append(_text(part, columns, layout.digits) if len(part) else "(no rows)")
     if not parts:
         lines = ["(no rows)"]
-    notes = list(finding.notes)
-    if layout.notes is not None:
-        marked = any(DAGGER in line for line in lines)  # a reader must know what the mark says
-        few = [
-            n
-            for i, n in enumerate(notes)
-            if i < layout.notes or isinstance(n, NotCounted) or (marked and n.startswith(DAGGER))
-        ]
-        more = len(notes) - len(few)
-        notes = [*few, f"{more} more with {layout.more}"] if more else notes
+    notes, more = layout.chosen(finding.notes, marked=any(DAGGER in line for line in lines))
+    if more:
+        notes.append(f"{more} more with {layout.more}")
     return "\n".join([*lines, *(one_line(f"note: {n}") for n in notes)])
 
 
@@ -163,21 +169,30 @@ def as_json(finding: Finding) -> str:
 
 
 def as_latex(finding: Finding, name: str | None = None, layout: Layout = ALL) -> str:
-    """A booktabs table, ``value [low, high]`` in one cell, ``--`` where there is no value, the notes in small print
-    below it."""
+    """A booktabs table, ``--`` where there is no value, the notes in small print below it.
+
+    Intervals stand beside their values, or in small print below them where there are many, so that the table fits a page.
+    """
     frame, shown = layout.of(finding, name)
     names = headings()
-    lines = [[names.get(c, c.replace("_", " ")) for c in shown]]
+    with_interval = {c for c in shown if f"{c}_low" in frame}
+    below = len(with_interval) > _BESIDE
+    digits = min(layout.digits, 2) if below else layout.digits
+    body = []
     for r in frame.to_dict("records"):
-        ends = [_interval(r, c, layout.digits) if f"{c}_low" in frame else "" for c in shown]
-        values = [_cell(r[c], layout.digits, "--") for c in shown]
-        lines.append([f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
-    head, *body = [" & ".join(_escape(cell) for cell in line) + r" \\" for line in lines]
+        ends = [_escape(_interval(r, c, digits)) if c in with_interval else "" for c in shown]
+        values = [_escape(_cell(r[c], layout.digits, "--")) for c in shown]
+        body.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
+        if below and any(ends):
+            body.append([rf"{{\scriptsize {e}}}" if e else "" for e in ends])
+    lines = [[_escape(names.get(c, c.replace("_", " "))) for c in shown], *body]
+    head, *rows = [" & ".join(line) + r" \\" for line in lines]
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in shown)
-    notes = " ".join(_escape(n) + "." for n in finding.notes)
+    chosen, more = layout.chosen(finding.notes, marked=any(_TEX[DAGGER] in row for row in rows))
+    notes = " ".join(_escape(n) + "." for n in [*chosen, *([f"{more} more in the .meta.json file"] if more else [])])
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body,
+            r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *rows,
             r"\bottomrule", r"\end{tabular}", *([rf"\par\smallskip{{\footnotesize {notes}\par}}"] if notes else []), "",
         ]
     )  # fmt: skip
