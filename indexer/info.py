@@ -103,6 +103,7 @@ def info_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"{role:<11} {e.label}: {e.name}, {pool}{e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}{alone}"
         )
+        lines.append(f"{'':<11} licence of the weights: {e.licence or 'not known here'}")
     lines += threshold_lines(facts["thresholds"])
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")
     lines.append("versions    " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))

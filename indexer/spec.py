@@ -36,6 +36,12 @@ class EncoderSpec:
         return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
 
     @property
+    def licence(self) -> str | None:
+        """Licence of the weights, where it is known; the source says it, since no number depends on it."""
+        found = self.source.get("licence")
+        return None if found is None else str(found)
+
+    @property
     def label(self) -> str:
         """Short name for tables, with the start of the weights' SHA-256; says of the offline encoder what it is not."""
         short = self.name.removeprefix("timm ")

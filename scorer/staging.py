@@ -24,6 +24,7 @@ from iconicity.indexer.store.files import hold, write_atomically
 
 _OURS = re.compile(r"(scores|results)_[a-z_]+\.(parquet|csv|meta\.json)|calibration\.json")
 _ORDER = (".meta.json", ".parquet")  # then the rest
+STUDY = "results"  # what 'iconicity run' calls the results directory of a study
 _AT_ONCE = 64  # commands that use one URL at the same time
 
 
@@ -102,12 +103,14 @@ _staged: dict[str, Staged] = {}
 
 
 class _Results(TakesUrls):
-    """A results directory of this machine as it is, one on object storage as the folder that stands for it."""
+    """A results directory of this machine as it is, also by the folder of its study; one on object storage as the folder
+    that stands for it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         given = place(value)
         if isinstance(given, Path):
-            return given
+            below = given / STUDY  # of the folder of a whole study
+            return below if not any(given.glob("scores_*.parquet")) and any(below.glob("scores_*.parquet")) else given
         from iconicity.indexer.store.cache import default_directory
 
         if given.url not in _staged:

@@ -9,6 +9,8 @@ from iconicity.indexer.encode.encoder import OFFLINE, Setup
 from iconicity.indexer.encode.timm import TimmEncoder
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
+_SOURCE = {"model": OFFLINE, "licence": "Apache-2.0"}  # of the package's LICENSE file
+
 
 def load(
     model: str | None = None, setup: Setup = Setup(), *, layer: int | None = None, pool: str = "all"
@@ -35,4 +37,4 @@ def load(
         raise ModelUnavailableError(f"{path}: its tensors are not those of timm's {OFFLINE}; reinstall the package")
     network.load_state_dict(dict(zip(own, stored.values(), strict=True)))
     network.reset_classifier(0)
-    return TimmEncoder(network, OFFLINE, setup, pool=pool, layer=layer, source={"model": OFFLINE}, family="offline")
+    return TimmEncoder(network, OFFLINE, setup, pool=pool, layer=layer, source=_SOURCE, family="offline")

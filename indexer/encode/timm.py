@@ -200,6 +200,8 @@ def load(
     source: dict[str, Any] = {"model": name, "image_size": image_size, "weights": None}
     if repo is not None:
         source["revision"] = hub.cached_commit(repo, _FILE, revision)
+        if licence := network.pretrained_cfg.get("license"):  # as timm has it from the hub
+            source["licence"] = str(licence)
     if weights is not None:
         path = Path(weights).expanduser().resolve()
         _load_weights(network, path)

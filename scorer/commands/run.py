@@ -66,7 +66,7 @@ def run_command(
     assert results.built is not None and results.scored is not None and results.page is not None
     code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
     finding = results.summary().finding
-    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {out / 'results'} --notes all'")
+    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {out} --notes all'")
     echo(as_text(finding, layout=layout))
     for sentence in ("", *results.sentences(), "", f"report: {results.page.resolve()}"):
         echo_line(sentence)

@@ -22,6 +22,7 @@ from iconicity.indexer.command_line import (
     takes_run,
 )
 from iconicity.indexer.encode.names import EncoderOptions
+from iconicity.indexer.errors import InputError
 from iconicity.indexer.help import group
 from iconicity.indexer.options import Run
 from iconicity.indexer.text import echo_line
@@ -183,8 +184,9 @@ _LABEL_COLUMNS = {
 
 @validate.command("labels")
 @click.option(
-    "--csv", "csv_path", type=DIRECTORY, required=True,
-    help="CSV file with the columns path, concept and label, and for several raters or models rater and model.",
+    "--csv", "tables", type=DIRECTORY, multiple=True,
+    help="CSV file with the columns path, concept and label, and for several raters or models rater and model. May be "
+    "repeated.  [default: each labels*.csv in the results directory and beside it]",
 )  # fmt: skip
 @results_option
 @click.option(
@@ -208,22 +210,31 @@ _LABEL_COLUMNS = {
 @takes_bootstrap
 @output_options("scores", "concepts", "raters")
 def labels_command(
-    csv_path: Path, results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
+    tables: Sequence[Path], results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
     thresholds: Thresholds, bootstrap: Bootstrap, **rest: Any,
 ) -> int:  # fmt: skip
     """Measure how well scores tell copies from other outputs of the same concept, by labels of people.
 
-    A label is left out if its word is in neither list, or if it does not name one scored image for certain.
+    The report lets people label images, and downloads labels.csv. Put that file beside the results. A label is left out
+    if its word is in neither list, or if it does not name one scored image for certain.
 
     \b
     Example:
       iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
     """
-    from iconicity.scorer.validate.labelled import read_labels, word
+    from iconicity.scorer.validate.labelled import labels_beside, read_labels, word
     from iconicity.scorer.validate.labels import validate_labels
 
     output = output_of(rest)
-    labels = read_labels(csv_path, **rest, tell=say_note)
+    if not tables:
+        tables = labels_beside(results)
+        where = f"{results[0]} or beside it"
+        if not tables:
+            raise InputError(
+                f"no labels*.csv lies in {where}: label images in the report and put labels.csv there, or name a file with --csv"
+            )
+        say_note(f"labels of {', '.join(map(str, tables))}")
+    labels = [label for path in tables for label in read_labels(path, **rest, tell=say_note)]
     study = study_of(results, thresholds, "gen_path")
     means_copied = {word(w) for w in copied}
     others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]

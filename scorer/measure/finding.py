@@ -180,7 +180,7 @@ def as_latex(finding: Finding, name: str | None = None, layout: Layout = ALL) ->
     digits = min(layout.digits, 2) if below else layout.digits
     body = []
     for r in frame.to_dict("records"):
-        ends = [_escape(_interval(r, c, digits)) if c in with_interval else "" for c in shown]
+        ends = [_signs(_interval(r, c, digits)) if c in with_interval else "" for c in shown]
         values = [_escape(_cell(r[c], layout.digits, "--")) for c in shown]
         body.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
         if below and any(ends):
@@ -209,8 +209,12 @@ _TEX = {
 
 def _escape(text: str) -> str:
     """Text for a LaTeX table; a bracket or star at the start of a row would be taken for an option of its line break."""
-    out = "".join(_TEX.get(c, c) for c in text.replace("\n", " "))
+    out = _signs(text)
     return f"{{{out[0]}}}{out[1:]}" if out[:1] in ("[", "*") else out
+
+
+def _signs(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in text.replace("\n", " "))
 
 
 def write_finding(finding: Finding, path: Path, name: str | None = None, layout: Layout = ALL) -> list[Path]:

@@ -74,6 +74,12 @@ def read_labels(
     return labels
 
 
+def labels_beside(results: Sequence[Path]) -> list[Path]:
+    """Tables of labels in each results directory and beside it, ``labels*.csv`` as the report gives them, oldest first."""
+    found = {p.resolve(): p for at in results for folder in (at.parent, at) for p in folder.glob("labels*.csv")}
+    return sorted(found.values(), key=lambda p: (p.stat().st_mtime, p.name))
+
+
 @dataclass
 class _Unused:
     """Labels that do not count, by the reason why."""

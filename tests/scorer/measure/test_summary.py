@@ -182,7 +182,8 @@ def test_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(parquet.crt, found.table().crt)
     tex = (tmp_path / "out" / "t.tex").read_text()
     first = found.table().iloc[0]
-    assert r"\toprule" in tex and f"{first.cra:.3f} [{first.cra_low:.3f}, {first.cra_high:.3f}]" in tex
+    assert r"\toprule" in tex and f"& {first.cra:.3f} &" in tex
+    assert rf"{{\scriptsize [{first.cra_low:.2f}, {first.cra_high:.2f}]" in tex  # below, in a row of their own
     flat = json.loads((tmp_path / "out" / "t.json").read_text())
     assert flat["m0/cra"] == first.cra and all(not isinstance(v, (dict, list)) for v in flat.values())
     with pytest.raises(InputError, match="the ending names the format"):
@@ -220,7 +221,8 @@ def test_exact_intervals_are_marked_and_left_out_under_five_concepts(tmp_path: P
     low = 1.0 - (1.0 - 0.025 ** (1 / 6))
     assert enough.table().cra_low[0] == pytest.approx(low) and f"[{low:.3f}, 1.000]†" in as_text(enough)
     assert any(n.startswith("† exact interval") for n in enough.notes)
-    assert rf"[{low:.3f}, 1.000]\textdagger{{}}" in as_latex(enough)
+    assert rf"\scriptsize [{low:.2f}, 1.00]\textdagger{{}}" in as_latex(enough)
+    assert rf"[{low:.3f}, 1.000]\textdagger{{}}" in as_latex(enough, layout=Layout(["model", "cra"]))  # room beside it
     assert not any("_exact" in name for name in enough.scalars)
 
 

@@ -113,7 +113,9 @@ def test_the_command_says_what_does_not_count(tmp_path: Path) -> None:
     assert done.returncode == 0 and "note: 12 labels of models that were not scored left out: B 12" in done.stdout
     assert "odd 1" in done.stdout and "B 12" in (tmp_path / "t.csv.meta.json").read_text()
     done = run_alone(*args, "--copied", "copy", "--copied", "Odd", "--table", "concepts")
-    assert "copy 5, odd 1 count as copied; other 6 as not copied" in done.stdout and "auroc cra sim" in done.stdout
+    assert (
+        "copy 5, odd 1 count as copied; other 6 as not copied" in done.stdout and "AUROC CRA similarity" in done.stdout
+    )
 
 
 def test_labels_as_a_spreadsheet_writes_them(tmp_path: Path) -> None:

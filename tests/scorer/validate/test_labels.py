@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,18 @@ def test_shared_art_is_not_decidable(tmp_path: Path) -> None:
     found = validate_labels(study, labels, ["replica", "variant"], ["reinterpretation", "unrelated"], 200)
     assert found.table().verdict.tolist() == [UNDECIDABLE] * 3
     assert any(n.startswith(f"{UNDECIDABLE}: 3 concepts") for n in found.notes)
+
+
+def test_labels_beside_the_results_are_read_without_being_named(tmp_path: Path) -> None:
+    results, labels = study_of(tmp_path, 24)
+    assert "no labels*.csv lies in" in run("validate", "labels", "--results", results, code=1).stderr
+    first, newest = tmp_path / "labels.csv", results / "labels (1).csv"
+    pd.DataFrame(labels).to_csv(first, index=False)
+    os.utime(first, (1, 1))
+    named = run("validate", "labels", "--csv", first, "--results", results, "--draws", 200).stdout
+    for study in (results, tmp_path):  # the folder of the study will do
+        found = run("validate", "labels", "--results", study, "--draws", 200)
+        assert found.stdout == named and found.stderr == f"note: labels of {first}\n"
+    pd.DataFrame([labels[0] | {"label": "other"}]).to_csv(newest, index=False)  # the last label of a rater counts
+    again = run("validate", "labels", "--results", tmp_path, "--table", "concepts", "--notes", "all")
+    assert f"labels of {first}, {newest}" in again.stderr and "1 of them against the one before" in again.stdout
