@@ -10,10 +10,11 @@ from typing import NoReturn
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, with_storage
+from iconicity.indexer.command_line import DIRECTORY, name_options, with_storage
 from iconicity.indexer.commands import index
 from iconicity.indexer.display import progress_bar
 from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.flags import with_flags
 from iconicity.indexer.help import group
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import echo, echo_line, one_line
@@ -78,6 +79,7 @@ for command in (
 ):  # fmt: skip
     cli.add_command(command)
 with_storage(cli)
+name_options(cli)
 
 
 def _stop(signum: int, _frame: object) -> NoReturn:
@@ -109,7 +111,7 @@ def main() -> None:
         e.show()
         code = e.exit_code
     except click.ClickException as e:
-        vars(e)["message"] = one_line(e.message)
+        vars(e)["message"] = one_line(with_flags(e.message))
         e.show()
         code = e.exit_code
     except (click.Abort, KeyboardInterrupt, SystemExit) as e:

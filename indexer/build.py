@@ -191,12 +191,12 @@ def require_room(index: Place) -> None:
     if isinstance(index, Remote):
         found = [n for n in index.names() if n != MANIFEST and not n.startswith(PROBE)]
         if found and f"{TABLE}.lance" not in found:
-            raise IndexFormatError(f"{index}: holds other objects and no index; name a new place with --index")
+            raise IndexFormatError(f"{index}: holds other objects and no index; name a new place with `index`")
         return
     if index.is_file():
-        raise IndexFormatError(f"{index}: a file; name a new folder with --index")
+        raise IndexFormatError(f"{index}: a file; name a new folder with `index`")
     if index.is_dir() and not is_table(index) and any(p.name not in {*LOCKS, MANIFEST} for p in index.iterdir()):
-        raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with --index")
+        raise IndexFormatError(f"{index}: holds other files and no index; name a new folder with `index`")
 
 
 def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:
 def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:
     what = settings_difference(held, asked, "index against asked", "asked for")
     if what is not None:
-        raise SettingsError(f"{index}: made with {what}; name a new folder with --index")
+        raise SettingsError(f"{index}: made with {what}; name a new folder with `index`")
 
 
 def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:

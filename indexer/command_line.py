@@ -15,7 +15,7 @@ import click
 from iconicity.indexer.display import progress_bar
 from iconicity.indexer.encode.names import NAMED, EncoderOptions
 from iconicity.indexer.errors import IconicityError, InputError
-from iconicity.indexer.flags import OWN, Flag
+from iconicity.indexer.flags import FLAGS_OF, OWN, Flag
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place, is_url, place
 from iconicity.indexer.shards import Shard
@@ -74,6 +74,23 @@ def with_storage(command: click.Command) -> None:
                 help="Allow object storage over plain http.",
             ),
         ]  # fmt: skip
+
+
+def name_options(command: click.Command) -> None:
+    """Messages may name the parameters of a command, or of all commands of a group, see :func:`with_flags`."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        name_options(below)
+    for param in command.params:
+        if isinstance(param, click.Option):
+            FLAGS_OF.setdefault(str(param.name), set()).add(param.opts[0])
+
+
+def _name_fields(kind: type) -> None:
+    """Messages may name the fields of a class. A field that several flags set is called by the first of them."""
+    for f in fields(kind):
+        for flag in f.metadata.get("flags", ())[:1]:
+            for name in (f.name, f"{kind.__name__}.{f.name}"):
+                FLAGS_OF.setdefault(name, set()).add(flag.name)
 
 
 def _set_endpoint(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
@@ -170,6 +187,7 @@ def takes(
     ``joins`` make the value of a field from those of its options, where the field itself does not say how. ``without``
     names fields and options that the command lacks.
     """
+    _name_fields(kind)
     held = [
         (f, [flag for flag in f.metadata["flags"] if flag.name not in without])
         for f in fields(kind)

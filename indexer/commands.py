@@ -176,7 +176,7 @@ def index_info(index: Place, as_json: bool) -> int:
     facts = index_facts(index, concepts=False)
     if as_json or facts["counts"]["references"] <= LISTED:
         facts = index_facts(index)
-    echo(json_text(facts) if as_json else info_text(facts))
+    echo(json_text(facts) if as_json else info_text(facts), as_json)
     return 0
 
 
@@ -194,7 +194,7 @@ def index_log(index: Place, as_json: bool) -> int:
     from iconicity.indexer.store.manifest import read_manifest
 
     log = read_manifest(index)["log"]
-    echo(json_text(log) if as_json else log_text(log))
+    echo(json_text(log) if as_json else log_text(log), as_json)
     return 0
 
 

@@ -1,7 +1,12 @@
-"""Names and help texts of the options that fields of dataclasses become. Imports no command-line library."""
+"""Names and help texts of the options that fields of dataclasses become. Imports no command-line library.
+
+A message of the library names a field or a parameter in backticks: "lower `batch_size`". Where the command line prints
+it, :func:`with_flags` writes the flag. A name that several classes have is written with its class: `Select.concepts`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,3 +44,21 @@ class Flag:
 def flags(default: Any, *of: Flag, join: Callable[..., Any] | None = None) -> Any:
     """A field with its flags. ``join`` makes the field's value from theirs; without ``join`` the one flag gives the value."""
     return field(default=default, metadata={"flags": of, "join": join})
+
+
+FLAGS_OF: dict[str, set[str]] = {}  # name in a message -> the flags that it may be; the commands fill it
+
+
+def with_flags(text: str) -> str:
+    """Return a message for the command line: names in backticks become their flags, where there is just one.
+
+    >>> FLAGS_OF.setdefault("batch_size", set()).add("--batch-size")
+    >>> with_flags("lower `batch_size`, not `something`")
+    'lower --batch-size, not `something`'
+    """
+
+    def flag(name: re.Match[str]) -> str:
+        found = FLAGS_OF.get(name[1], ())
+        return next(iter(found)) if len(found) == 1 else name[0]
+
+    return re.sub(r"`([\w.]+)`", flag, text)

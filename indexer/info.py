@@ -108,7 +108,7 @@ def info_text(facts: dict[str, Any]) -> str:
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")
     lines.append("versions    " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
     if "concepts" not in facts:
-        lines.append("dropped     --json lists each near-duplicate")
+        lines.append("dropped     'iconicity index info --json' lists each near-duplicate")
     for entry in facts.get("concepts", {}).values():
         lines += [f"dropped     {d['ref_id']}: distance {d['distance']} to {d['dup_of']}" for d in entry["dropped"]]
     lines += [f"left out    {line}" for line in left_out_lines({"": read_left_out(facts["left_out"])})]

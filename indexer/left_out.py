@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 _NAMED = 3  # examples in a line
 _OWNERS = 6  # models in a line
 
-NAMED_TWICE = "rows of --prompt-csv that name a concept once more"
-NO_FOLDER = "concepts of --prompt-csv that have no folder of references"
-NOT_NAMED_REFERENCES = "folders of references that --prompt-csv does not name"
+NAMED_TWICE = "rows of `Select.concepts` that name a concept once more"
+NO_FOLDER = "concepts of `Select.concepts` that have no folder of references"
+NOT_NAMED_REFERENCES = "folders of references that `Select.concepts` does not name"
 EMPTY = "folders without an image"
 
 
@@ -61,8 +61,8 @@ def read_left_out(stored: Iterable[Mapping[str, Any]]) -> list[LeftOut]:
 def left_out_lines(by_owner: Mapping[str, Iterable[LeftOut]]) -> list[str]:
     """One :class:`NotCounted` line a kind, with the count of each owner (a model, the index; "" is not named).
 
-    >>> left_out_lines({"A": [LeftOut("images beyond --k-gen 50, not counted", 10, 60, "one", "one/9.png")]})
-    ['images beyond --k-gen 50, not counted: A 10 of 60; first one/9.png']
+    >>> left_out_lines({"A": [LeftOut("images beyond `k_gen` 50, not counted", 10, 60, "one", "one/9.png")]})
+    ['images beyond `k_gen` 50, not counted: A 10 of 60; first one/9.png']
     """
     kinds: dict[str, dict[str, list[LeftOut]]] = {}
     for owner, items in by_owner.items():

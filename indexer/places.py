@@ -236,7 +236,7 @@ def _filesystem(where: Remote) -> Any:
             and os.environ.get("AWS_ALLOW_HTTP", "").lower() not in ("1", "true")
         ):
             raise StorageError(
-                f"{where}: the endpoint is plain http, which anybody on the way can read; add --allow-http if that is meant"
+                f"{where}: the endpoint is plain http, which anybody on the way can read; set AWS_ALLOW_HTTP=true if that is meant"
             )
         timeouts = {
             "connect_timeout": _CONNECT_SECONDS,
@@ -307,5 +307,5 @@ def _why(error: Exception, scheme: str) -> str:
         return f"refused ({code}): these credentials may not do that here; name others, or have them allowed what docs/object-storage.md lists"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     if names & (_AWAY | _AWAY_CODES):
-        return f"the server does not answer ({first}); see that it runs and --endpoint-url is right, then run the same command again"
+        return f"the server does not answer ({first}); see that it runs and AWS_ENDPOINT_URL is right, then run the same command again"
     return f"object storage: {first}; run the same command again"

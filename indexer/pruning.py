@@ -27,6 +27,6 @@ def require_kept(index: Place, held: Mapping[str, Reference], lost: Sequence[str
         return
     raise InputError(
         f"{index}: {len(lost)} of its {len(held)} references would go, first {lost[0]}, because the images given now do not "
-        "include these files; nothing was changed. Remove them with --prune (prune=True), or keep them: 'iconicity index "
-        "add' adds without removing, and another --index starts anew"
+        "include these files; nothing was changed. Remove them with `prune`, or keep them: 'iconicity index "
+        "add' adds without removing, and another `index` starts anew"
     )

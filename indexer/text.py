@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from iconicity.indexer.flags import with_flags
 from iconicity.indexer.places import named
 
 # Control characters (C0, DEL, C1), lone surrogates, line and paragraph separators, and what reorders or hides text:
@@ -39,11 +40,11 @@ def json_text(value: Any) -> str:
     return _UNSAFE.sub(lambda m: m[0] if m[0] == "\n" else f"\\u{ord(m[0]):04x}", text)
 
 
-def echo(text: object, err: bool = False) -> None:
-    """Print text of several lines."""
-    click.echo("\n".join(one_line(line) for line in named(str(text)).split("\n")), err=err)
+def echo(text: str, data: bool = False) -> None:
+    """Print text of several lines. ``data``: it is JSON, in which names stay as they are."""
+    click.echo("\n".join(one_line(line) for line in named(text if data else with_flags(text)).split("\n")))
 
 
 def echo_line(text: object, err: bool = False) -> None:
     """Print one line, which may hold names from users."""
-    click.echo(one_line(named(str(text))), err=err)
+    click.echo(one_line(named(with_flags(str(text)))), err=err)

@@ -140,7 +140,7 @@ def test_links_out_of_the_references_are_not_followed(tmp_path: Path) -> None:
     round_ = [s for s in built.skipped if "/round/" in s.path]  # images of the concepts, seen from within one
     reasons = {Path(s.path).name: s.reason for s in built.skipped if s not in round_}
     assert {s.reason for s in round_} == {NESTED}
-    assert {name for name, reason in reasons.items() if "--follow-links" in reason} == {"zz_link.png", "beta", "up"}
+    assert {name for name, reason in reasons.items() if "`follow_links`" in reason} == {"zz_link.png", "beta", "up"}
     assert set(reasons) - {"zz_link.png", "beta", "up"} == {"loop.png", "gone.png"}
     assert all(r.concept == "alpha" for r in open_index(tmp_path / "i").references().values())
     added = add_references(refs, tmp_path / "i", select=Select(follow_links=True), run=running())
@@ -150,7 +150,7 @@ def test_links_out_of_the_references_are_not_followed(tmp_path: Path) -> None:
 def test_references_that_are_all_links_say_how_to_go_on(tmp_path: Path) -> None:
     (tmp_path / "refs").mkdir()
     (tmp_path / "refs" / "beta").symlink_to(outside(tmp_path))
-    with pytest.raises(InputError, match="--follow-links"):
+    with pytest.raises(InputError, match="`follow_links`"):
         build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
 
 
@@ -174,7 +174,7 @@ def test_links_out_of_any_layout_are_not_followed(tmp_path: Path) -> None:
     for root, all_of_them in ((plain_, 2), (tmp_path / "geneval", 4), (tars, 2)):
         report = score(tmp_path / "i", {"m": root}, tmp_path / f"o_{root.name}", run=running(encoders))
         assert report.scored == 1, root
-        assert report.skipped and all("--follow-links" in s.reason for s in report.skipped)
+        assert report.skipped and all("`follow_links`" in s.reason for s in report.skipped)
         followed = score(
             tmp_path / "i",
             {"m": root},

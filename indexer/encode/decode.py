@@ -74,7 +74,7 @@ def decode(data: bytes, path: Path | str, pixels: str = "shown", max_pixels: int
         kind = other_kind(data, FORMATS)
         raise ImageError(path, f"not an image of a known format{': ' * bool(kind)}{kind}") from e
     except Image.DecompressionBombError as e:
-        raise ImageError(path, f"more pixels than the limit of {max_pixels} (--max-pixels)") from e
+        raise ImageError(path, f"more pixels than the limit of {max_pixels} (`max_pixels`)") from e
     except ImportError as e:
         raise ImageError(
             path, "its colour profile needs a Pillow with littleCMS: install one of Pillow's wheels"

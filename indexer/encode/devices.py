@@ -27,7 +27,7 @@ def device_names(text: str) -> list[str]:
     """
     names = [f"cuda:{n}" if n.isdecimal() else n for n in (part.strip() for part in text.split(","))]
     if not all(names):
-        raise InputError(f"--devices {text}: a list of devices like 0,1 or cpu,cpu")
+        raise InputError(f"`devices` {text}: a list of devices like 0,1 or cpu,cpu")
     return names
 
 
@@ -73,7 +73,7 @@ class Device:
         except (Lost, OSError) as e:
             raise IconicityError(
                 f"device {self._name}: its process ended twice (out of memory?); run the same command again with "
-                "a smaller --batch-size: what is written is kept"
+                "a smaller `batch_size`: what is written is kept"
             ) from e
         return answer
 

@@ -168,7 +168,7 @@ class Worker:
         except Lost as e:
             if e.started or self.process.given_up:
                 return Loaded(reason=why_lost(e))
-            raise IconicityError(f"a worker process cannot be started ({e}); run again with --workers 0") from None
+            raise IconicityError(f"a worker process cannot be started ({e}); run again with `workers` 0") from None
         return loaded
 
 

@@ -1,7 +1,7 @@
 """A cluster, by Ray Data: a pool of actors, each with its own encoders and decoders.
 
 Ray starts, feeds, restarts and scales the actors; images are read where they run, and what they give comes back to this
-process, which alone writes. Imported only where ``--engine ray`` asks for it.
+process, which alone writes. Imported only where it is asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iconicity.indexer.encode.engine import Outcome, Plan, Start, Task, Unit, in
 from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
-NEEDS_RAY = "--engine ray needs Ray: pip install 'iconicity[ray]'"
+NEEDS_RAY = "`engine` ray needs Ray: pip install 'iconicity[ray]'"
 _CONNECT_SECONDS = 10.0
 # Where storage is; credentials stay with each machine.
 _PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION")
@@ -43,12 +43,12 @@ class ActorPool:
 
 
 class Cluster:
-    """An engine on a Ray cluster: the one at ``address``, else one of this machine that ends with the run."""
+    """An engine on a Ray cluster: the one at ``ray_address``, else one of this machine that ends with the run."""
 
-    def __init__(self, start: Start, pool: ActorPool, address: str | None = None) -> None:
+    def __init__(self, start: Start, pool: ActorPool, ray_address: str | None = None) -> None:
         self._start = start
         self._pool = pool
-        self._address = address
+        self._address = ray_address
 
     def run(self, plan: Plan, tasks: Iterable[Task[K]]) -> Iterator[tuple[K, Outcome]]:
         """Outcomes in no order. Raises :class:`InputError` without Ray, :class:`IconicityError` when the cluster gives up."""
@@ -212,7 +212,7 @@ def _connect(address: str | None) -> bool:
                 ray.init(address=address, runtime_env={"env_vars": passed} if passed else None, **_QUIET)
     except (ConnectionError, RuntimeError, ValueError, OSError) as e:
         where = "on this machine" if address is None else f"at {address}"
-        raise InputError(f"no Ray cluster {where} ({_last_line(e)}); name one with --ray-address") from e
+        raise InputError(f"no Ray cluster {where} ({_last_line(e)}); name one with `ray_address`") from e
     return True
 
 
@@ -238,7 +238,7 @@ def _require_reachable(address: str | None) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except OSError as e:
-        raise InputError(f"no Ray cluster at {address} ({e.strerror or e}); name one with --ray-address") from e
+        raise InputError(f"no Ray cluster at {address} ({e.strerror or e}); name one with `ray_address`") from e
 
 
 @contextmanager

@@ -83,8 +83,8 @@ def work_of(concepts: Iterable[str], pairs: Iterable[Pair]) -> dict[str, str]:
 def read_column(path: Path, column: str, key: str, flag: str, tell: Tell = warnings.warn) -> dict[str, str]:
     """Concept -> value of a table's column; empty cells are left out.
 
-    ``flag``: the option that names the column, or "". ``tell`` gets a line on what a user should know. Raises
+    ``flag``: what names the column, or "". ``tell`` gets a line on what a user should know. Raises
     :class:`InputError`.
     """
-    rows = read_concept_rows(path, {key: "--concept-col", column: flag}, tell=tell)
+    rows = read_concept_rows(path, {key: "`concept_col`", column: flag}, tell=tell)
     return {concept: value for concept, row in rows if (value := row[column].strip())}

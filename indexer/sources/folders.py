@@ -18,7 +18,7 @@ from iconicity.indexer.sources.tables import Tell, read_table
 from iconicity.indexer.sources.tar import read_member, split
 from iconicity.indexer.text import counted
 
-LEADS_OUT = "a link out of the folder; put the file itself there, or add --follow-links"
+LEADS_OUT = "a link out of the folder; put the file itself there, or set `follow_links`"
 NOT_UTF8 = "file name is not UTF-8; rename it"
 NO_CONCEPT = "the name of this folder names no concept; rename it"
 NOT_AN_IMAGE = "no image by its name"
@@ -196,7 +196,7 @@ def read_concept_rows(
 ) -> list[tuple[str, dict[str, str]]]:
     """(concept, row) of a table; rows that name no concept are left out.
 
-    ``needed``: columns -> the option that names each; the first holds the concepts. ``optional``: columns that may be
+    ``needed``: columns -> the parameter that names each; the first holds the concepts. ``optional``: columns that may be
     there. ``tell`` gets a line on what a user should know. Raises :class:`InputError` if the file or a column is missing.
     """
     table = read_table(path, needed, optional, tell)
@@ -209,14 +209,14 @@ def read_concept_rows(
     return [(concept, row) for concept, row in named if concept]
 
 
-def read_concepts(path: Path, column: str, tell: Tell = warnings.warn) -> list[str]:
-    """Concepts named in a column of a table, in file order; one that is named twice is there twice.
+def read_concepts(path: Path, slug_col: str, tell: Tell = warnings.warn) -> list[str]:
+    """Concepts named in the column ``slug_col`` of a table, in file order; one that is named twice is there twice.
 
     Raises :class:`InputError` if the file or the column is missing, or nothing is named.
     """
-    rows = read_concept_rows(path, {column: "--slug-col"}, tell=tell)
+    rows = read_concept_rows(path, {slug_col: "`slug_col`"}, tell=tell)
     if not rows:
-        raise InputError(f"{path}: column '{column}' names no concept; fill it, or name another with --slug-col")
+        raise InputError(f"{path}: column '{slug_col}' names no concept; fill it, or name another with `slug_col`")
     return [concept for concept, _ in rows]
 
 

@@ -23,7 +23,7 @@ _concept_name = lru_cache(1 << 14)(concept_name)
 class Source:
     """A place with generated images, and how a layout looks at it.
 
-    ``known``: concepts of the index, against which prompts are matched. ``variant``: that of every image, from --gen.
+    ``known``: concepts of the index, against which prompts are matched. ``variant``: that of every image, from the model's name.
     ``follow_links``: also where they lead out of ``root``. ``image_key``: which image of a WebDataset sample counts.
     ``tell`` takes what a user should know, one line each.
     """
@@ -52,11 +52,13 @@ class Source:
         return ""
 
     def image(self, concept: str, name: str, path: str, fields: Fields, where: str) -> Image:
-        """An image with its fields. Raises :class:`InputError` when metadata at ``where`` give another variant than --gen."""
+        """An image with its fields. Raises :class:`InputError` when metadata at ``where`` give another variant."""
         variant = fields.variant
         if self.variant is not None:
             if variant not in (None, self.variant):
-                raise InputError(f"{where}: variant '{variant}', but --gen says @{self.variant}; leave one of them out")
+                raise InputError(
+                    f"{where}: variant '{variant}', but the model's name says @{self.variant}; leave one of them out"
+                )
             variant = self.variant
         return Image(path, concept, name, seed=fields.seed, prompt=fields.prompt, variant=variant)
 

@@ -76,7 +76,7 @@ def _said(source: Source, told: _Told) -> list[str]:
         kinds = [f"{kind} ({n})" for kind, n in told.unread.most_common(_NAMED)]
         more = f" and {len(told.unread) - _NAMED} more kinds" if len(told.unread) > _NAMED else ""
         lines.append(
-            f"{source.root}: one image, .json and .txt of each sample were read (--image-key names another image); "
+            f"{source.root}: one image, .json and .txt of each sample were read (`image_key` names another image); "
             f"parts that were not read: {', '.join(kinds)}{more}"
         )
     if told.lacking:
@@ -147,7 +147,7 @@ def _chosen(
             if len(rest) > 1 and any(often[f] > 1 for f, _ in rest):
                 kinds = ", ".join(sorted(f for f, _ in rest))
                 raise InputError(
-                    f"{tar}: sample {key} has the images {kinds}; name the one that counts with --image-key"
+                    f"{tar}: sample {key} has the images {kinds}; name the one that counts with `image_key`"
                 )
             if len(rest) > 1 or often[rest[0][0]] == 1:
                 own += [m for _, m in rest]

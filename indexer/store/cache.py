@@ -76,7 +76,7 @@ class VectorCache:
 
     def _unusable(self, error: Exception) -> IconicityError:
         return IconicityError(
-            f"{self.path}: the cache cannot be used ({error}); name another with --cache, use --no-cache, or delete it if it is damaged"
+            f"{self.path}: the cache cannot be used ({error}); name another with `cache`, work without one, or delete it if it is damaged"
         )
 
     def known_sha256(self, path: Path | str, stat: str) -> str | None:

@@ -25,7 +25,7 @@ _CURES = {
     errno.ELOOP: "remove the link that leads in a circle",
     errno.EIO: "the disk fails: look at the system's log, and go on with a copy on another disk",
     errno.ESTALE: "mount the network file system again, then run the same command again",
-    errno.ENOMEM: "free memory, or lower --workers and --batch-size",
+    errno.ENOMEM: "free memory, or lower `workers` and `batch_size`",
 }
 _LACKING = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)
 _CURES |= dict.fromkeys(_LACKING, "its file system cannot do this: use a local disk")

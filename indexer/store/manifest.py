@@ -98,7 +98,7 @@ def read_manifest(directory: Place) -> dict[str, Any]:
 
 def _require_manifest(directory: Path) -> None:
     if directory.is_file():
-        raise IndexFormatError(f"{directory}: a file, not an index; --index names the folder of one")
+        raise IndexFormatError(f"{directory}: a file, not an index; name the folder of one with `index`")
     if not directory.is_dir():
         raise IndexFormatError(
             f"{directory}: no such index; make one with 'iconicity index build --refs DIR --index {directory}'"

@@ -81,7 +81,9 @@ def open_vectors(
             _read(index, folder, concepts, kept, progress)
             found = _open_derived(index, kept, folder)
     if found is None:
-        raise CorruptIndexError(f"{folder}: the file just written cannot be read; free space there, or use --no-cache")
+        raise CorruptIndexError(
+            f"{folder}: the file just written cannot be read; free space there, or work without a cache"
+        )
     return found
 
 

@@ -169,7 +169,7 @@ def search_command(image: Path, index: Place, k: int, as_json: bool, html: Path 
 
     opened = open_index(index)
     hits = search_image(image, opened, k, default_directory(), run)
-    echo(json_text(hits) if as_json else search_text(hits))
+    echo(json_text(hits) if as_json else search_text(hits), as_json)
     if html is not None:
         from iconicity.scorer.say.report.search_page import write_search_page
 
@@ -219,7 +219,7 @@ def cache_info(directory: Path | None, as_json: bool) -> int:
 
     held = VectorCache(directory or default_directory())
     facts = held.info()
-    echo(json_text(facts) if as_json else cache_text(str(held.path), facts))
+    echo(json_text(facts) if as_json else cache_text(str(held.path), facts), as_json)
     return 0
 
 

@@ -128,7 +128,7 @@ def say(
     text = as_text(finding, table, layout)  # a column that is not there is said before a file is written
     written = [p for path in out for p in write_finding(finding, path, table, layout)]
     if as_json:
-        echo(json_of(finding))
+        echo(json_of(finding), data=True)
         for note in finding.notes:
             echo_line(f"note: {note}", err=True)
         return 0

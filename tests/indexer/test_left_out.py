@@ -16,7 +16,7 @@ from iconicity.indexer.store.manifest import read_manifest
 
 
 def test_one_line_a_kind() -> None:
-    kind = "images beyond --k-gen 2, not counted"
+    kind = "images beyond `k_gen` 2, not counted"
     by_model = {
         "A": [LeftOut(kind, 3, 5, "one", "one/3.png"), LeftOut(kind, 1, 3, "two", "two/3.png"), LeftOut("a line")],
         "B": [LeftOut(kind, 2, 4, "one", "one/3.png"), LeftOut("a line")],
@@ -37,7 +37,7 @@ def test_a_run_over_some_concepts_replaces_what_was_said_of_them() -> None:
 
 def test_rows_that_repeat() -> None:
     assert left_out_lines({"": rows_left_out(["a", "b", "a", "a"])}) == [
-        "rows of --prompt-csv that name a concept once more: 2 of 4; first 'a'"
+        "rows of `Select.concepts` that name a concept once more: 2 of 4; first 'a'"
     ]
     assert rows_left_out(["a", "b"]) == []
 
@@ -48,9 +48,9 @@ def test_an_index_says_what_it_was_not_built_of(refs: Path, tmp_path: Path) -> N
     report = build_index(refs, tmp_path / "i", toy_encoders(), select=Select(concepts=named))
     lines = [
         f"folders without an image: 1; first {refs / 'empty'}",
-        "folders of references that --prompt-csv does not name: 2; first 'beta', 'gamma'",
-        "concepts of --prompt-csv that have no folder of references: 1; first 'omega'",
-        "rows of --prompt-csv that name a concept once more: 1 of 4; first 'alpha'",
+        "folders of references that `Select.concepts` does not name: 2; first 'beta', 'gamma'",
+        "concepts of `Select.concepts` that have no folder of references: 1; first 'omega'",
+        "rows of `Select.concepts` that name a concept once more: 1 of 4; first 'alpha'",
     ]
     assert report.notices == lines
     text = info_text(index_facts(tmp_path / "i"))
@@ -58,7 +58,7 @@ def test_an_index_says_what_it_was_not_built_of(refs: Path, tmp_path: Path) -> N
     write(refs / "omega" / "1.png", draw(77))
     add_references(refs, tmp_path / "i", run=running())
     kinds = [line.partition(":")[0] for line in left_out_lines({"": held_left_out(read_manifest(tmp_path / "i"))})]
-    assert kinds == ["folders without an image", "rows of --prompt-csv that name a concept once more"]
+    assert kinds == ["folders without an image", "rows of `Select.concepts` that name a concept once more"]
     remove_references(tmp_path / "i", concepts=["beta"])
     assert len(held_left_out(read_manifest(tmp_path / "i"))) == 2
     assert not build_index(refs, tmp_path / "j", toy_encoders()).notices[1:]  # the empty folder alone

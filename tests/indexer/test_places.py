@@ -349,7 +349,7 @@ def test_options_name_the_server(storage: Storage, refs: Path, monkeypatch: pyte
         monkeypatch.delenv(name)
     url = storage.fresh()
     where = ["--endpoint-url", storage.gate.url]
-    assert "--allow-http" in run("index", "build", "--refs", refs, "--index", url, *where, code=1).stderr
+    assert "AWS_ALLOW_HTTP=true" in run("index", "build", "--refs", refs, "--index", url, *where, code=1).stderr
     run("index", "build", "--refs", refs, "--index", url, *where, "--allow-http")
     assert json.loads(run("index", "info", "--index", url, "--json").stdout)["counts"]["kept"] == 9
     assert "is a URL" in run("cache", "info", "--cache", url, code=2).stderr

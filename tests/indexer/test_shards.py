@@ -62,7 +62,7 @@ def test_shards_built_into_one_folder_make_the_whole(refs: Path, tmp_path: Path)
         report = build_index(refs, tmp_path / "i", encoders, select=Select(shard=Shard(i, 3)))
     assert forwards(encoders) == 0 and report.removed == 0
     (refs / "beta" / "01.png").unlink()
-    with pytest.raises(InputError, match=r"1 of its 12 references would go, first beta/01\.png.*--prune"):
+    with pytest.raises(InputError, match=r"1 of its 12 references would go, first beta/01\.png.*`prune`"):
         [build_index(refs, tmp_path / "i", toy_encoders(), select=Select(shard=Shard(i, 3))) for i in (1, 2, 3)]
     gone = [
         build_index(refs, tmp_path / "i", toy_encoders(), prune=True, select=Select(shard=Shard(i, 3))).removed
@@ -86,7 +86,7 @@ def test_listed_concepts_of_other_shards_are_not_called_lost(refs: Path, tmp_pat
         ).notices
     ]
     assert [n for n in notices if "no folder" in n] == [
-        "concepts of --prompt-csv that have no folder of references: 1; first 'gone'"
+        "concepts of `Select.concepts` that have no folder of references: 1; first 'gone'"
     ]
 
 

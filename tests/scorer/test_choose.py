@@ -74,7 +74,7 @@ def test_variant_in_the_label(study: Study, gen: Path, tmp_path: Path) -> None:
     for model, variant in (("m@plain", "plain"), ("m@styled", "styled"), ("m", None)):
         assert {r["variant"] for r in held.rows(model)} == {variant} and len(held.rows(model)) == 9
     as_csv(gen, gen)
-    with pytest.raises(InputError, match=r"metadata\.csv:2: variant 'v', but --gen says @plain"):
+    with pytest.raises(InputError, match=r"metadata\.csv:2: variant 'v', but the model's name says @plain"):
         study({"m@plain": gen})
     assert study({"m@v": gen}).embedded == 0
 

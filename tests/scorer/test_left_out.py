@@ -50,7 +50,7 @@ def test_a_run_over_some_concepts_keeps_what_was_said_of_others(study: Study, ge
     assert left_out(study.out) == [
         "concepts of --prompt-csv that neither the index nor the images have: m1 1; first 'omega'",
         f"{BEYOND}: m1 2 of 6; first beta/02.png, gamma/02.png",
-        "rows of --prompt-csv that name a concept once more: m1 1 of 3; first 'omega'",
+        "rows of `Select.concepts` that name a concept once more: m1 1 of 3; first 'omega'",
     ]
     assert not any("does not name" in n for n in report.notices)  # beta and gamma are in the results
 
@@ -93,7 +93,7 @@ def test_what_the_index_left_out_is_said_beside_the_numbers(tmp_path: Path, gen:
     study = Study(tmp_path / "i", tmp_path)
     study({"m1": gen})
     assert left_out(study.out) == [
-        "concepts of --prompt-csv that have no folder of references: 1; first 'phi'",
+        "concepts of `Select.concepts` that have no folder of references: 1; first 'phi'",
         f"references that could not be used: 1; first {refs}/alpha/broken.png",
     ]
     write(refs / "phi" / "1.png", draw(5))

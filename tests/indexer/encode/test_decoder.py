@@ -41,7 +41,7 @@ def test_pixels_and_reasons_are_those_of_decoding_here(kind: str) -> None:
 def test_more_pixels_than_the_limit_are_refused_in_words_before_anything_is_decoded() -> None:
     data = blank(200)
     assert shared().decode(data, "x", max_pixels=40_000).image.size == (200, 200)
-    with pytest.raises(ImageError, match=r"more pixels than the limit of 39999 \(--max-pixels\)"):
+    with pytest.raises(ImageError, match=r"more pixels than the limit of 39999 \(`max_pixels`\)"):
         shared().decode(data, "x", max_pixels=39_999)
     decoder = Decoder()
     for liar in (png(100_000, 100_000), png(13_378, 13_378), bmp_header(), webp_header(16_384, 16_384)):

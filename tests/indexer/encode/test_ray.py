@@ -170,7 +170,7 @@ def _alive(pid: int) -> bool:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"--engine ray needs Ray: pip install 'iconicity\[ray\]'"):
+    with pytest.raises(InputError, match=r"`engine` ray needs Ray: pip install 'iconicity\[ray\]'"):
         list(Cluster(toys_on, ActorPool()).run(plan(), [Task(1, Job("x"))]))
     said = run("index", "build", "--refs", make_refs(tmp_path / "refs", ["a"]), "--index", tmp_path / "i",
                "--encoders", "offline", "--engine", "ray", code=1)  # fmt: skip

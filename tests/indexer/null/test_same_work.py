@@ -39,7 +39,7 @@ def test_columns(tmp_path: Path) -> None:
     assert read_column(path, "artist", "label_clean", "") == {"the_scream": "Munch", "c": "Hokusai"}
     with pytest.raises(InputError, match="no column 'genre'"):
         read_column(path, "genre", "label_clean", "")
-    with pytest.raises(InputError, match="--concept-col"):
+    with pytest.raises(InputError, match="`concept_col`"):
         read_column(path, "artist", "slug", "")
     with pytest.raises(InputError, match="cannot be read"):
         read_column(tmp_path, "artist", "label_clean", "")

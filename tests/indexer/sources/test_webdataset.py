@@ -39,7 +39,7 @@ def test_one_image_of_a_sample_counts_and_the_others_are_counted(tmp_path: Path)
     assert names(found) == ["a/0001.png", "a/0002.png"] and {i.seed for i in found.concepts["alpha"]} == {12}
     assert found.notices == [
         f"{path}: columns that were not used: size",
-        f"{path}: one image, .json and .txt of each sample were read (--image-key names another image); parts that were "
+        f"{path}: one image, .json and .txt of each sample were read (`image_key` names another image); parts that were "
         "not read: mask.png (3), cls (1), cond.png (1)",
         f"{path}: 1 sample has no image jpg, jpeg, png or webp and did not count, first {path}/a/0003",
     ]
@@ -85,7 +85,7 @@ def test_a_sidecar_of_the_key_is_used_where_the_image_has_a_longer_ending(tmp_pa
 
 def test_it_is_asked_for_where_it_is_open_which_image_counts(tmp_path: Path) -> None:
     path = tar(tmp_path, "1.rgb.png", "1.mask.png", "2.rgb.png", "2.mask.png", **{"1__json": JSON, "2__json": JSON})
-    with pytest.raises(InputError, match=r"x\.tar: sample 1 has the images mask.png, rgb.png; name .* --image-key"):
+    with pytest.raises(InputError, match=r"x\.tar: sample 1 has the images mask.png, rgb.png; name .* `image_key`"):
         list_images(path, COUNTS)
     assert names(list_images(path, COUNTS, image_key="rgb")) == ["1.rgb.png", "2.rgb.png"]
 
@@ -93,4 +93,4 @@ def test_it_is_asked_for_where_it_is_open_which_image_counts(tmp_path: Path) -> 
 def test_an_image_key_without_a_tar_is_told(tmp_path: Path) -> None:
     (tmp_path / "alpha").mkdir()
     draw(1).save(tmp_path / "alpha" / "1.png")
-    assert "--image-key" in list_images(tmp_path, COUNTS, image_key="png").notices[-1]
+    assert "holds no WebDataset tar" in list_images(tmp_path, COUNTS, image_key="png").notices[-1]
