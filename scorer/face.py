@@ -275,11 +275,12 @@ class Results:
         """The first page of a report that is written to the folder ``out``, or to one file."""
         from iconicity.scorer.say.report.build import report
         from iconicity.scorer.say.report.options import ReportOptions
+        from iconicity.scorer.validate.labels import labels_of_study
 
         (location,) = self.locations
         done = report(
             location, self.index.opened, local(out), ReportOptions(single_file=single_file),
-            calibration=self._read_calibration(), run=run,
+            calibration=self._read_calibration(), labels=labels_of_study(location), run=run,
         )  # fmt: skip
         return done.page
 

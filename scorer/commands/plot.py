@@ -145,7 +145,7 @@ def nulls_command(results: Sequence[Path], calibration: Path | None) -> Figure:
     from iconicity.scorer.measure.calibrate.calibration import own_and_null
     from iconicity.scorer.say.figures import nulls
 
-    held = calibration_beside(results[0], calibration)
+    held = calibration_beside(results[0], calibration, thresholds=False)
     if held is None:
         raise InputError(f"{results[0]}: has no calibration; run 'iconicity calibrate', or name one with --calibration")
     study = study_of(results)

@@ -60,7 +60,7 @@ def report_command(
 ) -> int:  # fmt: skip
     """Write pages that show which patch of which image came from where.
 
-    The pages open from a disk, without a network.
+    The pages open from a disk, without a network. Labels of people (labels*.csv beside the results) are shown, too.
 
     \b
     Example:
@@ -69,6 +69,7 @@ def report_command(
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.results import index_of, require_results
     from iconicity.scorer.say.report.build import report
+    from iconicity.scorer.validate.labels import labels_of_study
 
     single_file = options.single_file
     if single_file and out is not None and out.suffix != ".html":
@@ -77,6 +78,7 @@ def report_command(
     done = report(
         results, opened, out or Path("report.html" if single_file else "report"), options,
         calibration=calibration_beside(results, calibration), moved=moved_from(**places),
+        labels=labels_of_study(results, options.draws, say_note),
         run=Run(workers=workers, max_pixels=max_pixels, progress=progress_bar()),
     )  # fmt: skip
     for path, reason in sorted(done.problems.items())[:SHOWN]:

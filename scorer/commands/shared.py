@@ -163,7 +163,13 @@ def calibration_of(path: Path | None) -> Calibration | None:
     return None if path is None else read_calibration(path)
 
 
-def calibration_beside(results: Path, named: Path | None) -> Calibration | None:
-    """The calibration that the user named, else the one that 'iconicity calibrate' left in the results directory."""
+def calibration_beside(results: Path, named: Path | None, *, thresholds: bool = True) -> Calibration | None:
+    """The calibration that the user named, else the one that 'iconicity calibrate' left in the results directory.
+
+    ``thresholds``: one that nobody named and that found none does not count, since the results may hold others.
+    """
     beside = results / "calibration.json"
-    return calibration_of(named or (beside if beside.is_file() else None))
+    found = calibration_of(named or (beside if beside.is_file() else None))
+    if found is not None and named is None and thresholds and not any(map(found.taus, ("cra", "vr"))):
+        return None
+    return found

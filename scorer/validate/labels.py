@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import NotCounted
+from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.intervals import DRAWS, interval
 from iconicity.scorer.measure.measures import CRA, MEAN, SIMILARITY, of_images
 from iconicity.scorer.measure.metrics import Bools, Float64, Ints
-from iconicity.scorer.measure.study import Study
+from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.values import inputs_of
-from iconicity.scorer.validate.labelled import Label, match, word
+from iconicity.scorer.say.report.labels import Labels
+from iconicity.scorer.validate.labelled import Label, labels_beside, match, read_labels, word
 from iconicity.scorer.validate.scores import auroc, cohens_kappa, within_concepts
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
@@ -85,6 +89,24 @@ def validate_labels(
     scalars = {f"{r['score']}/{k}": r[k] for r in table.to_dict("records") for k in _SCALARS}
     tables = {"scores": table, "concepts": per, "raters": _raters(matched.votes, copies)}
     return Finding(tables, notes, study.facts(), scalars)
+
+
+def labels_of_study(results: Path, draws: int = DRAWS, tell: Tell = warnings.warn) -> Labels | None:
+    """The labels that lie in a results directory or beside it, for its report; None where there are none that count.
+
+    ``tell`` gets a line on why labels that are there do not count.
+    """
+    tables = labels_beside([results])
+    if not tables:
+        return None
+    study = open_study(results, ["gen_path"])
+    try:
+        labels = [label for path in tables for label in read_labels(path, tell=tell)]
+        votes = match(study, labels, {word(w) for w in COPIED}, {word(w) for w in NOT_COPIED}).votes
+        return Labels(votes, validate_labels(study, labels, draws=draws))
+    except InputError as e:
+        tell(f"labels are not shown: {e}")
+        return None
 
 
 def auroc_of(score: Float64, copied: Bools) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import named, place
-from iconicity.indexer.sources.folders import read_concept_rows, shown
+from iconicity.indexer.sources.folders import concept_name, read_concept_rows, shown
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.store.files import lock
 from iconicity.indexer.store.index import Index
@@ -22,6 +22,7 @@ from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.moved import UNMOVED, Moved
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, Sweeps, needed_references, overview
+from iconicity.scorer.say.report.labels import Labels
 from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.say.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
 from iconicity.scorer.say.report.thumbnails import Picture, make_thumbnails, thumbnail_key
@@ -47,12 +48,13 @@ def report(
     *,
     calibration: Calibration | None = None,
     moved: Moved = UNMOVED,
+    labels: Labels | None = None,
     run: Run = Run(),
 ) -> Report:
     """Write a report of one results directory; nothing is embedded. ``out`` is a folder, or for a single file a file.
 
-    ``calibration`` adds its thresholds and what unrelated references reach. ``moved``: where files lie now. Of ``run``
-    the workers make thumbnails. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder
+    ``calibration`` adds its thresholds and what unrelated references reach. ``moved``: where files lie now. ``labels``:
+    what people said of these images. Of ``run`` the workers make thumbnails. Thumbnails that are there already are kept. Raises :class:`InputError` for a folder
     that holds other files, :class:`SettingsError` for an index the results were not scored against, or a calibration
     of other settings.
     """
@@ -73,8 +75,9 @@ def report(
 
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, options.vi_scope)
-        held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels)
-        yield "overview", overview(study, summary, index, sweeps, held, calibration)
+        held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels, labels)
+        shown = {"names": _names(study, references, options.titles or {}), "said": labels and labels.overview()}
+        yield "overview", overview(study, summary, index, sweeps, held, calibration) | shown
         yield CRT.key, sweeps.crt()
         yield "images", held.listing()
         for c, concept in enumerate(study.concepts):
@@ -100,6 +103,16 @@ def report(
         write_folder(out, title, parts(thumbnails(out)))
         drop_other_thumbnails(out, {thumbnail_key(sha, pixels) for sha in pictures})
     return done
+
+
+def _names(study: Study, references: Mapping[str, Reference], titles: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What people call each concept: its title, else the name of its folder of references as it is written there."""
+    folders = {r.concept: str(r.path).rpartition("/")[0].rpartition("/")[2] for r in references.values()}
+    return [
+        titles.get(c, {}).get("title")
+        or (folders[c] if concept_name(folders.get(c, "")) == c else c).replace("_", " ").strip()
+        for c in study.concepts
+    ]
 
 
 def _pictures(study: Study, references: Mapping[str, Reference], index: Index, moved: Moved) -> dict[str, Picture]:

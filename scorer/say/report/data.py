@@ -20,6 +20,7 @@ from iconicity.scorer.measure.measures import CRA, CRT, VI, VI_RECOGNISED, VR, o
 from iconicity.scorer.measure.metrics import GENERIC_SHARE, passes
 from iconicity.scorer.measure.study import Study, decisions
 from iconicity.scorer.measure.sweep import ModelGrid, grid, model_grids
+from iconicity.scorer.say.report.labels import Labels
 from iconicity.scorer.say.report.thumbnails import thumbnail_key
 
 COLUMNS = (
@@ -144,12 +145,14 @@ class ImageParts:
     """What is known of each image, image by image: lists to choose from, and the patches behind them.
 
     ``references``: those of :func:`needed_references`. ``failed``: SHA-256 -> why there is no thumbnail. ``patches``:
-    facts of the patch encoder's preprocessing. ``pixels``: how the index reads images, and so the thumbnails.
+    facts of the patch encoder's preprocessing. ``labels``: of people. ``pixels``: how the index reads images, and so the thumbnails.
     """
 
     def __init__(
-        self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str], patches: Facts, pixels: str
-    ) -> None:
+        self, study: Study, references: Mapping[str, Reference], failed: Mapping[str, str], patches: Facts, pixels: str,
+        labels: Labels | None = None,
+    ) -> None:  # fmt: skip
+        self._labels = labels
         self._preprocess, self._pixels = patches, pixels
         self._study, self._references, self._failed = study, references, failed
         self._recognised, self._has_cra, self._vr, _ = decisions(study, study.tau["cra"], study.tau["vr"])
@@ -230,7 +233,8 @@ class ImageParts:
                 {"model": int(study.model[i]), "file": names[i].as_py(), "thumb": self._thumb(shas[i].as_py()),
                  "problem": reasons[i].as_py() or self._failed.get(shas[i].as_py() or ""), "ok": bool(study.ok[i]),
                  "recognised": self._is_recognised(i), "similarity": _number(study.similarity[i]),
-                 "vr": _number(self._vr[i]), "misattributed": bool(self._misattributed[i])}
+                 "vr": _number(self._vr[i]), "misattributed": bool(self._misattributed[i]),
+                 **({} if self._labels is None else {"said": self._labels.said(int(i))})}
                 for i in self.of(c)
             ],
         }  # fmt: skip

@@ -37,7 +37,7 @@
       route();
     });
     window.addEventListener("storage", e => { if (e.key === blind.store && hide.checked !== blind.on) { hide.checked = blind.on; ICONICITY.walk = ICONICITY.list = null; route(); } });
-    document.getElementById("names").append(...value.concepts.map(c => el("option", { value: c })));
+    document.getElementById("names").append(...value.concepts.map(c => el("option", { value: c, label: ICONICITY.called(c) })));
     find.addEventListener("change", () => { if (value.concepts.includes(find.value)) location.hash = conceptLink(find.value); });
     window.addEventListener("hashchange", route);
     route();

@@ -24,7 +24,7 @@ const CHARTS = (() => {
     overview.models.forEach((model, m) => {
       const mine = overview.points.filter(p => p[0] === m && p[4] !== null && p[8] !== null);
       traces.push({ x: mine.map(p => p[4]), y: mine.map(p => p[6] ?? p[7]), mode: "markers", name: safe(model.name), customdata: mine.map(p => p[1]),
-        text: mine.map(p => safe(overview.concepts[p[1]])), hovertemplate: "%{text}<br>CRA %{x:.3f}, VI %{y:.3f}<extra>%{fullData.name}</extra>",
+        text: mine.map(p => safe(overview.names[p[1]])), hovertemplate: "%{text}<br>CRA %{x:.3f}, VI %{y:.3f}<extra>%{fullData.name}</extra>",
         marker: { color: COLOURS[m % COLOURS.length], symbol: MARKS[m % MARKS.length], size: 9, opacity: 0.8 } });
     });
     const shape = layout("CRA (recognition)", "VI (independence)");

@@ -118,6 +118,12 @@ const ICONICITY = (() => {
     ];
   }
 
+  // What people call a concept: its title, or its folder's name. Addresses and files have the concept itself.
+  let names = null;
+  const called = concept => (names ??= new Map(ICONICITY.data.concepts.map((c, i) => [c, ICONICITY.data.names[i]]))).get(concept) ?? concept;
+  // What people said of an image, from the labels that lay beside the results.
+  const said = image => !blind.on && image.said?.length ? el("p", { class: "soft" }, `labelled ${image.said.map(([word, rater]) => rater ? `${word} by ${rater}` : word).join(", ")}`) : null;
+
   // Labels stay in this browser, for these images alone, a set for each rater.
   const LABELS = ["replica", "variant", "reinterpretation", "unrelated", "wrong concept"];
   const labels = {
@@ -184,5 +190,5 @@ const ICONICITY = (() => {
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));
   }
 
-  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, download, table, compare, labels, blind, badges, verdict };
+  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, called, said, download, table, compare, labels, blind, badges, verdict };
 })();

@@ -1,12 +1,12 @@
 "use strict";
 // One image: a link to its evidence, what was found, and a label. item: {c, k, model, file, similarity, vr, ...}
 ICONICITY.card = async (item, labelled = true) => {
-  const { el, number, picture, load, imageLink, conceptLink, labels, badges, blind, data } = ICONICITY;
+  const { el, number, picture, load, imageLink, conceptLink, labels, badges, blind, data, called, said } = ICONICITY;
   const image = (await load(`concept_${item.c}`)).images[item.k], name = data.models[item.model].name, concept = data.concepts[item.c];
   return el("li", { class: "card" },
     el("a", { class: "pic", href: imageLink(name, item.file) }, el("span", { class: "frame" }, picture(image.thumb, image.problem, `${concept}, ${name}, ${item.file}`))),
-    el("p", {}, `${name}: `, el("a", { href: conceptLink(concept) }, concept)),
-    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, VR ${number(item.vr)}`), el("p", {}, ...badges(item)), labelled ? labels.select(name, concept, item.file) : null);
+    el("p", {}, `${name}: `, el("a", { href: conceptLink(concept) }, called(concept))),
+    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, VR ${number(item.vr)}`), el("p", {}, ...badges(item)), said(image), labelled ? labels.select(name, concept, item.file) : null);
 };
 
 // Images to choose from: all of them, or those of one concept. What is chosen stands in the address.
@@ -74,7 +74,8 @@ ICONICITY.gallery = items => {
   return [
     el("div", { class: "bar" }, el("label", {}, "model", model), ...(blind.on ? [] : [el("label", {}, "show", show), el("label", {}, "VR from", least), el("label", {}, "to", most), el("label", {}, "sorted by", sort)]), el("label", {}, "file or concept", text)),
     el("div", { class: "bar" }, el("label", {}, "rater", rater), el("button", { type: "button", onclick: labels.download }, "Download labels"),
-      el("button", { type: "button", onclick: () => ICONICITY.download("images.csv", rows()) }, "Download this list")),
+      el("button", { type: "button", onclick: () => ICONICITY.download("images.csv", rows()) }, "Download this list"),
+      el("span", { class: "soft" }, "Put labels.csv beside the results: the next report shows the labels, and 'iconicity validate labels' reads them.")),
     said, grid, more,
   ];
 };
@@ -96,8 +97,8 @@ ICONICITY.conceptPage = async name => {
   const part = await load(`concept_${c}`);
   const reference = r => el("li", { class: "card" }, el("span", { class: "frame" }, picture(r.thumb, r.problem, `reference ${r.file}`)), el("p", {}, r.file),
     el("p", { class: "soft" }, r.kept ? "kept" : `dropped: near-duplicate of ${part.references[r.dup_of]?.file ?? "another"} (${r.distance} of 64 bits differ)`));
-  fill(main, el("h1", {}, part.title || name),
-    el("p", { class: "soft" }, [part.artist, part.year, part.title ? `concept ${name}` : null].filter(Boolean).join(", ")),
+  fill(main, el("h1", {}, ICONICITY.called(name)),
+    el("p", { class: "soft" }, [part.artist, part.year, ICONICITY.called(name) !== name ? `concept ${name}` : null].filter(Boolean).join(", ")),
     el("h2", {}, `References (${part.references.filter(r => r.kept).length} kept of ${part.references.length})`), el("ul", { class: "gallery references" }, ...part.references.map(reference)),
     el("h2", {}, `Generated images (${part.images.length})`), ...ICONICITY.gallery(part.images.map((image, k) => ({ ...image, c, k }))));
 };

@@ -1,7 +1,7 @@
 "use strict";
 // One generated image beside the references its patches match.
 ICONICITY.imagePage = async (model, file) => {
-  const { el, fill, number, picture, load, main, data, badges, labels, blind, conceptLink, imageLink } = ICONICITY;
+  const { el, fill, number, picture, load, main, data, badges, labels, blind, conceptLink, imageLink, called, said } = ICONICITY;
   const m = data.models.findIndex(x => x.name === model);
   // the concept is the longest one the file's name begins with: a name may hold a slash of its own
   const c = data.concepts.reduce((best, name, i) => file.startsWith(`${name}/`) && (best < 0 || name.length > data.concepts[best].length) ? i : best, -1);
@@ -72,7 +72,7 @@ ICONICITY.imagePage = async (model, file) => {
   const up = ICONICITY.walk === walk && ICONICITY.list ? ICONICITY.list : conceptLink(part.concept);
 
   fill(main,
-    el("p", {}, el("a", { href: conceptLink(part.concept) }, `← ${part.title || part.concept}`)), el("h1", {}, `${model}: ${file}`), el("p", {}, ...badges(image)),
+    el("p", {}, el("a", { href: conceptLink(part.concept) }, `← ${called(part.concept)}`)), el("h1", {}, `${model}: ${file}`), el("p", {}, ...badges(image)), said(image),
     blind.on ? null : el("p", { class: "score" }, inWords()), found.prompt ? el("p", { class: "soft" }, `prompt: ${found.prompt}`) : null,
     el("div", { class: "bar" }, el("button", { type: "button", onclick: () => step(-1) }, "Previous image"), el("button", { type: "button", onclick: () => step(1) }, "Next image"), el("span", { class: "soft" }, `${at + 1} of ${walk.length}`), labels.select(model, part.concept, file)),
     blind.on ? el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Scores and matches are hidden.")), el("div", {}, ...references())) : el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",

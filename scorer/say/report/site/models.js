@@ -1,12 +1,12 @@
 "use strict";
 // The first page: models, thresholds, concepts, and what the numbers rest on.
 ICONICITY.modelsPage = async () => {
-  const { el, fill, number, table, load, address, remember, conceptLink, main, data, blind } = ICONICITY;
+  const { el, fill, number, table, load, address, remember, conceptLink, called, main, data, blind } = ICONICITY;
   if (blind.on) {
     remember({}); // thresholds in the address were chosen with the scores in sight
     fill(main, el("h1", {}, "Scores are hidden"),
       el("p", {}, "Images stand in an order that depends on no score. Open a concept, or ", el("a", { href: "#/images" }, "look through all images"), "."),
-      el("h2", {}, "Concepts"), el("ul", {}, ...data.concepts.map(c => el("li", {}, el("a", { href: conceptLink(c) }, c)))));
+      el("h2", {}, "Concepts"), el("ul", {}, ...data.concepts.map(c => el("li", {}, el("a", { href: conceptLink(c) }, called(c))))));
     return;
   }
   // Those that move with the sliders come first; the others are known at the results' own and at calibrated thresholds alone.
@@ -74,9 +74,9 @@ ICONICITY.modelsPage = async () => {
   const model = el("select", { id: "model", onchange: () => list() }, el("option", { value: "" }, "all models"), ...data.models.map(m => el("option", { value: m.name }, m.name)));
   const only = el("input", { type: "checkbox", id: "recognised-only", onchange: () => list() });
   function list() {
-    const rows = points.filter(r => (!model.value || r.model === model.value) && (!only.checked || r.recognised > 0) && r.concept.includes(text.value.toLowerCase()));
+    const rows = points.filter(r => (!model.value || r.model === model.value) && (!only.checked || r.recognised > 0) && `${r.concept} ${called(r.concept)}`.toLowerCase().includes(text.value.toLowerCase()));
     fill(concepts, ...table([
-      { title: "concept", key: r => r.concept, show: r => el("a", { href: conceptLink(r.concept) }, r.concept) },
+      { title: "concept", key: r => r.concept, show: r => el("a", { href: conceptLink(r.concept) }, called(r.concept)) },
       { title: "model", key: r => r.model, show: r => r.model },
       { title: "images", key: r => r.images, show: r => String(r.images) },
       { title: "recognised", key: r => r.recognised, show: r => String(r.recognised) },
@@ -96,6 +96,7 @@ ICONICITY.modelsPage = async () => {
     el("h2", {}, "Recognition against independence"),
     el("p", { class: "soft" }, "One dot is a concept of a model; dotted lines join equal CRT. Right: recognised. Bottom: copied. Click a dot to open its concept."), dots,
     el("h2", {}, "Concepts"), el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "name holds", text), el("label", {}, only, data.decides ? "something recognised" : "an image reaches the CRA threshold")), concepts,
+    ...(data.said ? people() : []),
     el("h2", {}, "Thresholds"), el("div", { class: "charts" }, curve.cra, tau.vr === null ? null : curve.vr),
     ...(data.thresholds ? calibration() : []),
     el("h2", {}, "What the numbers rest on"),
@@ -110,6 +111,18 @@ ICONICITY.modelsPage = async () => {
     const grid = el("ul", { class: "gallery" });
     Promise.all(data.examples[kind].map(async ([c, k]) => ICONICITY.card({ c, k, ...(await load(`concept_${c}`)).images[k] }, false))).then(cards => fill(grid, ...cards));
     return [el("h2", {}, title), grid, el("p", {}, kind === "similar" ? el("a", { href: "#/images" }, "all images, by similarity") : el("a", { href: `#/images?show=${kind}` }, "all of these"))];
+  }
+  // Does a score tell copies apart, by the labels that lay beside the results?
+  function people() {
+    const columns = [
+      { title: "score", key: r => r.score, show: r => r.score }, { title: "AUROC within concepts", key: r => r.auroc, show: r => interval(r.auroc, r.auroc_low, r.auroc_high) },
+      { title: "concepts with both labels", key: r => r.concepts, show: r => String(r.concepts) }, { title: "verdict", key: r => r.verdict, show: r => r.verdict },
+    ];
+    return [
+      el("h2", {}, "Scores against labels"),
+      el("p", {}, "How often a score is higher for an image that people call a copy than for another image of the same concept: 1 is always, 0.5 is chance. 'iconicity validate labels' shows more."),
+      ...table(columns, data.said.rows, "labels"), el("ul", { class: "notes" }, ...data.said.notes.map(n => el("li", {}, n))),
+    ];
   }
   function calibration() {
     const ends = (r, name) => interval(r[name], r[`${name}_low`], r[`${name}_high`]);

@@ -471,7 +471,7 @@ def test_lists_filters_links_and_hostile_names(page: Any, place: Path) -> None:
 
 def test_labels_are_kept_and_downloads_hold_no_formula(page: Any) -> None:
     visit(page, f"#/concept/{quote(BETA, safe='')}", ".card select")
-    assert page.locator("h1").inner_text().startswith("beta_<b_onclick")
+    assert page.locator("h1").inner_text().startswith("beta <b onclick")
     page.locator("#rater").fill("=1+1")
     page.locator("#rater").press("Tab")
     until(page, "document.querySelectorAll('.card select').length === 3")
@@ -491,6 +491,27 @@ def test_labels_are_kept_and_downloads_hold_no_formula(page: Any) -> None:
         page.get_by_text("Download this list").click()
     lines = Path(got.value.path()).read_text(encoding="utf-8-sig").splitlines()
     assert lines[0] == "model,concept,file,cra_sim,recognised,vr,crt,nearer_to_another" and len(lines) == 4
+
+
+def test_labels_of_people_are_shown_unless_scores_are_hidden(browser: Any, place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "out", tmp_path / "results")
+    rows = [f"m1/alpha/0.png,alpha,replica,{HOSTILE}", "m1/alpha/0.png,alpha,other,b", "m1/alpha/1.png,alpha,other,b"]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,concept,label,rater", *rows, ""]))
+    run("report", tmp_path / "results", "--out", tmp_path / "site", code=3)
+    opened = browser.new_page()
+    opened.goto((tmp_path / "site" / "index.html").as_uri())
+    opened.wait_for_selector("table")
+    text = opened.locator("main").inner_text()
+    assert "Scores against labels" in text and "not decidable here: 0 concepts have both labels" in text
+    visit(opened, "#/image/m1/alpha%2F0.png", ".evidence")
+    assert f"labelled replica by {HOSTILE}, other by b" in opened.locator("main").inner_text()
+    opened.locator("#blind").check()
+    until(opened, "!document.body.innerText.includes('labelled')")
+    (tmp_path / "labels.csv").write_text("path,concept,label\nnobody/alpha/0.png,alpha,copy\n")
+    assert (
+        "labels are not shown: none of the 1 label counts"
+        in run("report", tmp_path / "results", "--out", tmp_path / "site", code=3).stderr
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
