@@ -73,7 +73,7 @@ sim: setup
 faults: setup
 	$(BIN)/python tests/faults/run.py
 
-# Killed actors, devices and drivers of builds on Ray and on several devices, about 15 minutes; docs/scaling.md.
+# Killed actors, devices and drivers of builds on Ray and on several devices, about 15 minutes; docs/machines-measured.md.
 faults-engines: setup
 	$(BIN)/python tests/faults/engines.py
 

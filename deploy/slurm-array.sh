@@ -17,7 +17,7 @@ export GEN=${GEN:?a folder with one folder for each model}
 export WORK=${WORK:-work}
 # Not SLURM_ARRAY_TASK_COUNT: an array of two tasks that failed has a count of 2, and shards of its own.
 export SHARDS=${SHARDS:-${SLURM_ARRAY_TASK_COUNT:-16}}
-# For GPUs: SBATCH_OPTIONS="--gres=gpu:1 --partition=gpu". For encoders to be downloaded once, see docs/shards.md.
+# For GPUs: SBATCH_OPTIONS="--gres=gpu:1 --partition=gpu". For encoders to be downloaded once, see docs/machines.md.
 read -ra sbatch_options <<< "${SBATCH_OPTIONS:-}"
 read -ra build_options <<< "${BUILD_OPTIONS:-}"
 read -ra score_options <<< "${SCORE_OPTIONS:-}"

@@ -1,6 +1,6 @@
 """What lies in deploy/ parses, agrees with itself, and gives commands that the command line takes.
 
-Images and clusters are not started here: docs/shards.md says so.
+Images and clusters are not started here: docs/machines.md says so.
 """
 
 from __future__ import annotations
