@@ -90,10 +90,13 @@ def measure_of(name: str | None, swept: bool = False) -> Measure:
 def bars(summary: Finding) -> Figure:
     """CRA, VR and VI of the recognised images, and CRT of each model, with intervals.
 
-    A bar without an interval is hollow and dashed; where a value is undefined stands a dash.
+    A bar without an interval is hollow and dashed. Where a value is 0 stands 0, where it is undefined n/a.
     """
+    from matplotlib.patches import Patch
+
     models = summary.table("models").to_dict("records")
     figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
+    shown: list[Patch] = []
     width = 0.8 / len(_BARS)
     for k, measure in enumerate(_BARS):
         name, label = measure.key, measure.label
@@ -101,14 +104,15 @@ def bars(summary: Finding) -> Figure:
         value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
         known = ~np.isnan(low)
         drawn = {"color": _COLOURS[k], "hatch": ("", "///", "...", "xx")[k], "edgecolor": "white", "linewidth": 0.5}
-        axes.bar(x[known], value[known], width * 0.92, label=label, **drawn)
-        if not known.any():
-            axes.bar([], [], label=label, **drawn)
+        axes.bar(x[known], value[known], width * 0.92, **drawn)
+        shown.append(Patch(facecolor=_COLOURS[k], hatch=drawn["hatch"], edgecolor="white", label=label))
         for alone in np.flatnonzero(~known & ~np.isnan(value)):
             hollow: dict[str, Any] = {"fill": False, "edgecolor": _COLOURS[k], "linewidth": 1.0, "linestyle": "--"}
             axes.bar(x[alone], value[alone], width * 0.92, **hollow)
         for place in x[np.isnan(value)]:
             axes.annotate("n/a", (place, 0.01), color=_COLOURS[k], ha="center", va="bottom", fontsize=6, rotation=90)
+        for place in x[value == 0.0]:
+            axes.annotate("0", (place, 0.01), color=_COLOURS[k], ha="center", va="bottom", fontsize=6)
         ends = np.maximum(0.0, [value[known] - low[known], high[known] - value[known]])
         axes.errorbar(x[known], value[known], ends, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
     axes.set_xticks(
@@ -119,7 +123,7 @@ def bars(summary: Finding) -> Figure:
     )
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("mean over concepts")
-    axes.legend(ncols=4, frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15))
+    axes.legend(handles=shown, ncols=4, frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15))
     return _captioned(figure, summary.facts)
 
 
@@ -139,7 +143,7 @@ def recognition(summary: Finding) -> Figure:
             mine.cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
         )
     axes.set(
-        xlabel="CRA (recognition)", ylabel="VI of the recognised images, else of all (independence)",
+        xlabel="CRA (recognition)", ylabel="VI (independence)\nof the recognised images, else of all",
         xlim=(-0.03, 1.06), ylim=(-0.03, 1.03),
     )  # fmt: skip
     axes.legend(frameon=False, fontsize=7)
@@ -207,7 +211,7 @@ def heatmap(summary: Finding, measure: Measure) -> Figure:
     figure, axes = _figure(2.2 + 0.45 * wide.shape[1], 1.4 + 0.2 * wide.shape[0])
     image = axes.imshow(wide.to_numpy(np.float64), vmin=0, vmax=1, cmap="cividis", aspect="auto")
     axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=60, ha="right", fontsize=7)
-    axes.set_yticks(range(wide.shape[0]), wide.index, fontsize=6)
+    axes.set_yticks(range(wide.shape[0]), [str(c).replace("_", " ") for c in wide.index], fontsize=6)
     figure.colorbar(image, label=measure.label, shrink=0.6)
     return _captioned(figure, summary.facts)
 
