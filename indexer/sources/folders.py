@@ -21,6 +21,7 @@ from iconicity.indexer.text import counted
 LEADS_OUT = "a link out of the folder; put the file itself there, or set `follow_links`"
 NOT_UTF8 = "file name is not UTF-8; rename it"
 NO_CONCEPT = "the name of this folder names no concept; rename it"
+CREDITS = "credits.csv"  # beside images: who made them, read by scorer/say/credits.py
 NOT_AN_IMAGE = "no image by its name"
 NOT_ASKED_FOR = "a folder of a concept that was not asked for"
 REQUESTS = 16  # sent at once
@@ -80,7 +81,7 @@ def folder_images(root: Place, concepts: Iterable[str] | None = None, follow_lin
         raise InputError(f"{root}: no such folder; it must hold one folder of images for each concept")
     seen: dict[str, Place] = {}
     stays = Inside(root, follow_links)
-    for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".")):
+    for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".") and p.name != CREDITS):
         if not folder.is_dir():
             yield _passed(folder, "", LOOSE)
         elif not is_text(folder.name):
@@ -98,7 +99,7 @@ def _files_of(folder: Path, concept: str, stays: Inside) -> Iterator[Image]:
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             path = f"{folder}/{entry.name}"
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name == CREDITS:
                 continue
             if _is_folder(entry):
                 yield from (_passed(below, concept, NESTED) for below in _files_below(folder / entry.name))

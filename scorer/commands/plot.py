@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,15 +50,7 @@ def _figure(name: str, *others: Callable[[F], F]) -> Callable[[Callable[..., Fig
     def made(draw: Callable[..., Figure]) -> click.Command:
         @wraps(draw)
         def drawn(out: Sequence[Path], **given: Any) -> int:
-            from iconicity.scorer.say.figures import save
-            from iconicity.scorer.say.fonts import choose_fonts
-
-            figure = draw(**given)
-            for line in choose_fonts(figure):
-                say_note(line)
-            for path in out:
-                echo_line(str(save(figure, path)))
-            return 0
+            return _write([draw(**given)], out)
 
         takes_all: Callable[..., Any] = options(results_argument, _out_option, *others)
         return plot.command(name)(takes_all(drawn))
@@ -181,17 +174,33 @@ def correlates_command(
     return correlates(found, model or study.models[0], log)
 
 
-@_figure(
-    "evidence",
+@plot.command("evidence")
+@options(
+    results_argument,
     click.option(
-        "--image", metavar="MODEL/CONCEPT/FILE", required=True,
-        help="Generated image to draw. Where the results hold one model, CONCEPT/FILE is enough.",
+        "--image", "images", metavar="MODEL/CONCEPT/FILE", multiple=True,
+        help="Generated image to draw. Where the results hold one model, CONCEPT/FILE is enough. May be repeated.",
+    ),
+    click.option("--all-recognised", is_flag=True, help="Draw every recognised image."),
+    click.option(
+        "--patches", type=click.IntRange(1), default=6, show_default=True,
+        help="Most reused patches to draw, the most similar ones first.",
     ),
     scored_index_option,
     option_of(Run, "max_pixels"),
+    click.option(
+        "--out", type=DIRECTORY, required=True, multiple=True, metavar="FILE",
+        help="File to write; .pdf, .svg or .png by ending. Several images are pages of one .pdf, or files with numbers. May be repeated.",
+    ),
 )  # fmt: skip
-def evidence_command(results: Sequence[Path], image: str, index: Place | None, max_pixels: int) -> Figure:
-    """Draw a generated image beside the reference whose patches it reuses.
+def evidence_command(
+    results: Sequence[Path], images: Sequence[str], all_recognised: bool, patches: int, index: Place | None, max_pixels: int,
+    out: Sequence[Path],
+) -> int:  # fmt: skip
+    """Draw generated images beside the references whose patches they reuse.
+
+    A PNG has the size of a slide. The caption has the numbers, and the credit of the reference where a credits.csv
+    beside the references names it (columns file, author, licence, source).
 
     \b
     Example:
@@ -199,7 +208,36 @@ def evidence_command(results: Sequence[Path], image: str, index: Place | None, m
     """
     from iconicity.indexer.store.index import open_index
     from iconicity.scorer.results import index_of
-    from iconicity.scorer.say.figures import EVIDENCE_COLUMNS, evidence
+    from iconicity.scorer.say.figures import EVIDENCE_COLUMNS, evidence, recognised_images
 
+    if bool(images) == all_recognised:
+        raise click.UsageError("name the images: --image MODEL/CONCEPT/FILE, or --all-recognised")
     study = study_of(results, Thresholds(), *EVIDENCE_COLUMNS)
-    return evidence(study, open_index(index or index_of(study.sources[0])), image, max_pixels=max_pixels)
+    opened = open_index(index or index_of(study.sources[0]))
+    names = list(images) or recognised_images(study)
+    if not names:
+        raise InputError(f"{study.sources[0].path}: no image is recognised; name one with --image")
+    return _write((evidence(study, opened, name, patches, max_pixels) for name in names), out, len(names) > 1)
+
+
+def _write(figures: Iterable[Figure], out: Sequence[Path], several: bool = False) -> int:
+    """Write figures one by one by the endings of ``out``, and say which texts no font can draw."""
+    from iconicity.scorer.say.figures import add_page, pages, save
+    from iconicity.scorer.say.fonts import choose_fonts
+
+    notes: set[str] = set()
+    with ExitStack() as stack:
+        books = {path: stack.enter_context(pages(path)) for path in out if several and path.suffix == ".pdf"}
+        for n, figure in enumerate(figures, 1):
+            for line in choose_fonts(figure):
+                if line not in notes:
+                    say_note(line)
+                notes.add(line)
+            for path in out:
+                if path in books:
+                    add_page(books[path], figure)
+                else:
+                    echo_line(str(save(figure, path.with_stem(f"{path.stem}-{n}") if several else path)))
+    for path in books:
+        echo_line(str(path))
+    return 0

@@ -57,17 +57,7 @@ def recognition(study: Study) -> Found:
     Thresholds at a known false-positive rate come before those that the results were scored at; these are taken only
     where they mean something.
     """
-    (given, *_), _ = inputs_of(study)
-    arrays, basis = dict(given.arrays), dict[str, str | None]()
-    for metric in ("cra", "vr"):
-        name = f"tau_{metric}"
-        judged = study.judged.get(metric)
-        fitted = arrays.get(f"{name}_cal")
-        basis[metric] = FITTED if fitted is not None else GIVEN if judged is not None and judged.holds else None
-        arrays[name] = fitted if fitted is not None else arrays[name]
-        if basis[metric] is None:
-            arrays[name] = np.full(len(study.model), np.nan)
-    inputs = Inputs(given.kind, given.usable, arrays)
+    inputs, basis = _inputs(study)
     found = cells(study, inputs)
     models = []
     for m, label in enumerate(study.models):
@@ -80,6 +70,26 @@ def recognition(study: Study) -> Found:
         models.append(Recognition(label, k, n, low, high, without, int(found.recognised[m].sum()), reuse))
     first, patches = _first(study, inputs, found.hit == 1.0)
     return Found(models, basis["cra"], basis["vr"], first, patches)
+
+
+def recognised_rows(study: Study) -> Bools:
+    """Which images (n,) are recognised, at the thresholds of :func:`recognition`."""
+    return np.asarray(_inputs(study)[0].of(CRA) == 1.0)
+
+
+def _inputs(study: Study) -> tuple[Inputs, dict[str, str | None]]:
+    """What the measures are computed from at the thresholds that mean something, and where these are from."""
+    (given, *_), _ = inputs_of(study)
+    arrays, basis = dict(given.arrays), dict[str, str | None]()
+    for metric in ("cra", "vr"):
+        name = f"tau_{metric}"
+        judged = study.judged.get(metric)
+        fitted = arrays.get(f"{name}_cal")
+        basis[metric] = FITTED if fitted is not None else GIVEN if judged is not None and judged.holds else None
+        arrays[name] = fitted if fitted is not None else arrays[name]
+        if basis[metric] is None:
+            arrays[name] = np.full(len(study.model), np.nan)
+    return Inputs(given.kind, given.usable, arrays), basis
 
 
 def _first(study: Study, inputs: Inputs, hit: Bools) -> tuple[int, int | None]:

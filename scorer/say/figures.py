@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from textwrap import wrap
@@ -24,17 +25,40 @@ from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.measures import CRA, CRT, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
 from iconicity.scorer.measure.metrics import passes, visual_reuse
 from iconicity.scorer.measure.naming import ImageNames
+from iconicity.scorer.measure.recognised import recognised_rows
 from iconicity.scorer.measure.study import Study, brief
+from iconicity.scorer.say.credits import credit_line
 
 if TYPE_CHECKING:
+    from matplotlib.backends.backend_pdf import PdfPages
     from matplotlib.figure import Figure
 
 SUFFIXES = (".pdf", ".svg", ".png")
 EVIDENCE_COLUMNS = ("gen_path", "p_ref_id", "p_ref_cell")  # of the scores, that an evidence plate needs
+SLIDE = (9.6, 5.4)  # inches of a plate: 1920 x 1080 pixels as PNG
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c510a")
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
 _BARS = (CRA, VR_RECOGNISED, VI_RECOGNISED, CRT)
+
+
+@contextmanager
+def pages(path: Path) -> Iterator[PdfPages]:
+    """A PDF file whose pages are figures, written as a whole at the end."""
+    import matplotlib
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        matplotlib.rc_context({"pdf.fonttype": 42}),
+        replacing(path) as tmp,
+        PdfPages(tmp, metadata={"CreationDate": None}) as written,
+    ):
+        yield written
+
+
+def add_page(book: PdfPages, figure: Figure) -> None:
+    book.savefig(figure)  # type: ignore[no-untyped-call]
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -103,9 +127,10 @@ def bars(summary: Finding) -> Figure:
         x = np.arange(len(models)) + (k - (len(_BARS) - 1) / 2) * width
         value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
         known = ~np.isnan(low)
-        drawn = {"color": _COLOURS[k], "hatch": ("", "///", "...", "xx")[k], "edgecolor": "white", "linewidth": 0.5}
+        hatch = ("", "///", "...", "xx")[k]
+        drawn = {"color": _COLOURS[k], "hatch": hatch, "edgecolor": "white", "linewidth": 0.5}
         axes.bar(x[known], value[known], width * 0.92, **drawn)
-        shown.append(Patch(facecolor=_COLOURS[k], hatch=drawn["hatch"], edgecolor="white", label=label))
+        shown.append(Patch(facecolor=_COLOURS[k], hatch=hatch, edgecolor="white", label=label))
         for alone in np.flatnonzero(~known & ~np.isnan(value)):
             hollow: dict[str, Any] = {"fill": False, "edgecolor": _COLOURS[k], "linewidth": 1.0, "linestyle": "--"}
             axes.bar(x[alone], value[alone], width * 0.92, **hollow)
@@ -216,6 +241,11 @@ def heatmap(summary: Finding, measure: Measure) -> Figure:
     return _captioned(figure, summary.facts)
 
 
+def recognised_images(study: Study) -> list[str]:
+    """The images that are recognised, as MODEL/CONCEPT/FILE."""
+    return [f"{study.models[study.model[i]]}/{study.relpaths[i]}" for i in np.flatnonzero(recognised_rows(study))]
+
+
 def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: int = MAX_PIXELS) -> Figure:
     """One generated image beside the reference that most of its reused patches match, lines between matching cells.
 
@@ -251,13 +281,13 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
         ]
     except ImageError as e:
         raise InputError(f"{e}; restore the file, or score again") from e
-    figure = Figure(figsize=(8.0, 4.4), layout="constrained")
+    figure = Figure(figsize=SLIDE, layout="constrained")
     axes = figure.subplots(1, 2)
     titles = (f"{model}: {relpath}", f"reference: {ref_id}")
     boxes: list[list[Box]] = []
     for a, picture, title in zip(axes, pictures, titles, strict=True):
         a.imshow(picture)
-        a.set_title(title, fontsize=8)
+        a.set_title(title, fontsize=10)
         a.set_axis_off()
         boxes.append(cell_boxes(*picture.size, *index.grid, overlapping=index.overlapping and len(boxes) == 1))
     for n, k in enumerate(drawn):
@@ -283,4 +313,6 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
     said = f"VR {visual_reuse(p, study.tau['vr']):.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
+    if credit := credit_line(reference.path):
+        said += f". Reference: {credit}"
     return _captioned(figure, study.facts(), ("vr",), said)

@@ -25,6 +25,7 @@ from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.measure.sweep import sweep
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say import figures
+from iconicity.scorer.say.credits import credit_line
 from iconicity.scorer.say.fonts import _families, choose_fonts
 from iconicity.scorer.say.scatter import correlates
 
@@ -51,7 +52,8 @@ def test_a_bar_of_one_concept_is_hollow_and_what_is_undefined_is_none(tmp_path: 
     drawn: Any = figure.axes[0].patches
     assert all(not bar.get_fill() for bar in drawn)
     assert sorted(bar.get_height() for bar in drawn) == [0.0, 0.0, 0.5, 0.5, 0.5, 1.0]  # CRA and CRT of both models
-    assert [t.get_text() for t in figure.axes[0].texts] == ["n/a", "n/a"]  # VR and VI where nothing is recognised
+    # VR and VI do not exist where nothing is recognised; CRA and CRT are 0 there
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0", "n/a", "n/a", "0"]
     assert figure.get_supxlabel() == "no verdict: the CRA threshold 0.75 means nothing for CLIP"
 
 
@@ -93,7 +95,7 @@ def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     path = figures.save(figure, tmp_path / "e.pdf")
     assert b"/FontFile2" in path.read_bytes() and b"Type3" not in path.read_bytes()  # TrueType, whole
     with Image.open(figures.save(figure, tmp_path / "e.png")) as image:
-        assert image.width == 1600
+        assert image.size == (1920, 1080)  # a slide
     run("plot", "evidence", tmp_path / "out", "--image", "alpha/x.png", "--out", tmp_path / "p.png")  # knows the index
     for name in ("m/alpha/none.png", "n/alpha/x.png"):
         with pytest.raises(InputError, match="no image of these results"):
@@ -101,6 +103,31 @@ def test_evidence(tmp_path: Path, reference_cells: str) -> None:
     (tmp_path / "gen" / "m" / "alpha" / "x.png").unlink()
     with pytest.raises(InputError, match="restore the file"):
         figures.evidence(study, index, "m/alpha/x.png")
+
+
+def test_plates_of_several_images(tmp_path: Path) -> None:
+    names = [f"c{i:02d}" for i in range(21)]  # enough for thresholds of the index
+    make_refs(tmp_path / "refs", names, each=1)
+    build_index(tmp_path / "refs", tmp_path / "i", toy_encoders())
+    for i, name in enumerate(names[:3]):
+        write(tmp_path / "gen" / "m" / name / "x.png", draw(100 * i if i < 2 else 9000))
+    Scoring(tmp_path / "i", tmp_path)({"m": tmp_path / "gen" / "m"})
+    (tmp_path / "refs" / "credits.csv").write_text("file,author,source\nc00/00.png,葛飾 北斎,a museum\n")
+    (tmp_path / "refs" / "c01" / "credits.csv").write_text("file,licence\n00.png,CC0\n")
+    assert credit_line(tmp_path / "refs" / "c00" / "00.png") == "葛飾 北斎, a museum"
+    assert credit_line(tmp_path / "refs" / "c01" / "00.png") == "CC0" and credit_line("s3://bucket/c01/00.png") == ""
+    assert credit_line(tmp_path / "refs" / "c02" / "00.png") == ""
+    study, index = open_study(tmp_path / "out", figures.EVIDENCE_COLUMNS), open_index(tmp_path / "i")
+    caption: Any = figures.evidence(study, index, "m/c00/x.png")._supxlabel  # type: ignore[attr-defined]
+    assert "Reference: 葛飾 北斎, a museum" in caption.get_text()
+    out = ["--out", tmp_path / "p.pdf", "--out", tmp_path / "p.png"]
+    done = run("plot", "evidence", tmp_path / "out", "--all-recognised", *out)
+    assert done.stdout.splitlines() == [str(tmp_path / n) for n in ("p-1.png", "p-2.png", "p.pdf")]
+    assert (tmp_path / "p.pdf").read_bytes().count(b"/Type /Page ") == 2
+    assert "name the images" in run("plot", "evidence", tmp_path / "out", *out, code=2).stderr
+    (tmp_path / "refs" / "c02" / "credits.csv").write_text("name\n00.png\n")
+    with pytest.raises(InputError, match="no column 'file'"):
+        credit_line(tmp_path / "refs" / "c02" / "00.png")
 
 
 def a_calibration(study: Study) -> Calibration:
