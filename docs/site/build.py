@@ -144,7 +144,9 @@ def main(out: Path) -> int:
     for picture in DOCS.glob("*.png"):
         (source / picture.name).write_bytes(picture.read_bytes())
     conf = str(Path(__file__).parent)
-    return sphinx(["-q", "-W", "--keep-going", "-c", conf, "-d", str(out / "doctrees"), str(source), str(out / "html")])
+    return int(
+        sphinx(["-q", "-W", "--keep-going", "-c", conf, "-d", str(out / "doctrees"), str(source), str(out / "html")])
+    )
 
 
 if __name__ == "__main__":
