@@ -65,7 +65,7 @@ docs: setup $(FOR_DOCS)
 	$(BIN)/python docs/site/build.py build/docs
 	$(BIN)/python docs/site/check.py build/docs/html
 
-# Synthetic studies with known truth, about 5 minutes; docs/statistics.md shows its tables.
+# Synthetic studies with known truth, about 5 minutes; docs/statistics-measured.md shows its tables.
 sim: setup
 	PYTHONPATH=tests $(BIN)/python -m bench simulate --out simulation
 

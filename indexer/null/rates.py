@@ -81,7 +81,7 @@ def pair_rate(
     shares, allowed (C, R): of each pair of a ``generated`` and an ``others`` concept the share that reaches a
     threshold. A concept that stands on both sides is drawn for both. The standard error is that of the pigeonhole
     bootstrap (Owen 2007), the interval Student's on the logit scale, with as many units as the smaller side has
-    concepts (chosen by its coverage, docs/statistics.md); where no pair or every pair passes, the exact one over them,
+    concepts (chosen by its coverage, docs/statistics-measured.md); where no pair or every pair passes, the exact one over them,
     which fewer than :data:`LEAST_EXACT` do not have; nan with fewer than two, or where the draws show no spread.
     """
     from scipy import special, stats  # takes longer to import than all else that an index build of few concepts needs

@@ -1,7 +1,7 @@
 """Intervals, tests and corrections, as pure functions of arrays.
 
 Units are resampled whole (a concept with all its images, or an image of one concept), because images of one
-concept resemble each other. How well the intervals cover is measured in docs/statistics.md.
+concept resemble each other. How well the intervals cover is measured in docs/statistics-measured.md.
 """
 
 from __future__ import annotations
