@@ -13,6 +13,7 @@ from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
 from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index
+from iconicity.indexer.text import counted
 from iconicity.scorer.choose import choose_images
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.replacing import Lost, require_kept
@@ -35,7 +36,7 @@ class Rehearsal:
         """The counts."""
         gone = ", ".join(f"{len(each.rows)} of {each.of} rows of {m}" for m, each in self.lost.items() if each.rows)
         return (
-            f"would score {self.images} images, embed {self.embed}, remove or replace {gone or 'no rows'}, "
+            f"would score {counted(self.images, 'image')}, embed {self.embed}, remove or replace {gone or 'no rows'}, "
             f"skip {len(self.skipped)}; nothing was written"
         )
 

@@ -152,7 +152,7 @@ def place(used: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commands_and_python(place: Path) -> None:
-    assert len(guide_lines()) == 39
+    assert len(guide_lines()) == 40
     (python,) = blocks("python")
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @takes_select(without=["shard"])
 @click.option("--out", type=DIRECTORY, required=True, help="Folder for the index, the results and the report.")
 @takes(EncoderOptions, "encoders")
-@click.option("--prune", is_flag=True, help="Remove references and scores whose files are gone.")
+@click.option("--prune", "--replace", "prune", is_flag=True, help="Remove references and scores whose files are gone.")
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
 def run_command(
