@@ -97,6 +97,7 @@ class Loop:
             del name
         self.pool = list(pool)
         self.hubs: dict[tuple[str, int], float] = {}
+        self.nulls: dict[tuple[Any, ...], Any] = {}  # each is asked for at several thresholds
         if whitened:
             cells = np.concatenate([p for d in self.pool for _, _, p in self.refs[d]]).astype(float)
             variance, axes = np.linalg.eigh(np.cov(cells.T, bias=True))
@@ -163,9 +164,13 @@ class Loop:
         return self.hubs[ref_id, m]
 
     def null(self, metric: str, i: Any, d: str, j: int) -> Any:
-        if metric == "cra":
-            return self.null_clip(i, d, j)
-        return self.null_patches(i, d, j)[0] if metric == "vr" else self.csls(i, d, j)
+        key = (metric, i, d, j)
+        if key not in self.nulls:
+            if metric == "cra":
+                self.nulls[key] = self.null_clip(i, d, j)
+            else:
+                self.nulls[key] = self.null_patches(i, d, j)[0] if metric == "vr" else self.csls(i, d, j)
+        return self.nulls[key]
 
     def rate(self, metric: str, j: int, tau: float, halves: str) -> tuple[float, int]:
         """Mean over pairs of concepts of the share that reaches tau, and the number of pairs."""
