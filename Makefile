@@ -85,7 +85,7 @@ faults-s3: setup
 # Build, add, remove, score and verify with random sizes: rows right, disk bounded, memory flat.
 SECONDS ?= 1200
 soak: setup
-	$(BIN)/python tests/faults/run.py --soak $(SECONDS)
+	$(BIN)/python tests/faults/run.py --part --soak $(SECONDS)
 
 # Controlled truth from references of yours: make ladder REFS=refs/; docs/validation.md says what it means.
 REFS ?= refs

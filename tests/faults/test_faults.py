@@ -10,17 +10,12 @@ from pathlib import Path
 RUN = Path(__file__).with_name("run.py")
 
 
-def test_a_few_faults_of_each_kind() -> None:
-    few = ["--kills", "1", "--cuts", "1", "--flips", "2", "--others", "1", "--additions", "2", "--fast"]
+def test_a_few_faults_of_each_kind_and_a_short_soak() -> None:
+    few = ["--kills", "1", "--cuts", "1", "--flips", "2", "--others", "1", "--additions", "2", "--fast", "--soak", "2"]
     done = subprocess.run([sys.executable, RUN, *few], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     faults = {r[0]: r[1:] for r in rows if len(r) == 6 and re.fullmatch(r"\d+", r[1])}
     assert len(faults) >= 20 and sum(int(r[0]) for r in faults.values()) >= 30, done.stdout
     assert all(r[-1] == "0" for r in faults.values()), done.stdout  # no silent damage
-
-
-def test_a_short_soak() -> None:
-    done = subprocess.run([sys.executable, RUN, "--soak", "2"], capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
     assert "memory_last" in done.stdout
