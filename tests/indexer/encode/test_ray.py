@@ -61,7 +61,7 @@ def ray(home: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("actors", [1, 2, 4])
+@pytest.mark.parametrize("actors", [1, 3])
 def test_outcomes_are_those_of_this_process(ray: None, actors: int, tmp_path: Path) -> None:
     require_same_as_local(Cluster(toys_on, ActorPool(actors, actors)), tmp_path)
 
