@@ -36,8 +36,9 @@ demo: $(or $(wildcard $(FOR_ALL)),$(FOR_DEMO))
 	$(BIN)/iconicity demo --out iconicity-demo
 
 # Three processes of one thread each, as some tests wait for others' processes. Each file runs in one process, so that its
-# fixtures are made once; the order of the files is that of tests/conftest.py.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+# fixtures are made once; the order of the files is that of tests/conftest.py. They start processes by the hundred, which would
+# each compile our modules where nothing may be kept of that.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 test: setup
 	$(PYTEST) -n 3
 

@@ -1,12 +1,13 @@
 """Processes that do not wait for the libraries: they fork off one that has loaded them.
 
 That process loads libraries and none of our modules, so that each fork still imports all of ours itself; it forks before
-anything has run, and a command that runs in its fork ends as any program does, exit handlers and all. It ends with its
-client, the process of the tests.
+anything has run. What runs in its fork ends as any program does, exit handlers and all, but for taking down the libraries:
+that would copy all their memory, and take longer than most commands. It ends with its client, the process of the tests.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -18,12 +19,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # What workers and devices spend their time on, and what commands do. What is missing here, a fork imports itself.
 FOR_WORKERS = ("faiss", "imagehash", "numpy", "pandas", "pyarrow.parquet", "pydantic", "torch")
@@ -159,9 +161,23 @@ def _become(request: dict[str, Any], out: int, err: int) -> None:
     tempfile.tempdir = None
 
 
-def _live() -> None:
-    request, fds = _serve(socket.socket(fileno=int(sys.argv[1])))
-    _become(request, *fds[:2])
+def _run_and_end(request: dict[str, Any], fds: Sequence[int]) -> NoReturn:
+    code: Any = 1
+    try:
+        _run(request, fds)
+        code = 0
+    except SystemExit as e:
+        code = e.code or 0
+    except BaseException:
+        traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _run(request: dict[str, Any], fds: Sequence[int]) -> None:
     if "answers" in request:
         os.setpgid(0, 0)
         sys.path[:] = request["path"]
@@ -175,4 +191,6 @@ def _live() -> None:
 
 
 if __name__ == "__main__":
-    _live()
+    asked, given = _serve(socket.socket(fileno=int(sys.argv[1])))
+    _become(asked, *given[:2])
+    _run_and_end(asked, given)
