@@ -182,7 +182,7 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     (demo,) = re.findall(r"^demo:.*\n\t\$\(BIN\)/(.*)$", makefile, re.M)
     pytest.importorskip("skimage")
-    done = run_warm(["demo", "--out", str(tmp_path / "d")])
+    done = run_warm(["demo", "--out", str(tmp_path / "d")], timeout=900)
     assert demo.startswith("iconicity demo") and done.returncode == 0, done.stderr
     shown = [
         line for block in blocks("") for line in block.splitlines() if re.match(r"(copier|transformer) \w+ +\d", line)
