@@ -18,17 +18,21 @@ if TYPE_CHECKING:
     from iconicity.indexer.options import IndexOptions, Run, Select
     from iconicity.indexer.shards import Shard
     from iconicity.indexer.store.cache import VectorCache
-    from iconicity.scorer.face import Index, Results, Table, evaluate
-    from iconicity.scorer.options import ScoreOptions, Writing
+    from iconicity.scorer.face import Index, Results, evaluate
+    from iconicity.scorer.measure.calibrate.options import CalibrationOptions
+    from iconicity.scorer.options import AttributeFiles, ScoreOptions, Writing
+    from iconicity.scorer.table import Table
 
     __version__: str
 
 __all__ = [
-    "EncoderOptions", "IconicityError", "Index", "IndexOptions", "Results", "Run", "ScoreOptions", "Select", "Shard",
-    "Table", "VectorCache", "Writing", "__version__", "evaluate", "indexer", "scorer",
+    "AttributeFiles", "CalibrationOptions", "EncoderOptions", "IconicityError", "Index", "IndexOptions", "Results", "Run",
+    "ScoreOptions", "Select", "Shard", "Table", "VectorCache", "Writing", "__version__", "evaluate", "indexer", "scorer",
 ]  # fmt: skip
 
 _HOME = {
+    "AttributeFiles": "scorer.options",
+    "CalibrationOptions": "scorer.measure.calibrate.options",
     "EncoderOptions": "indexer.encode.names",
     "IconicityError": "indexer.errors",
     "Index": "scorer.face",
@@ -38,7 +42,7 @@ _HOME = {
     "ScoreOptions": "scorer.options",
     "Select": "indexer.options",
     "Shard": "indexer.shards",
-    "Table": "scorer.face",
+    "Table": "scorer.table",
     "VectorCache": "indexer.store.cache",
     "Writing": "scorer.options",
     "evaluate": "scorer.face",

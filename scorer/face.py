@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,52 +19,21 @@ from iconicity.indexer.store import index as stored
 from iconicity.indexer.store.cache import VectorCache, default_directory
 from iconicity.indexer.store.verify import verify_index
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.finding import ALL, Finding, Layout, as_text, write_finding
+from iconicity.scorer.measure.calibrate.options import CalibrationOptions
+from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.models import models_at, require_apart
-from iconicity.scorer.options import ScoreOptions, Writing
-from iconicity.scorer.results import index_of
+from iconicity.scorer.options import AttributeFiles, ScoreOptions, Writing
+from iconicity.scorer.results import index_of, require_results
+from iconicity.scorer.table import Table
+from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from iconicity.scorer.measure.calibrate.calibration import Calibration
     from iconicity.scorer.measure.study import Study
     from iconicity.scorer.scoring import ScoreReport
-
-
-@dataclass(frozen=True, repr=False)
-class Table:
-    """One table of a finding: text in a terminal, HTML in a notebook, ``frame`` for pandas."""
-
-    finding: Finding
-    name: str
-    layout: Layout = ALL
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """All columns in full precision. Columns ``x_low`` and ``x_high`` are the interval of column ``x``."""
-        return self.finding.table(self.name)
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What to know about the numbers."""
-        return self.finding.notes
-
-    def write(self, path: Path | str) -> list[Path]:
-        """The files written: .csv, .parquet, .tex or .json by the ending of ``path``, and a .meta.json beside it."""
-        return write_finding(self.finding, local(path), self.name, layout=self.layout)
-
-    def __repr__(self) -> str:
-        return as_text(self.finding, self.name, layout=self.layout)
-
-    def _repr_html_(self) -> str:
-        frame, shown = self.layout.of(self.finding, self.name)
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        digits = self.layout.digits
-        return (
-            frame[shown].to_html(index=False, na_rep="", float_format=f"{{:.{digits}f}}".format) + f"<ul>{notes}</ul>"
-        )
+    from iconicity.scorer.validate.labelled import Label
 
 
 class Index:
@@ -130,25 +98,17 @@ class Index:
         """
         from iconicity.scorer.scoring import score
 
-        report = score(
-            self.opened, generated, out, options, calibration=_calibration(calibration), select=select, writing=writing,
-            run=_with_cache(run),
-        )  # fmt: skip
+        run = run if run.cache is not None else replace(run, cache=VectorCache(default_directory()))
+        held = Results([], calibration=calibration).calibration()
+        report = score(self.opened, generated, out, options, calibration=held, select=select, writing=writing, run=run)
         return Results([local(out)], report=report)
 
     def search(self, image: Place | str, k: int = 10, *, run: Run = Run()) -> Table:
         """The ``k`` nearest references of an image (rows without a patch), and the nearest cells of each patch."""
-        import pandas as pd
 
-        from iconicity.scorer.search import search_image
+        from iconicity.scorer.search import hits_finding, search_image
 
-        hits = search_image(image, self.opened, k, default_directory(), run)
-        ranked: list[tuple[int | None, int, Any]] = [(None, rank, hit) for rank, hit in enumerate(hits["image"], 1)]
-        ranked += [(p, rank, hit) for p, found in enumerate(hits["patches"]) for rank, hit in enumerate(found, 1)]
-        rows = [{"patch": patch, "rank": rank, **hit} for patch, rank, hit in ranked]
-        frame = pd.DataFrame(rows).astype({"patch": "Int64", "cell": "Int64"})
-        shown = {"hits": [str(c) for c in frame if c != "path"]}
-        return Table(Finding({"hits": frame}, [f"encoders: {'; '.join(hits['encoders'])}"], shown=shown), "hits")
+        return Table(hits_finding(search_image(image, self.opened, k, default_directory(), run)), "hits")
 
     def info(self) -> dict[str, Any]:
         """What the index holds: encoders, counts, size, versions, and the references of each concept."""
@@ -176,7 +136,10 @@ class Index:
 
 
 class Results:
-    """Scores of generated images, in one or more results directories of the same settings."""
+    """Scores of generated images, in one or more results directories of the same settings.
+
+    Methods that draw take ``draws``, the bootstrap samples of each interval, and their ``seed``.
+    """
 
     def __init__(
         self,
@@ -220,7 +183,7 @@ class Results:
     @property
     def index(self) -> Index:
         """The index that the results were scored against, where it lies now. Raises :class:`InputError`."""
-        return Index.open(index_of(self.study().sources[0]))
+        return Index.open(index_of(require_results(self.locations[0])))
 
     def study(self, *columns: str) -> Study:
         """The rows as arrays, with further columns of the results where they are named."""
@@ -228,42 +191,130 @@ class Results:
 
         return open_study(self.locations, columns, **self._tau)
 
-    def summary(self, table: str = "models", *, aggregate: str = "macro", draws: int = 10_000, seed: int = 0) -> Table:
-        """CRA, VR, VI and CRT of each model, with 95 % intervals; ``table`` concepts: of each concept."""
+    def calibration(self, *, beside: bool = False, thresholds: bool = True) -> Calibration | None:
+        """The calibration that was named, else (``beside``) that of the first directory; see :func:`calibration_beside`."""
+        from iconicity.scorer.measure.calibrate.calibration import calibration_beside, read_calibration
+
+        named = None if self._calibration is None else local(self._calibration)
+        if beside:
+            return calibration_beside(self.locations[0], named, thresholds=thresholds)
+        return None if named is None else read_calibration(named)
+
+    def summary(
+        self, table: str = "models", *, aggregate: str = "macro", vi_scope: str = "recognised", draws: int = DRAWS, seed: int = 0
+    ) -> Table:  # fmt: skip
+        """CRA, VR, VI and CRT of each model, with 95 % intervals; ``table`` concepts: of each concept; patches: each reused one."""
+        from iconicity.scorer.measure.patches import COLUMNS
         from iconicity.scorer.measure.summary import summarise
 
         found = summarise(
-            self.study("p_ref_cell"), aggregate=aggregate, calibration=self._read_calibration(), draws=draws, seed=seed,
-            concepts=table == "concepts",
+            self.study(*COLUMNS), self.calibration(), vi_scope=vi_scope, aggregate=aggregate, draws=draws, seed=seed,
+            concepts=table == "concepts", patches=table == "patches",
         )  # fmt: skip
         return Table(found, table)
 
-    def compare(self, *models: str, table: str = "pairs", draws: int = 10_000, seed: int = 0) -> Table:
+    def compare(
+        self, *models: str, table: str = "pairs", vi_scope: str = "recognised", draws: int = DRAWS, seed: int = 0
+    ) -> Table:
         """Differences between models, the first minus the second, over the concepts that both have."""
         from iconicity.scorer.measure.compare import compare
 
-        found = compare(
-            self.study(),
-            models,
-            calibration=self._read_calibration(),
-            draws=draws,
-            seed=seed,
-            concepts=table == "concepts",
-        )
+        study, held, both = self.study(), self.calibration(), table == "concepts"
+        found = compare(study, models, vi_scope=vi_scope, calibration=held, draws=draws, seed=seed, concepts=both)
         return Table(found, table)
 
-    def sweep(self, table: str = "curves", *, step: float = 0.05, draws: int = 10_000, seed: int = 0) -> Table:
+    def sweep(
+        self, table: str = "curves", *, step: float = 0.05, vi_scope: str = "recognised", draws: int = DRAWS, seed: int = 0
+    ) -> Table:  # fmt: skip
         """CRA, VR and CRT at every threshold; ``table`` flips: where two models change places."""
         from iconicity.scorer.measure.sweep import sweep
 
-        found = sweep(self.study(), step=step, calibration=self._read_calibration(), draws=draws, seed=seed)
-        return Table(found, table)
+        study, held = self.study(), self.calibration()
+        return Table(sweep(study, step=step, vi_scope=vi_scope, calibration=held, draws=draws, seed=seed), table)
+
+    def attribute(
+        self, index: Index | None = None, table: str = "models", *, draws: int = DRAWS, seed: int = 0
+    ) -> Table:
+        """Which concept each image resembles most, of results with scope all; ``table`` concepts, confusion or images."""
+        from iconicity.scorer.measure.attribute import COLUMNS, attribute
+
+        opened, held = (index or self.index).opened, self.calibration()
+        return Table(attribute(self.study(*COLUMNS), opened, held, draws=draws, seed=seed), table)
+
+    def correlate(
+        self, attributes: AttributeFiles | Path | str, table: str = "pairs", *, vi_scope: str = "recognised", draws: int = DRAWS, seed: int = 0
+    ) -> Table:  # fmt: skip
+        """Rank correlations of the measures with attributes of the concepts; ``table`` values: what was correlated."""
+        from iconicity.scorer.measure.attributes import concept_attributes
+        from iconicity.scorer.measure.correlate import correlate
+
+        study, held = self.study(), self.calibration()
+        files = attributes if isinstance(attributes, AttributeFiles) else AttributeFiles(local(attributes))
+        read, drawn = concept_attributes(study.concepts, **vars(files)), {"draws": draws, "seed": seed}
+        return Table(
+            correlate(study, read, controls=files.controls, vi_scope=vi_scope, calibration=held, **drawn), table
+        )
 
     def sentences(self) -> list[str]:
         """What was found, in plain words: what each model recognises and reuses, and what to look at first."""
         from iconicity.scorer.say.plain import sentences
 
         return sentences(self.study("p_ref_cell"))
+
+    def export(self, *, draws: int = DRAWS, seed: int = 0) -> Table:
+        """A row for each image and measure, to write as a file; a file that ends in .json holds the models' scalars."""
+        from iconicity.scorer.measure.export import COLUMNS, export
+        from iconicity.scorer.measure.summary import summarise
+
+        study, held = self.study(*COLUMNS), self.calibration()
+        return Table(export(study, summarise(study, held, draws=draws, seed=seed, concepts=False), held), "long")
+
+    def check(
+        self, *rules: str, of: str = "image", least_n: int = 1, table: str = "failures", draws: int = DRAWS, seed: int = 0
+    ) -> Table:  # fmt: skip
+        """What breaks a rule such as "vr > 0.5", of each ``of``: image, concept or model; ``table`` undefined: what no rule judges."""
+        from iconicity.scorer.measure.check import check
+
+        study, held = self.study("p_ref_cell"), self.calibration(beside=True)
+        return Table(check(study, rules, of, calibration=held, least_n=least_n, draws=draws, seed=seed), table)
+
+    def labels(
+        self, labels: Sequence[Label] | Path | str, copied: Sequence[str] = COPIED, not_copied: Sequence[str] = (),
+        table: str = "scores", *, draws: int = DRAWS, seed: int = 0,
+    ) -> Table:  # fmt: skip
+        """How well scores tell copies from other outputs of a concept, by ``labels`` of people: a table, or its rows.
+
+        ``copied``: words that mean copied. ``not_copied``: words that mean the opposite, beside those that always do.
+        """
+        from iconicity.scorer.validate.labelled import read_labels, word
+        from iconicity.scorer.validate.labels import validate_labels
+
+        others = [*not_copied, *(w for w in NOT_COPIED if w not in map(word, copied))]
+        rows = read_labels(local(labels)) if isinstance(labels, (Path, str)) else labels
+        study, held = self.study("gen_path"), self.calibration()
+        return Table(validate_labels(study, rows, copied, others, draws, seed, held), table)
+
+    def calibrate(
+        self, index: Index | None = None, options: CalibrationOptions = CalibrationOptions(), *,
+        apply: Path | str | None = None, to: Path | str | None = None, run: Run = Run(),
+    ) -> Table:  # fmt: skip
+        """The thresholds at a false-positive rate, written to ``to``, else to calibration.json in the first directory.
+
+        ``apply``: a calibration that is used as it is; then only the images are compared with its concepts.
+        """
+        from iconicity.scorer.measure.calibrate.calibrate import calibration_finding
+
+        at = (index or self.index).opened, run.cache or VectorCache(default_directory())
+        path, used = local(to or self.locations[0] / "calibration.json"), None if apply is None else local(apply)
+        found = calibration_finding(self.study(), *at, options, apply=used, to=path, progress=run.progress)
+        return Table(found, "thresholds")
+
+    def plot(self, figure: str, *, measure: str | None = None, draws: int = DRAWS, seed: int = 0) -> Figure:
+        """A figure for print: bars, recognition, curves, heatmap or nulls. ``measure``: of curves and a heat map, else CRT."""
+        from iconicity.scorer.say.figures import figure_of
+
+        held = self.calibration(beside=True, thresholds=False) if figure == "nulls" else None
+        return figure_of(figure, self.study(), measure, held, draws, seed)
 
     def evidence(self, image: str) -> Figure:
         """One generated image, MODEL/CONCEPT/FILE, beside the reference that most of its reused patches match."""
@@ -280,21 +331,29 @@ class Results:
         (location,) = self.locations
         done = report(
             location, self.index.opened, local(out), ReportOptions(single_file=single_file),
-            calibration=self._read_calibration(), labels=labels_of_study(location), run=run,
+            calibration=self.calibration(beside=True), labels=labels_of_study(location), run=run,
         )  # fmt: skip
         return done.page
 
-    def _read_calibration(self) -> Calibration | None:
-        """The calibration whose thresholds the tables show beside the results' own; None: none was named."""
-        return _calibration(self._calibration)
+    def reproduce(self, table: str = "models", *, run: Run = Run()) -> Table:
+        """How many rows are the same when the images are scored again; ``table`` differences: the rows that are not."""
+        from iconicity.scorer.reproduce import reproduce_results
+
+        (location,) = self.locations
+        return Table(reproduce_results(require_results(location), self.index.opened, run=run), table)
+
+    def verify(self) -> list[str]:
+        """Problems of the stored bytes, none for whole results."""
+        from iconicity.scorer.verify import verify_results
+
+        return [problem for location in self.locations for problem in verify_results(location)]
 
     def __repr__(self) -> str:
         study = self.study()
-        models = ", ".join(study.models)
         tau = ", ".join(f"tau_{metric} {value}" for metric, value in study.tau.items() if value is not None)
         head = (
             f"Results {', '.join(map(str, self.locations))}: {counted(len(study.model), 'image')}, "
-            f"{counted(len(study.models), 'model')} ({models}), {counted(len(study.concepts), 'concept')}"
+            f"{counted(len(study.models), 'model')} ({', '.join(study.models)}), {counted(len(study.concepts), 'concept')}"
         )
         scope = f"  mode {study.mode}, scope {study.settings['scope']}; {tau or 'no threshold'}"
         return "\n".join([head, scope, *(f"  {note}" for note in study.notes)])
@@ -338,14 +397,3 @@ def _loaded(encoders: str | EncoderOptions | Encoders, run: Run) -> Encoders:
         return encoders
     options = EncoderOptions(encoders) if isinstance(encoders, str) else encoders
     return load_encoders(options, run.device)
-
-
-def _with_cache(run: Run) -> Run:
-    """The run with the user's own cache, where it names none."""
-    return run if run.cache is not None else replace(run, cache=VectorCache(default_directory()))
-
-
-def _calibration(path: Path | str | None) -> Calibration | None:
-    from iconicity.scorer.measure.calibrate.calibration import read_calibration
-
-    return None if path is None else read_calibration(local(path))

@@ -108,3 +108,54 @@ class Writing:
     meta: Path | str | None = flags(
         None, Flag("--outmeta", "Path of the .meta.json file, where a single metric is scored.", kind="path")
     )
+
+
+@dataclass(frozen=True)
+class AttributeFiles:
+    """Where attributes of concepts are read. The fields are called like the parameters of ``concept_attributes``."""
+
+    path: Path | None = flags(
+        None, Flag("--attributes", "CSV file of concepts and their attributes: numbers, dates.", kind="path")
+    )
+    concept_col: str = flags("label_clean", CONCEPT_COL)
+    columns: Sequence[str] | None = flags(
+        None,
+        Flag(
+            "--attribute",
+            "Column of --attributes to correlate. May be repeated.",
+            shown="all that hold numbers or dates",
+            default=(),
+            metavar="COLUMN",
+            repeats=True,
+        ),
+        join=lambda named: list(named) or None,
+    )
+    controls: Sequence[str] = flags(
+        (),
+        Flag(
+            "--control",
+            "Hold this attribute constant in partial correlations, beside J. May be repeated.",
+            metavar="COLUMN",
+            repeats=True,
+        ),
+    )
+    captions: Path | None = flags(
+        None,
+        Flag(
+            "--captions",
+            "File of captions or titles, one a line, or .csv, .parquet, .jsonl. It adds textual uniqueness.",
+            kind="path",
+        ),
+    )
+    caption_col: str | None = flags(
+        None,
+        Flag("--caption-col", "Column of --captions that holds the caption.", shown="caption, text or prompt"),
+    )
+    title_col: str | None = flags(
+        None,
+        Flag(
+            "--title-col",
+            "Column of --attributes that holds the title.",
+            shown="title; without one, the concept's name",
+        ),
+    )

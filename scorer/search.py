@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
+import pandas as pd
 
 from iconicity.indexer.encode.batch import Embedder
 from iconicity.indexer.encode.decoder import shared
@@ -16,6 +18,7 @@ from iconicity.indexer.places import Place, Remote, local, place
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.store.vectors import open_vectors
+from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.scoring import encoders_of
 
 
@@ -61,3 +64,13 @@ def search_image(
             for pr, ps in zip(p_rows, p_similarity, strict=True)
         ],
     }
+
+
+def hits_finding(hits: Mapping[str, Any]) -> Finding:
+    """Table ``hits`` of what :func:`search_image` returns: a row a hit, those of the whole image without a patch."""
+    ranked: list[tuple[int | None, int, Any]] = [(None, rank, hit) for rank, hit in enumerate(hits["image"], 1)]
+    ranked += [(p, rank, hit) for p, found in enumerate(hits["patches"]) for rank, hit in enumerate(found, 1)]
+    rows = [{"patch": patch, "rank": rank, **hit} for patch, rank, hit in ranked]
+    frame = pd.DataFrame(rows).astype({"patch": "Int64", "cell": "Int64"})
+    shown = {"hits": [str(c) for c in frame if c != "path"]}
+    return Finding({"hits": frame}, [f"encoders: {'; '.join(hits['encoders'])}"], shown=shown)

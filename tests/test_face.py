@@ -21,11 +21,13 @@ def test_examples_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     write(Path("more_refs/delta/00.png"), draw(7))
     for i, name in enumerate(("sd14", "esd")):
         make_gen(Path("gen") / name, seed=5000 + 1000 * i)
+    Path("attributes.csv").write_text("label_clean,year\nalpha,1503\nbeta,1665\ngamma,1889\n")
+    Path("labels.csv").write_text("path,concept,label\nsd14/alpha/00.png,alpha,copy\nsd14/alpha/01.png,alpha,other\n")
     monkeypatch.setattr("iconicity.scorer.face.load_encoders", lambda *_: toy_encoders())
     for module in ("iconicity.indexer.builder", "iconicity.scorer.scoring"):
         monkeypatch.setattr(f"{module}.reproduce", lambda *_, **__: toy_encoders())
     found = doctest.testfile(str(PAGE), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert found.failed == 0 and found.attempted > 20
+    assert found.failed == 0 and found.attempted > 30
 
 
 def test_the_page_names_every_public_name() -> None:
@@ -51,3 +53,15 @@ def test_a_table_is_text_and_html(study: Study, gen: Path) -> None:
     html = table._repr_html_()
     assert "<table" in html and "m&lt;b&gt;" in html and "m<b>" not in html
     assert "<li>encoders: " in html
+
+
+def test_figures_by_name(study: Study, gen: Path) -> None:
+    study({"m": gen})
+    results = ic.Results.open(study.out)
+    with pytest.raises(ic.IconicityError, match="no such figure; there are bars"):
+        results.plot("pie")
+    with pytest.raises(ic.IconicityError, match="has no calibration"):
+        results.plot("nulls")
+    results.calibrate(options=ic.CalibrationOptions(draws=100), run=study.run)
+    with pytest.raises(ic.IconicityError, match="no null for its numbers of references"):
+        results.plot("nulls")  # three concepts: none has another one in its half

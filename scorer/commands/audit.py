@@ -4,38 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from iconicity.indexer.command_line import (
-    DIRECTORY,
-    EXIT_FOUND,
-    EXIT_SKIPPED,
-    takes_run,
-)
+from iconicity.indexer.command_line import DIRECTORY, EXIT_FOUND, EXIT_SKIPPED, takes_run
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.scorer.commands.shared import (
-    Bootstrap,
-    Thresholds,
-    calibration_beside,
+    Output,
     moved_from,
     moved_images_options,
     output_options,
-    results_argument,
-    say,
     scored_index_option,
-    study_of,
-    takes_bootstrap,
-    takes_thresholds,
+    takes_results,
 )
 from iconicity.scorer.staging import RESULTS
 
+if TYPE_CHECKING:
+    from iconicity.scorer.face import Results
+
+_calibration_option = click.option(
+    "--calibration", type=DIRECTORY,
+    help="Calibration file whose thresholds decide cra_cal, vr_cal and vr_strict.  [default: calibration.json in the first RESULTS]",
+)  # fmt: skip
+
 
 @command("check")
-@results_argument
 @click.option(
     "--fail-if", "rules", multiple=True, required=True, metavar="RULE",
     help="Rule such as 'vr_strict > 0.5' or 'cra_low >= 50%': a measure, one of > >= < <=, and a number. May be repeated.",
@@ -45,20 +41,13 @@ from iconicity.scorer.staging import RESULTS
     help="Apply the rules to each image, concept or model.",
 )  # fmt: skip
 @click.option(
-    "--calibration", type=DIRECTORY,
-    help="Calibration file whose thresholds decide cra_cal, vr_cal and vr_strict.  [default: calibration.json in the first RESULTS]",
-)  # fmt: skip
-@click.option(
     "--least-n", type=click.IntRange(1), default=1, metavar="N", show_default=True,
     help="Judge only concepts with at least N images, or models with at least N concepts.",
 )  # fmt: skip
-@takes_thresholds
-@takes_bootstrap
-@output_options("failures", "undefined")
+@takes_results("failures", "undefined", calibration=_calibration_option)
 def check_command(
-    results: Sequence[Path], rules: Sequence[str], of: str, calibration: Path | None, least_n: int,
-    thresholds: Thresholds, bootstrap: Bootstrap, **output: Any,
-) -> int:  # fmt: skip
+    results: Results, output: Output, rules: Sequence[str], of: str, least_n: int, draws: int, seed: int
+) -> int:
     """List the images, concepts or models that break a rule.
 
     The exit code is 4 if something breaks a rule, 3 if something could not be judged, else 0.
@@ -68,19 +57,17 @@ def check_command(
       iconicity check results/ --fail-if 'vr > 0.5'
       iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10
     """
-    from iconicity.scorer.measure.check import Rule, RuleError, check
+    from iconicity.scorer.measure.check import Rule, RuleError
 
     if of == "image" and least_n > 1:
         raise click.UsageError("--least-n counts images or concepts; add --of concept or --of model")
     try:
         for rule in rules:
             Rule.parse(rule)
-        study = study_of(results, thresholds, "p_ref_cell")
-        held = calibration_beside(study.sources[0].path, calibration)
-        found = check(study, rules, of, calibration=held, least_n=least_n, **vars(bootstrap))
+        found = results.check(*rules, of=of, least_n=least_n, draws=draws, seed=seed).finding
     except RuleError as e:
         raise click.UsageError(str(e)) from e
-    say(found, **output)
+    output.say(found)
     return EXIT_FOUND if len(found.table("failures")) else EXIT_SKIPPED if len(found.table("undefined")) else 0
 
 
@@ -91,8 +78,8 @@ def check_command(
 @output_options("models", "differences")
 @takes_run()
 def reproduce_command(
-    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, run: Run, **output: Any,
-) -> int:  # fmt: skip
+    results: Path, index: Place | None, gen: Sequence[str], gen_root: Path | None, run: Run, output: Output
+) -> int:
     """Score the images of results again, and compare each row.
 
     The command reads the files, and takes nothing from the cache. The exit code is 4 if a row differs, and 3 if files are
@@ -109,10 +96,7 @@ def reproduce_command(
 
     held = require_results(results)
     opened = open_index(index or index_of(held))
-    found = reproduce_results(
-        held, opened, moved=moved_from(gen, gen_root),
-        run=run,
-    )  # fmt: skip
-    say(found, **output)
+    found = reproduce_results(held, opened, moved=moved_from(gen, gen_root), run=run)
+    output.say(found)
     counts = found.table("models")
     return EXIT_FOUND if counts.differ.any() else EXIT_SKIPPED if counts.gone.any() or counts.changed.any() else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -14,9 +13,10 @@ from iconicity.indexer.command_line import DIRECTORY, index_option, say_note, ta
 from iconicity.indexer.display import progress_bar
 from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.help import command
+from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.shared import cache_option, output_options, results_argument, say, study_of
+from iconicity.scorer.commands.shared import Output, cache_option, output_options, results_argument
 from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.options import CONCEPT_COL
 
@@ -69,7 +69,7 @@ class Relations:
 @output_options("thresholds")
 def calibrate_command(
     results: Sequence[Path], index: Place, options: CalibrationOptions, relations: Relations, apply: Path | None, to: Path | None,
-    cache: Path | None, **output: Any,
+    cache: Path | None, output: Output,
 ) -> int:  # fmt: skip
     """Find the CRA and VR thresholds at a chosen false-positive rate.
 
@@ -81,10 +81,7 @@ def calibrate_command(
       iconicity calibrate results/ --index paintings.index --alpha 0.01
     """
     from iconicity.indexer.store.cache import VectorCache, default_directory
-    from iconicity.indexer.store.index import open_index
-    from iconicity.scorer.measure.calibrate.calibrate import apply_calibration, calibrate
-    from iconicity.scorer.measure.calibrate.calibration import read_calibration, thresholds_finding
-    from iconicity.scorer.measure.judgement import judgements
+    from iconicity.scorer.face import Index, Results
 
     if apply is not None:
         context = click.get_current_context()
@@ -92,18 +89,9 @@ def calibrate_command(
         if given:
             names = ", ".join(f"--{n}" for n in given)
             raise click.UsageError(f"--apply takes a calibration as it is; leave out {names}")
-    study = study_of(results)
-    vectors = open_index(index), VectorCache(cache or default_directory())
-    works = relations.works()
-    if apply is not None:
-        found = read_calibration(apply)
-        apply_calibration(study, *vectors, found, works, progress_bar())
-    else:
-        options = replace(options, works=works, related=relations.relatives())
-        found = calibrate(study, *vectors, options, progress_bar())
-        path = to or study.sources[0].path / "calibration.json"
-        found.write(path)
-        echo_line(str(path), err=True)
-    finding = thresholds_finding(found)
-    said = [j.sentence for j in judgements(study, found, "this calibration")]
-    return say(replace(finding, notes=[*finding.notes, *said]), **output)
+    opened, run = Results(results), Run(cache=VectorCache(cache or default_directory()), progress=progress_bar())
+    options = replace(options, works=relations.works(), related={} if apply else relations.relatives())
+    found = opened.calibrate(Index.open(index), options, apply=apply, to=to, run=run)
+    if apply is None:
+        echo_line(str(to or opened.locations[0] / "calibration.json"), err=True)
+    return output.say(found.finding)

@@ -16,22 +16,20 @@ from iconicity.indexer.help import group
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.correlate import AttributeFiles, Plots
+from iconicity.scorer.commands.correlate import Plots
 from iconicity.scorer.commands.shared import (
     Bootstrap,
-    Thresholds,
-    calibration_beside,
     calibration_beside_option,
     results_argument,
     scored_index_option,
-    study_of,
     takes_bootstrap,
 )
+from iconicity.scorer.options import AttributeFiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from iconicity.scorer.measure.finding import Finding
+    from iconicity.scorer.face import Results
 
 
 @group()
@@ -49,8 +47,14 @@ def _figure(name: str, *others: Callable[[F], F]) -> Callable[[Callable[..., Fig
 
     def made(draw: Callable[..., Figure]) -> click.Command:
         @wraps(draw)
-        def drawn(out: Sequence[Path], **given: Any) -> int:
-            return _write([draw(**given)], out)
+        def drawn(
+            results: Sequence[Path], out: Sequence[Path], calibration: Path | None = None, bootstrap: Bootstrap | None = None,
+            **given: Any,
+        ) -> int:  # fmt: skip
+            from iconicity.scorer.face import Results
+
+            opened = Results(results, calibration=calibration)
+            return _write([draw(opened, **(vars(bootstrap) if bootstrap else {}), **given)], out)
 
         takes_all: Callable[..., Any] = options(results_argument, _out_option, *others)
         return plot.command(name)(takes_all(drawn))
@@ -68,82 +72,59 @@ def _measure_option(text: str) -> Callable[[F], F]:
     return click.option("--measure", metavar="NAME", help=f"{text}  [default: crt]")
 
 
-def _summary(results: Sequence[Path], bootstrap: Bootstrap) -> Finding:
-    from iconicity.scorer.measure.summary import summarise
-
-    return summarise(study_of(results), concepts=False, **vars(bootstrap))
-
-
 @_figure("bars", takes_bootstrap)
-def bars_command(results: Sequence[Path], bootstrap: Bootstrap) -> Figure:
+def bars_command(results: Results, draws: int, seed: int) -> Figure:
     """Draw bars of CRA, VR, VI and CRT for each model, with intervals.
 
     \b
     Example:
       iconicity plot bars results/ --out bars.pdf
     """
-    from iconicity.scorer.say.figures import bars
-
-    return bars(_summary(results, bootstrap))
+    return results.plot("bars", draws=draws, seed=seed)
 
 
 @_figure("recognition", takes_bootstrap)
-def recognition_command(results: Sequence[Path], bootstrap: Bootstrap) -> Figure:
+def recognition_command(results: Results, draws: int, seed: int) -> Figure:
     """Draw each concept by its recognition (CRA) and its visual independence (VI).
 
     \b
     Example:
       iconicity plot recognition results/ --out recognition.pdf
     """
-    from iconicity.scorer.say.figures import recognition
-
-    return recognition(_summary(results, bootstrap))
+    return results.plot("recognition", draws=draws, seed=seed)
 
 
 @_figure("curves", _measure_option("Measure to draw: cra, vr or crt."), takes_bootstrap)
-def curves_command(results: Sequence[Path], measure: str | None, bootstrap: Bootstrap) -> Figure:
+def curves_command(results: Results, measure: str | None, draws: int, seed: int) -> Figure:
     """Draw a measure of each model over all thresholds.
 
     \b
     Example:
       iconicity plot curves results/ --measure vr --out curves.pdf
     """
-    from iconicity.scorer.measure.sweep import sweep
-    from iconicity.scorer.say.figures import curves, measure_of
-
-    return curves(sweep(study_of(results), step=0.01, **vars(bootstrap)), measure_of(measure, swept=True))
+    return results.plot("curves", measure=measure, draws=draws, seed=seed)
 
 
 @_figure("heatmap", _measure_option("Measure to draw: cra, vr, crt, ..."), takes_bootstrap)
-def heatmap_command(results: Sequence[Path], measure: str | None, bootstrap: Bootstrap) -> Figure:
+def heatmap_command(results: Results, measure: str | None, draws: int, seed: int) -> Figure:
     """Draw a heat map of a measure, concepts by models.
 
     \b
     Example:
       iconicity plot heatmap results/ --measure cra --out heatmap.pdf
     """
-    from iconicity.scorer.say.figures import heatmap, measure_of
-
-    return heatmap(_summary(results, bootstrap), measure_of(measure))
+    return results.plot("heatmap", measure=measure, draws=draws, seed=seed)
 
 
 @_figure("nulls", calibration_beside_option)
-def nulls_command(results: Sequence[Path], calibration: Path | None) -> Figure:
+def nulls_command(results: Results) -> Figure:
     """Draw similarities to the own concept beside similarities to unrelated concepts.
 
     \b
     Example:
       iconicity plot nulls results/ --out nulls.pdf
     """
-    from iconicity.scorer.measure.calibrate.calibration import own_and_null
-    from iconicity.scorer.say.figures import nulls
-
-    held = calibration_beside(results[0], calibration, thresholds=False)
-    if held is None:
-        raise InputError(f"{results[0]}: has no calibration; run 'iconicity calibrate', or name one with --calibration")
-    study = study_of(results)
-    taus = {metric: held.taus(metric) for metric in ("cra", "vr")}
-    return nulls(own_and_null(study, held), study.with_calibration(held), taus)
+    return results.plot("nulls")
 
 
 @_figure(
@@ -155,23 +136,21 @@ def nulls_command(results: Sequence[Path], calibration: Path | None) -> Figure:
     takes_bootstrap,
 )
 def correlates_command(
-    results: Sequence[Path], attributes: Path, concept_col: str, model: str | None, log: Sequence[str], bootstrap: Bootstrap
-) -> Figure:  # fmt: skip
+    results: Results, attributes: Path, concept_col: str, model: str | None, log: Sequence[str], draws: int, seed: int
+) -> Figure:
     """Draw CRA, VR and CRT of one model over attributes of the concepts.
 
     \b
     Example:
       iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf
     """
-    from iconicity.scorer.measure.attributes import concept_attributes
-    from iconicity.scorer.measure.correlate import correlate
     from iconicity.scorer.say.scatter import correlates
 
-    study = study_of(results)
-    if model is None and len(study.models) > 1:
-        raise click.UsageError(f"the figure shows one model; name one with --model: {', '.join(study.models)}")
-    found = correlate(study, concept_attributes(study.concepts, attributes, concept_col=concept_col), **vars(bootstrap))
-    return correlates(found, model or study.models[0], log)
+    models = results.models
+    if model is None and len(models) > 1:
+        raise click.UsageError(f"the figure shows one model; name one with --model: {', '.join(models)}")
+    found = results.correlate(AttributeFiles(attributes, concept_col), draws=draws, seed=seed).finding
+    return correlates(found, model or models[0], log)
 
 
 @plot.command("evidence")
@@ -207,12 +186,13 @@ def evidence_command(
       iconicity plot evidence results/ --image sd14/the_scream/01.png --index paintings.index --out plate.pdf
     """
     from iconicity.indexer.store.index import open_index
+    from iconicity.scorer.face import Results
     from iconicity.scorer.results import index_of
     from iconicity.scorer.say.figures import EVIDENCE_COLUMNS, evidence, recognised_images
 
     if bool(images) == all_recognised:
         raise click.UsageError("name the images: --image MODEL/CONCEPT/FILE, or --all-recognised")
-    study = study_of(results, Thresholds(), *EVIDENCE_COLUMNS)
+    study = Results(results).study(*EVIDENCE_COLUMNS)
     opened = open_index(index or index_of(study.sources[0]))
     names = list(images) or recognised_images(study)
     if not names:

@@ -16,7 +16,6 @@ from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, is_url
 from iconicity.indexer.text import counted, echo_line
 from iconicity.scorer.commands.shared import (
-    calibration_beside,
     calibration_beside_option,
     moved_from,
     moved_images_options,
@@ -67,6 +66,7 @@ def report_command(
       iconicity report results/ --out report/
     """
     from iconicity.indexer.store.index import open_index
+    from iconicity.scorer.measure.calibrate.calibration import calibration_beside
     from iconicity.scorer.results import index_of, require_results
     from iconicity.scorer.say.report.build import report
     from iconicity.scorer.validate.labels import labels_of_study

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,9 +19,7 @@ from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
-    from iconicity.scorer.measure.calibrate.calibration import Calibration
     from iconicity.scorer.measure.finding import Finding
-    from iconicity.scorer.measure.study import Study
     from iconicity.scorer.moved import Moved
 
 
@@ -49,7 +48,6 @@ results_option = click.option(
     "--results", type=RESULTS, multiple=True, default=["results"], show_default=True,
     help="Results directory. May be repeated.",
 )  # fmt: skip
-takes_thresholds = takes(Thresholds, "thresholds")
 takes_bootstrap = takes(Bootstrap, "bootstrap")
 scored_index_option = click.option(
     "--index",
@@ -85,9 +83,9 @@ cache_option = click.option(
 def output_options(*tables: str) -> Callable[[F], F]:
     """What every command that shows numbers takes: --table, --columns, --digits, --notes, --out and --json.
 
-    ``tables`` are those of its finding, the first the default. The values go to :func:`say` as keywords.
+    ``tables`` are those of its finding, the first the default. The command gets ``output`` (:class:`Output`).
     """
-    return options(
+    taken = options(
         click.option(
             "--table", type=click.Choice(tables), default=tables[0], show_default=True, help="Table to show."
         ),
@@ -110,32 +108,78 @@ def output_options(*tables: str) -> Callable[[F], F]:
         click.option("--json", "as_json", is_flag=True, help="Print the numbers as flat JSON instead of a table."),
     )  # fmt: skip
 
+    def decorated(command: F) -> F:
+        @wraps(command)
+        def gathered(**given: Any) -> Any:
+            output = Output(**{f.name: given.pop(f.name) for f in fields(Output)})
+            return command(output=output, **given)
 
-def output_of(values: dict[str, Any]) -> dict[str, Any]:
-    """Take the values of :func:`output_options` out of those of a command."""
-    return {name: values.pop(name) for name in ("table", "columns", "digits", "notes", "out", "as_json")}
+        return taken(cast(F, gathered))
+
+    return decorated
 
 
-def say(
-    finding: Finding, table: str, out: Sequence[Path] = (), as_json: bool = False, columns: str | None = None,
-    digits: int = 3, notes: str = "few",
-) -> int:  # fmt: skip
-    """Print a finding and write its files. The keywords are the values of :func:`output_options`."""
-    from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_text, write_finding
-    from iconicity.scorer.measure.finding import as_json as json_of
+def takes_results(
+    *tables: str, named: Any = results_argument, thresholds: Sequence[str] = ("cra", "vr"),
+    calibration: Any = calibration_option,
+) -> Callable[[F], F]:  # fmt: skip
+    """What every command that reads results takes. It gets ``results`` (an :class:`iconicity.Results`), the ``output``,
+    and ``draws`` and ``seed``.
 
-    layout = Layout(columns.split(",") if columns else (), digits, FEW_NOTES if notes == "few" else None)
-    text = as_text(finding, table, layout)  # a column that is not there is said before a file is written
-    written = [p for path in out for p in write_finding(finding, path, table, layout)]
-    if as_json:
-        echo(json_of(finding), data=True)
-        for note in finding.notes:
-            echo_line(f"note: {note}", err=True)
+    ``tables``: those of its finding, the first the default. ``named``: how the results are named.
+    """
+    taken: Callable[[F], F] = options(
+        named, calibration, takes(Thresholds, "thresholds", only=thresholds), takes_bootstrap, output_options(*tables)
+    )
+
+    def decorated(command: F) -> F:
+        @wraps(command)
+        def gathered(
+            results: Sequence[Path],
+            calibration: Path | None,
+            thresholds: Thresholds,
+            bootstrap: Bootstrap,
+            **given: Any,
+        ) -> Any:
+            from iconicity.scorer.face import Results
+
+            opened = Results(results, calibration=calibration, tau_cra=thresholds.cra, tau_vr=thresholds.vr)
+            return command(results=opened, **vars(bootstrap), **given)
+
+        return taken(cast(F, gathered))
+
+    return decorated
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a finding is shown: the values of :func:`output_options`."""
+
+    table: str
+    out: Sequence[Path] = ()
+    as_json: bool = False
+    columns: str | None = None
+    digits: int = 3
+    notes: str = "few"
+
+    def say(self, finding: Finding) -> int:
+        """Print a finding and write its files."""
+        from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_json, as_text, write_finding
+
+        layout = Layout(
+            self.columns.split(",") if self.columns else (), self.digits, FEW_NOTES if self.notes == "few" else None
+        )
+        text = as_text(finding, self.table, layout)  # a column that is not there is said before a file is written
+        written = [p for path in self.out for p in write_finding(finding, path, self.table, layout)]
+        if self.as_json:
+            echo(as_json(finding), data=True)
+            for note in finding.notes:
+                echo_line(f"note: {note}", err=True)
+            return 0
+        echo(text)
+        for path in written:
+            echo_line(str(path), err=True)
         return 0
-    echo(text)
-    for path in written:
-        echo_line(str(path), err=True)
-    return 0
 
 
 def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = None) -> Moved:
@@ -147,29 +191,3 @@ def moved_from(gen: Sequence[str], gen_root: Path | None, refs: Place | None = N
         if not name or not folder:
             raise click.UsageError(f"--gen {item}: write NAME=DIR, the model and the folder where its images lie now")
     return Moved({name: place(folder) for name, _, folder in pairs}, gen_root, refs)
-
-
-def study_of(results: Sequence[Path], thresholds: Thresholds = Thresholds(), *columns: str) -> Study:
-    """Results directories as a study, at thresholds of their own or given ones."""
-    from iconicity.scorer.measure.study import open_study
-
-    return open_study(list(results), columns, tau_cra=thresholds.cra, tau_vr=thresholds.vr)
-
-
-def calibration_of(path: Path | None) -> Calibration | None:
-    """The calibration that the user named."""
-    from iconicity.scorer.measure.calibrate.calibration import read_calibration
-
-    return None if path is None else read_calibration(path)
-
-
-def calibration_beside(results: Path, named: Path | None, *, thresholds: bool = True) -> Calibration | None:
-    """The calibration that the user named, else the one that 'iconicity calibrate' left in the results directory.
-
-    ``thresholds``: one that nobody named and that found none does not count, since the results may hold others.
-    """
-    beside = results / "calibration.json"
-    found = calibration_of(named or (beside if beside.is_file() else None))
-    if found is not None and named is None and thresholds and not any(map(found.taus, ("cra", "vr"))):
-        return None
-    return found

@@ -26,22 +26,12 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.help import group
 from iconicity.indexer.options import Run
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.shared import (
-    Bootstrap,
-    Thresholds,
-    calibration_of,
-    calibration_option,
-    output_of,
-    output_options,
-    results_option,
-    say,
-    study_of,
-    takes_bootstrap,
-)
+from iconicity.scorer.commands.shared import Output, results_option, takes_results
 from iconicity.scorer.validate.options import LadderOptions
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
 if TYPE_CHECKING:
+    from iconicity.scorer.face import Results
     from iconicity.scorer.validate.claims import Claim
 
 WAYS_ON = (
@@ -149,7 +139,7 @@ def ladder_command(
         raise click.UsageError(
             f"--table {table}: needs a calibrated threshold: give 24 concepts or more, or a higher --alpha"
         )
-    code = say(found.finding, table, as_json=as_json)
+    code = Output(table, as_json=as_json).say(found.finding)
     if not as_json:
         say_claims(found.claims)
         echo_line(str(page))
@@ -188,7 +178,6 @@ _LABEL_COLUMNS = {
     help="CSV file with the columns path, concept and label, and for several raters or models rater and model. May be "
     "repeated.  [default: each labels*.csv in the results directory and beside it]",
 )  # fmt: skip
-@results_option
 @click.option(
     "--copied", multiple=True, default=COPIED, show_default=True, metavar="WORD",
     help="Label that means copied, in upper or lower case. May be repeated.",
@@ -205,13 +194,10 @@ _LABEL_COLUMNS = {
         for name, what in _LABEL_COLUMNS.items()
     )
 )
-@takes(Thresholds, "thresholds", only=["vr"])
-@calibration_option
-@takes_bootstrap
-@output_options("scores", "concepts", "raters")
+@takes_results("scores", "concepts", "raters", named=results_option, thresholds=["vr"])
 def labels_command(
-    tables: Sequence[Path], results: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], calibration: Path | None,
-    thresholds: Thresholds, bootstrap: Bootstrap, **rest: Any,
+    results: Results, output: Output, tables: Sequence[Path], copied: Sequence[str], not_copied: Sequence[str], draws: int, seed: int,
+    **columns: str,
 ) -> int:  # fmt: skip
     """Measure how well scores tell copies from other outputs of the same concept, by labels of people.
 
@@ -222,21 +208,15 @@ def labels_command(
     Example:
       iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
     """
-    from iconicity.scorer.validate.labelled import labels_beside, read_labels, word
-    from iconicity.scorer.validate.labels import validate_labels
+    from iconicity.scorer.validate.labelled import labels_beside, read_labels
 
-    output = output_of(rest)
     if not tables:
-        tables = labels_beside(results)
-        where = f"{results[0]} or beside it"
+        tables = labels_beside(results.locations)
         if not tables:
             raise InputError(
-                f"no labels*.csv lies in {where}: label images in the report and put labels.csv there, or name a file with --csv"
+                f"no labels*.csv lies in {results.locations[0]} or beside it: label images in the report and put labels.csv there, "
+                "or name a file with --csv"
             )
         say_note(f"labels of {', '.join(map(str, tables))}")
-    labels = [label for path in tables for label in read_labels(path, **rest, tell=say_note)]
-    study = study_of(results, thresholds, "gen_path")
-    means_copied = {word(w) for w in copied}
-    others = [*not_copied, *(w for w in NOT_COPIED if w not in means_copied)]
-    held = calibration_of(calibration)
-    return say(validate_labels(study, labels, copied, others, calibration=held, **vars(bootstrap)), **output)
+    labels = [label for path in tables for label in read_labels(path, **columns, tell=say_note)]
+    return output.say(results.labels(labels, copied, not_copied, draws=draws, seed=seed).finding)

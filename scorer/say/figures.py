@@ -21,12 +21,15 @@ from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.files import replacing
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.measures import CRA, CRT, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
 from iconicity.scorer.measure.metrics import passes, visual_reuse
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.recognised import recognised_rows
 from iconicity.scorer.measure.study import Study, brief
+from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.measure.sweep import sweep
 from iconicity.scorer.say.credits import credit_line
 
 if TYPE_CHECKING:
@@ -109,6 +112,36 @@ def measure_of(name: str | None, swept: bool = False) -> Measure:
     if wanted not in by_name:
         raise InputError(f"--measure {name}: no such measure here; there are {', '.join(m.key for m in known)}")
     return by_name[wanted]
+
+
+def figure_of(
+    name: str, study: Study, measure: str | None, calibration: Calibration | None, draws: int, seed: int
+) -> Figure:
+    """A figure of a whole study by its name: bars, recognition, curves, heatmap, or nulls of a ``calibration``.
+
+    Raises :class:`InputError` for another name or measure.
+    """
+    if name == "curves":
+        return curves(sweep(study, step=0.01, draws=draws, seed=seed), measure_of(measure, swept=True))
+    if name == "heatmap":
+        return heatmap(summarise(study, concepts=False, draws=draws, seed=seed), measure_of(measure))
+    if name in ("bars", "recognition"):
+        return {"bars": bars, "recognition": recognition}[name](
+            summarise(study, concepts=False, draws=draws, seed=seed)
+        )
+    if name != "nulls":
+        raise InputError(f"{name}: no such figure; there are bars, recognition, curves, heatmap and nulls")
+    if calibration is None:
+        raise InputError(
+            f"{study.sources[0].path}: has no calibration; run 'iconicity calibrate', or name one with --calibration"
+        )
+    taus = {metric: calibration.taus(metric) for metric in ("cra", "vr")}
+    histograms = own_and_null(study, calibration)
+    if histograms.empty:
+        raise InputError(
+            f"{study.sources[0].path}: the calibration has no null for its numbers of references; add concepts"
+        )
+    return nulls(histograms, study.with_calibration(calibration), taus)
 
 
 def bars(summary: Finding) -> Figure:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +27,20 @@ from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.vectors import open_vectors
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.calibrate.calibration import INDICATIVE, SETTINGS, Calibration
+from iconicity.scorer.measure.calibrate.calibration import (
+    INDICATIVE,
+    SETTINGS,
+    Calibration,
+    read_calibration,
+    thresholds_finding,
+)
 from iconicity.scorer.measure.calibrate.compare import CRA, VR, Comparison
 from iconicity.scorer.measure.calibrate.images import ImageNulls
 from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.calibrate.thresholds import ConceptCounts, Thresholds
+from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.image_null import write_null
+from iconicity.scorer.measure.judgement import judgements
 from iconicity.scorer.measure.metrics import Bools, Ints
 from iconicity.scorer.measure.study import FEW, Study
 
@@ -81,6 +90,24 @@ def apply_calibration(
     for chunk in run.chunks(run.order()):
         run.compare(chunk)
     run.write(calibration)
+
+
+def calibration_finding(
+    study: Study, index: Index, cache: VectorCache, options: CalibrationOptions, *, apply: Path | None, to: Path, progress: Progress,
+) -> Finding:  # fmt: skip
+    """Calibrate, or ``apply`` the calibration of a file; the thresholds as a table, and what they mean for the study.
+
+    A calibration that is made is written to ``to``.
+    """
+    if apply is not None:
+        found = read_calibration(apply)
+        apply_calibration(study, index, cache, found, options.works, progress)
+    else:
+        found = calibrate(study, index, cache, options, progress)
+        found.write(to)
+    finding = thresholds_finding(found)
+    said = [j.sentence for j in judgements(study, found, "this calibration")]
+    return replace(finding, notes=[*finding.notes, *said])
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,18 @@ def read_calibration(path: Path | str) -> Calibration:
         raise InputError(f"{path}: no calibration ({str(e)[:120]}); make one with 'iconicity calibrate'") from e
 
 
+def calibration_beside(results: Path, named: Path | None, *, thresholds: bool = True) -> Calibration | None:
+    """The calibration that the user named, else the one that 'iconicity calibrate' left in the results directory.
+
+    ``thresholds``: one that nobody named and that found none does not count, since the results may hold others.
+    """
+    path = named or results / "calibration.json"
+    if named is None and not path.is_file():
+        return None
+    found = read_calibration(path)
+    return found if named or not thresholds or any(map(found.taus, ("cra", "vr"))) else None
+
+
 def own_and_null(study: Study, calibration: Calibration) -> pd.DataFrame:
     """Histograms of own similarities beside those of unrelated concepts, for each metric and number of references J.
 
