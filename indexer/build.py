@@ -17,7 +17,7 @@ from iconicity.indexer.builder import (
 )
 from iconicity.indexer.encode.encoder import Encoders
 from iconicity.indexer.errors import IndexFormatError, InputError, LockedError, SettingsError
-from iconicity.indexer.given import list_given, new_images
+from iconicity.indexer.given import list_given, lost_references, new_images, require_kept
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import (
     EMPTY,
@@ -30,8 +30,6 @@ from iconicity.indexer.left_out import (
 )
 from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.places import PROBE, Place, Remote, place
-from iconicity.indexer.pruning import lost_references, require_kept
-from iconicity.indexer.shards import Shard
 from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image, stored_image
 from iconicity.indexer.store.disks import require_hard_links
@@ -73,7 +71,9 @@ def build_index(
     with lock(index, "building this index"):
         patches = cell_count(*options.grid, overlaps(settings)) * encoders.dino.spec.dim
         store, held = open_or_create(index, settings, encoders.clip.spec.dim, patches)
-        _require_same_settings(index, store.settings, settings)
+        what = settings_difference(store.settings, settings, "index against asked", "asked for")
+        if what is not None:
+            raise SettingsError(f"{index}: made with {what}; name a new folder with `index`")
         require_whole_rows(store, held)
         builder = Builder(index, store, replace(run, load=lambda _clip, _dino: encoders), "build")
         builder.report.notices += left_out_lines({"": given.left_out})
@@ -82,9 +82,11 @@ def build_index(
             builder.report.notices.append(
                 f"{refs}: none of its {counted(given.n_concepts, 'concept')} falls to shard {shard}"
             )
-        wanted = [*_of_other_shards(store.references(), shard), *given.images]
+        references = store.references()
+        others = (r for r in references.values() if shard is not None and r.concept not in shard)
+        wanted = [*_as_held(others), *given.images]
         if not prune:
-            require_kept(index, store.references(), lost_references(store.references(), wanted))
+            require_kept(index, references, lost_references(references, wanted))
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
         return builder.run(wanted, [*passed, *given.unusable])
 
@@ -156,8 +158,7 @@ def remove_references(
 
 def _purge(index: Place) -> None:
     """Write all rows to new files, and delete the old files. On object storage also while others read the index."""
-    store = ReferenceStore.open(index)
-    assert store is not None
+    store = ReferenceStore.require(index)
     manifest = read_manifest(index)
     rows = iter(store.tested_rows())
     rewritten = store.rewrite(iter(lambda: list(islice(rows, _PURGED)), []))
@@ -215,12 +216,6 @@ def _settings(encoders: Encoders, options: IndexOptions) -> dict[str, Any]:
     return settings | {"reference_cells": options.reference_cells}
 
 
-def _require_same_settings(index: Place, held: dict[str, Any], asked: dict[str, Any]) -> None:
-    what = settings_difference(held, asked, "index against asked", "asked for")
-    if what is not None:
-        raise SettingsError(f"{index}: made with {what}; name a new folder with `index`")
-
-
 def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     require_no_links(index)
     manifest = read_manifest(index)
@@ -228,9 +223,7 @@ def _open_for_change(index: Place) -> tuple[ReferenceStore, dict[str, Any]]:
     sweep_table(index)
     if isinstance(index, Path):
         require_hard_links(index, LOCK)
-    store = ReferenceStore.open(index)
-    if store is None:
-        raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
+    store = ReferenceStore.require(index)
     require_same_settings(index, manifest, store)
     require_whole_rows(store, manifest)
     return store, manifest
@@ -251,10 +244,6 @@ def require_whole_rows(store: ReferenceStore, manifest: Mapping[str, Any] | None
 
 def _as_held(references: Iterable[Reference]) -> list[Image]:
     return [stored_image(r.path, r.concept, r.ref_id, r.sha256) for r in references]
-
-
-def _of_other_shards(held: Mapping[str, Reference], shard: Shard | None) -> list[Image]:
-    return _as_held(r for r in held.values() if shard is not None and r.concept not in shard)
 
 
 def _still(held: Iterable[LeftOut], new: Iterable[LeftOut], concepts: Container[str]) -> list[LeftOut]:

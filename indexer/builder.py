@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 from iconicity.indexer.encode.encoder import reproduce
@@ -25,7 +24,8 @@ from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.suffixes import passed_over
-from iconicity.indexer.store.files import file_sha256, no_readers
+from iconicity.indexer.spec import file_sha256
+from iconicity.indexer.store.files import no_readers
 from iconicity.indexer.store.manifest import (
     MANIFEST,
     counts_digest,
@@ -112,10 +112,8 @@ class Builder:
         self._command = command
         self._index = index
         self._store = store
-        base = ReferenceStore.open(index, store.version)  # the version before this build: vectors are copied from it
-        assert base is not None
-        self._base = base
-        self._old = base.references()
+        self._base = ReferenceStore.require(index, store.version)  # before this build: vectors are copied from it
+        self._old = self._base.references()
         self._known = KnownRows(self._old)
         self._run = run
         self._wanted: dict[str, Reference] = {}
@@ -236,12 +234,11 @@ class Builder:
     def _finish(self, report: BuildReport) -> str:
         """Seal the index, unless it is whole and unchanged."""
         skipped = [vars(s) for s in report.skipped]
-        manifest = manifest_or_none(self._index)
-        if not report.changed and manifest is not None and has_thresholds(manifest):
-            same = manifest["table_version"] == self._store.version and manifest["skipped"] == skipped
-            same = same and held_left_out(manifest) == report.left_out
-            if same and manifest["cleaned"]:
-                return str(manifest["index_id"])
+        sealed = (
+            None if report.changed else sealed_as(manifest_or_none(self._index), self._store, skipped, report.left_out)
+        )
+        if sealed is not None:
+            return sealed
         report.changed = True
         event = {
             "command": self._command,
@@ -260,6 +257,16 @@ def manifest_or_none(index: Place) -> dict[str, Any] | None:
         if (index / MANIFEST).is_file():
             raise  # another format
         return None
+
+
+def sealed_as(
+    manifest: Mapping[str, Any] | None, store: ReferenceStore, skipped: object, left_out: object
+) -> str | None:
+    """The index_id when the manifest is of this table, whole, and says the same of files without a row; else None."""
+    if manifest is None or not (manifest["cleaned"] and has_thresholds(manifest)):
+        return None
+    same = manifest["table_version"] == store.version and manifest["skipped"] == skipped
+    return str(manifest["index_id"]) if same and held_left_out(manifest) == left_out else None
 
 
 def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
@@ -316,24 +323,20 @@ def seal(
     if held is not None and held["index_id"] == identity and has_thresholds(held):
         manifest["thresholds"] = held["thresholds"]
     else:
-        manifest["thresholds"] = fit_store(store).to_dict()
+        manifest["thresholds"] = vars(fit_store(store))
     entry = {
         "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),
     }  # fmt: skip
     manifest["log"] = [*(held["log"] if held is not None else []), entry]
 
-    digests: dict[Path, str] = {}  # hashed once: data files never change
-
-    def digest_of(path: Path) -> str:
-        if path.suffix != ".lance":
-            return file_sha256(path)
-        if path not in digests:
-            digests[path] = file_sha256(path)
-        return digests[path]
+    data_sha256 = cache(file_sha256)  # data files never change
 
     def write(cleaned: bool) -> None:
-        files = {p.relative_to(str(index)).as_posix(): digest_of(p) for p in store.files()}
+        files = {
+            p.relative_to(str(index)).as_posix(): (data_sha256 if p.suffix == ".lance" else file_sha256)(p)
+            for p in store.files()
+        }
         write_manifest(index, {**manifest, "cleaned": cleaned, "files": files})
 
     if isinstance(index, Remote):

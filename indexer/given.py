@@ -1,4 +1,4 @@
-"""The references that a command was given: the files it is about, those that cannot be used, and what is left out."""
+"""The references that a command was given: the files it is about, what is left out, and what would go."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ def new_images(images: Sequence[Image], held: Mapping[str, Reference]) -> list[I
                 f"{image.path}: the index holds other bytes under this name; use 'iconicity index build' to replace it"
             )
     return [image for image in images if image.id not in held]
+
+
+def lost_references(held: Mapping[str, Reference], wanted: Sequence[Image]) -> list[str]:
+    """Return the references of ``held`` that are not ``wanted``. The same bytes under a new name are the same reference."""
+    lacking = sorted(held.keys() - {image.id for image in wanted})
+    if not lacking:
+        return []
+    renamed = set(hashes((i for i in wanted if not i.stored and i.id not in held), KnownRows({})).values())
+    return [ref_id for ref_id in lacking if held[ref_id].sha256 not in renamed]
+
+
+def require_kept(index: Place, held: Mapping[str, Reference], lost: Sequence[str]) -> None:
+    """Raises :class:`InputError` naming how many references would go, and how to go on."""
+    if not lost:
+        return
+    raise InputError(
+        f"{index}: {len(lost)} of its {len(held)} references would go, first {lost[0]}, because the images given now do not "
+        "include these files; nothing was changed. Remove them with `prune`, or keep them: 'iconicity index "
+        "add' adds without removing, and another `index` starts anew"
+    )
 
 
 def _left_out(found: Listing, concepts: Sequence[str] | None) -> list[LeftOut]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import left_out_lines, read_left_out
@@ -12,7 +12,6 @@ from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.files import LOCKS
 from iconicity.indexer.store.manifest import read_manifest
-from iconicity.indexer.store.schema import IndexThresholdsShape
 from iconicity.indexer.text import counted, one_line
 
 LISTED = 2000  # references up to which the text lists each near-duplicate
@@ -66,7 +65,7 @@ def threshold_lines(held: Mapping[str, Any] | None) -> list[str]:
     """Return lines with the thresholds of an index, and how often unrelated references reach them."""
     if held is None:
         return ["thresholds  none: an earlier version made this index; run the same 'iconicity index build' again"]
-    found = IndexThresholds.from_dict(cast(IndexThresholdsShape, held))
+    found = IndexThresholds(**held)
     if not found.rows:
         return [f"thresholds  none: {counted(len(found.concepts), 'concept')}, too few to fit any at {found.alpha:.0%}"]
     lines = [

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.build import open_or_create, require_room, require_whole_rows
-from iconicity.indexer.builder import seal, skipped_files
+from iconicity.indexer.builder import seal, sealed_as, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
-from iconicity.indexer.null.thresholds import has_thresholds
-from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.places import Place
 from iconicity.indexer.progress import Progress, no_progress
 from iconicity.indexer.store.files import lock
 from iconicity.indexer.store.index import Index, open_index
@@ -85,17 +85,13 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
 
 def _finished(part: Place, index: Place) -> Index:
     """Open a part. Raises :class:`IndexFormatError` when its last build did not finish."""
-    if _same_place(part, index):
+    if part == index or (isinstance(part, Path) and isinstance(index, Path) and part.resolve() == index.resolve()):
         raise InputError(f"{part}: this is the index to merge into; name other indexes as its parts")
     opened = open_index(part)
     newest = ReferenceStore.open(part)
     if newest is None or newest.version != opened.store.version:
         raise IndexFormatError(f"{part}: its last build did not finish; run the same 'iconicity index build' again")
     return opened
-
-
-def _same_place(a: Place, b: Place) -> bool:
-    return a == b if isinstance(a, Remote) or isinstance(b, Remote) else a.resolve() == b.resolve()
 
 
 def _require_alike(part: Place, settings: Mapping[str, object], first: Place, others: Mapping[str, object]) -> None:
@@ -126,16 +122,12 @@ def _sources(opened: Sequence[Index]) -> list[tuple[Index, set[str]]]:
                         "two out, or build one index of all files"
                     )
             if a.keys() != b.keys():
-                raise _divided(concept, part.path, earlier.path, min(a.keys() ^ b.keys()))
+                raise InputError(
+                    f"{part.path}: '{concept}' has other references than in {earlier.path}, first "
+                    f"{min(a.keys() ^ b.keys())}; near-duplicates are found within a whole concept, so build it in one part"
+                )
         out.append((part, new))
     return out
-
-
-def _divided(concept: str, here: Place, there: Place, ref_id: str) -> InputError:
-    return InputError(
-        f"{here}: '{concept}' has other references than in {there}, first {ref_id}; near-duplicates are found within "
-        "a whole concept, so build it in one part"
-    )
 
 
 def _require_covered(store: ReferenceStore, part: Index, concepts: set[str]) -> None:
@@ -186,17 +178,9 @@ def _finish(
 ) -> None:
     """Seal the index, unless it is whole and unchanged."""
     skipped = [vars(s) for s in report.skipped]
-    same = (
-        manifest is not None
-        and manifest["table_version"] == store.version
-        and manifest["skipped"] == skipped
-        and held_left_out(manifest) == report.left_out
-        and manifest["cleaned"]
-        and has_thresholds(manifest)
-    )
-    if same:
-        assert manifest is not None
-        report.index_id = str(manifest["index_id"])
+    sealed = sealed_as(manifest, store, skipped, report.left_out)
+    if sealed is not None:
+        report.index_id = sealed
     else:
         event: dict[str, str | int] = {"command": "merge", "merged": report.merged, "unchanged": report.unchanged}
         report.index_id = seal(index, store, skipped, event | {"parts": parts}, left_out=report.left_out)

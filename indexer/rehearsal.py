@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from iconicity.indexer.builder import KnownRows
-from iconicity.indexer.errors import IndexFormatError, InputError
+from iconicity.indexer.errors import InputError
 from iconicity.indexer.fill import Wanted, decide
-from iconicity.indexer.given import Given, list_given, new_images
+from iconicity.indexer.given import Given, list_given, lost_references, new_images, require_kept
 from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
-from iconicity.indexer.pruning import lost_references, require_kept
 from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.manifest import read_manifest
@@ -57,7 +56,10 @@ def rehearse_build(
     lost = lost_references(mine, given.images)
     out.remove = sorted(mine.keys() - {image.id for image in given.images})
     if not prune:
-        out.refused = _refusal(index, held, lost)
+        try:
+            require_kept(index, held, lost)
+        except InputError as e:
+            out.refused = str(e)
     return out
 
 
@@ -89,10 +91,7 @@ def rehearse_remove(index: Place, *, concepts: Sequence[str] = (), ref_ids: Sequ
 
 def _references(index: Place) -> dict[str, Reference]:
     read_manifest(index)  # says what is wrong
-    store = ReferenceStore.open(index)
-    if store is None:
-        raise IndexFormatError(f"{index}: its table is gone; run 'iconicity index build' again")
-    return store.references()
+    return ReferenceStore.require(index).references()
 
 
 def _looked_at(given: Given, images: Sequence[Image], held: dict[str, Reference]) -> Rehearsal:
@@ -111,11 +110,3 @@ def _looked_at(given: Given, images: Sequence[Image], held: dict[str, Reference]
         else:
             out.embed += 1
     return out
-
-
-def _refusal(index: Place, held: dict[str, Reference], lost: Sequence[str]) -> str | None:
-    try:
-        require_kept(index, held, lost)
-    except InputError as e:
-        return str(e)
-    return None

@@ -25,13 +25,7 @@ from iconicity.indexer.text import counted
 
 _PART = 256  # rows read at once; where that fails halves are, until single rows are left
 Manifest = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A row that cannot be read or does not match its checksum: its scalar columns where these are right."""
-
-    reference: Reference | None
+Lost = Reference | None  # a row that is not right: its scalar columns, where these are
 
 
 @dataclass
@@ -72,7 +66,7 @@ def repair_index(
             path.rename(path.with_suffix(".manifest"))
         sweep_table(index)
         version, lost = _best_version(index, manifest, repair)
-        old = _open(index, version)
+        old = ReferenceStore.require(index, version)
         if manifest is not None and version == manifest["table_version"] and not lost:
             lost = _doubled(old)
             if (
@@ -86,7 +80,7 @@ def repair_index(
         if not lost and ends_well(versions_of(index)[version]):
             _take_back(index, version, manifest, repair)
             return repair
-        bad = {r.reference.ref_id for r in lost if r.reference is not None}
+        bad = {r.ref_id for r in lost if r is not None}
         store = old.rewrite([row for row in rows if row.reference.ref_id not in bad] for rows, _ in _parts(old))
         store.sync()
         if lost:
@@ -140,7 +134,7 @@ def _best_version(index: Path, manifest: Manifest | None, repair: Repair) -> tup
     aside: dict[int, Path] = {}
     for version, path in reversed(versions_of(index).items()):
         try:
-            store = _open(index, version)
+            store = ReferenceStore.require(index, version)
         except IndexFormatError:
             aside[version] = path.rename(path.with_suffix(SET_ASIDE))
             continue
@@ -180,7 +174,7 @@ def _drop_versions(index: Path, kept: set[int | None], repair: Repair) -> None:
 
 def _opens(index: Path, version: int) -> bool:
     try:
-        _open(index, version)
+        ReferenceStore.require(index, version)
     except IndexFormatError:
         return False
     return True
@@ -193,8 +187,8 @@ def _is_finished(index: Path, version: int, manifest: Manifest | None) -> bool:
 
 def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Repair) -> None:
     """Keep a version whose rows are all right, and mend the manifest and the files beside it."""
-    store = ReferenceStore.open(index)
-    assert store is not None and store.version == version
+    store = ReferenceStore.require(index)
+    assert store.version == version
     if not _is_finished(index, version, manifest):
         repair.unfinished = True
     elif manifest is None:
@@ -213,13 +207,7 @@ def _doubled(store: ReferenceStore) -> list[Lost]:
     """Rows whose ref_id stands in more than one: a deletion was forgotten, and which one is true the file must tell."""
     held = [reference for start in range(0, store.count(), _PART) for reference, _ in store.references_at(start, _PART)]
     n = Counter(r.ref_id for r in held)
-    return [Lost(r) for r in held if n[r.ref_id] > 1]
-
-
-def _open(index: Path, version: int) -> ReferenceStore:
-    store = ReferenceStore.open(index, version)
-    assert store is not None
-    return store
+    return [r for r in held if n[r.ref_id] > 1]
 
 
 def _parts(store: ReferenceStore) -> Iterator[tuple[list[Row], list[Lost]]]:
@@ -254,13 +242,12 @@ def _scalars(store: ReferenceStore, position: int) -> Lost:
     try:
         found = store.references_at(position, 1)
     except CorruptIndexError:
-        return Lost(None)
-    return Lost(found[0][0] if found and found[0][1] else None)
+        return None
+    return found[0][0] if found and found[0][1] else None
 
 
-def _as_indexed(row: Lost, repair: Repair) -> Reference | None:
+def _as_indexed(reference: Lost, repair: Repair) -> Reference | None:
     """Return the reference of a bad row if its file is unchanged. Otherwise report why it is lost."""
-    reference = row.reference
     if reference is None:
         repair.lost.append("a row whose name cannot be read")
         return None

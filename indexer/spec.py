@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 import numpy as np
@@ -33,7 +33,7 @@ class EncoderSpec:
     def fingerprint(self) -> str:
         """SHA-256 of everything but the source: paths and hub ids are hints, not identity."""
         facts = {k: v for k, v in self.to_dict().items() if k != "source"}
-        return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+        return digest_of(facts)
 
     @property
     def licence(self) -> str | None:
@@ -92,3 +92,14 @@ def _short(value: Any) -> str:
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a value as :func:`canonical_json`."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from iconicity.indexer.errors import IconicityError
-from iconicity.indexer.store.files import file_sha256
+from iconicity.indexer.spec import file_sha256
 from iconicity.indexer.store.manifest import digest
 from iconicity.scorer.results import require_results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ class ClipEncoder:
         self.device = pick_device(setup.device)
         self.preprocess = ClipPreprocess(processor)
         self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
+        self.state: Callable[[], Mapping[str, torch.Tensor]] = self._model.state_dict
         if setup.fit == "squash":
             self._squash(arch["image_size"])
 
@@ -69,11 +70,6 @@ class ClipEncoder:
         self.preprocess = ClipPreprocess(squeezing)
         facts = {k: v for k, v in _preprocess_facts(squeezing).items() if k != "crop_size"} | {"fit": "squash"}
         self.spec = replace(self.spec, preprocess=facts)
-
-    def state(self) -> Mapping[str, torch.Tensor]:
-        """Weights of the model by their names."""
-        state: Mapping[str, torch.Tensor] = self._model.state_dict()
-        return state
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """(n, 3, H, W) to (n, dim) unit rows."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from iconicity.indexer.errors import ModelUnavailableError
+from iconicity.indexer.spec import file_sha256
 
 # Where a tensor may stand: message -> field -> message in it. Numbers of onnx.proto3 (github.com/onnx/onnx).
 _BELOW = {
@@ -28,11 +29,11 @@ def model_sha256(path: Path) -> str:
     Raises :class:`ModelUnavailableError` for a file that cannot be read or is no protocol buffer.
     """
     try:
-        own = _file_sha256(path)
+        own = file_sha256(path)
         others = external_files(path)
         if not others:
             return own
-        lines = [f"{own}  \n", *(f"{_file_sha256(path.parent / name)}  {name}\n" for name in others)]
+        lines = [f"{own}  \n", *(f"{file_sha256(path.parent / name)}  {name}\n" for name in others)]
     except OSError as e:
         raise ModelUnavailableError(f"{e.filename}: cannot be read ({e.strerror})") from None
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -45,11 +46,6 @@ def external_files(path: Path) -> list[str]:
             return sorted(set(_locations(view, "model")))
         except (IndexError, UnicodeDecodeError):
             raise ModelUnavailableError(f"{path}: is not an ONNX model, or is cut off") from None
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _locations(message: memoryview, kind: str) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ class TimmEncoder:
             layer=layer,
         )
         self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
+        self.state: Callable[[], Mapping[str, torch.Tensor]] = self._model.state_dict
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
         if pool == "token" or setup.fit == "squash":
             self._squash()
@@ -88,11 +89,6 @@ class TimmEncoder:
         )
         facts = {k: v for k, v in self.spec.preprocess.items() if not k.startswith("crop_")} | {"fit": "squash"}
         self.spec = replace(self.spec, preprocess=facts)
-
-    def state(self) -> Mapping[str, torch.Tensor]:
-        """Weights of the model by their names."""
-        state: Mapping[str, torch.Tensor] = self._model.state_dict()
-        return state
 
     def forward(self, batch: torch.Tensor) -> FloatArray:
         """(n, 3, H, W) to (n, dim) unit rows; with pool ``token`` to (n, h, w, dim) tokens."""

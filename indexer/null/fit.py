@@ -41,11 +41,11 @@ def fit_store(store: ReferenceStore, alpha: float = ALPHA) -> IndexThresholds:
     """
     sample = draw(store)
     if sample is None or sample.pairs * alpha < 1.0:
-        return IndexThresholds(alpha, SEED, FORMAT, () if sample is None else sample.concepts, (), (), ())
+        return IndexThresholds(alpha, SEED, FORMAT, [] if sample is None else list(sample.concepts), [], [], [])
     references = {n.kept for n in store.concepts().values() if n.kept}
     rows = fit(sample, references, alpha)
-    works, queries = (tuple(sample.work.tolist()), sample.query_ids) if rows else ((), ())
-    return IndexThresholds(alpha, SEED, FORMAT, sample.concepts, works, queries, tuple(rows))
+    works, queries = (sample.work.tolist(), list(sample.query_ids)) if rows else ([], [])
+    return IndexThresholds(alpha, SEED, FORMAT, list(sample.concepts), works, queries, rows)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from iconicity.indexer.spec import canonical_json
-from iconicity.indexer.store.schema import IndexThresholdShape, IndexThresholdsShape
+from iconicity.indexer.spec import digest_of
+from iconicity.indexer.store.schema import IndexThresholdShape
 
 ALPHA = 0.01  # false-positive rate
 CRA, VR, CSLS, STRICT = "cra", "vr", "vr_csls", "vr_strict"  # strict: a patch that reaches both of VR and CSLS
@@ -27,28 +26,15 @@ class IndexThresholds:
     alpha: float
     seed: int
     format: int
-    concepts: tuple[str, ...]
-    works: tuple[int, ...]
-    queries: tuple[str, ...]
-    rows: tuple[IndexThresholdShape, ...]
+    concepts: list[str]
+    works: list[int]
+    queries: list[str]
+    rows: list[IndexThresholdShape]
 
     @property
     def digest(self) -> str:
         """SHA-256 of all thresholds and of the queries."""
-        return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
-
-    def to_dict(self) -> IndexThresholdsShape:
-        """Return the thresholds as JSON holds them."""
-        return {
-            "alpha": self.alpha, "seed": self.seed, "format": self.format, "concepts": list(self.concepts),
-            "works": list(self.works), "queries": list(self.queries), "rows": list(self.rows),
-        }  # fmt: skip
-
-    @classmethod
-    def from_dict(cls, data: IndexThresholdsShape) -> IndexThresholds:
-        return cls(
-            data["alpha"], data["seed"], data["format"], tuple(data["concepts"]), tuple(data["works"]), tuple(data["queries"]), tuple(data["rows"])
-        )  # fmt: skip
+        return digest_of(vars(self))
 
     def taus(self, mode: str, metric: str) -> dict[int, float]:
         """Threshold of a metric by number of references J."""
@@ -63,4 +49,4 @@ def has_thresholds(manifest: Mapping[str, Any]) -> bool:
 
 def thresholds_of(manifest: Mapping[str, Any]) -> IndexThresholds | None:
     """The thresholds of an index; None where an earlier version made it."""
-    return IndexThresholds.from_dict(manifest["thresholds"]) if has_thresholds(manifest) else None
+    return IndexThresholds(**manifest["thresholds"]) if has_thresholds(manifest) else None

@@ -10,7 +10,8 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ class VectorCache:
             raise held._unusable(e) from e
         return held
 
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Raise :class:`IconicityError` for an error of SQLite within the block."""
+        try:
+            yield
+        except sqlite3.Error as e:
+            raise self._unusable(e) from e
+
     def _unusable(self, error: Exception) -> IconicityError:
         return IconicityError(
             f"{self.path}: the cache cannot be used ({error}); name another with `cache`, work without one, or delete it if it is damaged"
@@ -81,12 +90,10 @@ class VectorCache:
 
     def known_sha256(self, path: Path | str, stat: str) -> str | None:
         """SHA-256 of a file whose stat (see :func:`stat_text`) is as it was when it was read; empty: not known."""
-        try:
+        with self._in_use():
             row = self._db.execute(
                 "SELECT sha256, checksum FROM known_files WHERE path = ? AND stat = ?", (_key(path), stat)
             ).fetchone()
-        except sqlite3.Error as e:
-            raise self._unusable(e) from e
         return str(row[0]) if row and _matches(row[0], _key(path), stat.encode(), row[1]) else None
 
     def remember_file(self, path: Path | str, stat: str, sha256: str) -> None:
@@ -100,12 +107,10 @@ class VectorCache:
         for i in range(0, len(sha256s), _CHUNK):
             part = list(sha256s[i : i + _CHUNK])
             marks = ",".join("?" * len(part))
-            try:
+            with self._in_use():
                 rows = self._db.execute(
                     f"SELECT sha256, data, checksum FROM vectors WHERE key = ? AND sha256 IN ({marks})", [key, *part]
                 ).fetchall()
-            except sqlite3.Error as e:
-                raise self._unusable(e) from e
             for sha, data, checksum in rows:
                 if isinstance(data, bytes) and len(data) == 4 * size and _matches(sha, key, data, checksum):
                     found[sha] = np.frombuffer(data, np.float32)
@@ -115,12 +120,10 @@ class VectorCache:
 
     def holds(self, sha256: str, key: str) -> bool:
         """Whether vectors are cached. Their checksum is not tested."""
-        try:
+        with self._in_use():
             return bool(
                 self._db.execute("SELECT 1 FROM vectors WHERE sha256 = ? AND key = ?", (sha256, key)).fetchone()
             )
-        except sqlite3.Error as e:
-            raise self._unusable(e) from e
 
     def put(self, rows: Iterable[tuple[str, str, FloatArray]]) -> None:
         """Write (sha256, key, vectors), and the files remembered since the last call, in one transaction."""
@@ -132,23 +135,18 @@ class VectorCache:
         files = [(path, stat, sha, _checksum(sha, path, stat.encode())) for path, stat, sha in self._files]
         if not values and not files:
             return
-        try:
-            with self._db:
-                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
-                self._db.executemany("INSERT OR REPLACE INTO known_files VALUES (?, ?, ?, ?)", files)
-        except sqlite3.Error as e:
-            raise self._unusable(e) from e
+        with self._in_use(), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)", values)
+            self._db.executemany("INSERT OR REPLACE INTO known_files VALUES (?, ?, ?, ?)", files)
         self._files = []
 
     def info(self) -> dict[str, float]:
         """How many vectors and files are kept, bytes on disk, and the oldest vector's age in days."""
-        try:
+        with self._in_use():
             n, size, oldest = self._db.execute(
                 f"SELECT count(*), sum(length(data)), min(created) FROM vectors WHERE {_IS_VECTOR}"
             ).fetchone()
             files = self._db.execute("SELECT count(*) FROM known_files").fetchone()[0]
-        except sqlite3.Error as e:
-            raise self._unusable(e) from e
         derived = sum(p.stat().st_size for p in (self.directory / "vectors").rglob("*") if p.is_file())
         age = 0.0 if oldest is None else (time.time() - oldest) / 86400
         return {"vectors": n, "vector_bytes": size or 0, "files": files, "derived_bytes": derived, "oldest_days": age}
@@ -156,14 +154,12 @@ class VectorCache:
     def clear(self, older_than_days: float = 0.0) -> int:
         """Forget vectors, and derived files of indexes, made at least so many days ago. Returns how many vectors went."""
         limit = time.time() - older_than_days * 86400
-        try:
+        with self._in_use():
             with self._db:
                 gone = self._db.execute(f"DELETE FROM vectors WHERE created <= ? AND {_IS_VECTOR}", (limit,)).rowcount
                 self._db.execute("DELETE FROM vectors WHERE created <= ?", (limit,))
                 self._db.execute("DELETE FROM known_files WHERE sha256 NOT IN (SELECT sha256 FROM vectors)")
             self._db.execute("VACUUM")
-        except sqlite3.Error as e:
-            raise self._unusable(e) from e
         for folder in (self.directory / "vectors").glob("*"):
             if folder.stat().st_mtime <= limit:
                 shutil.rmtree(folder, ignore_errors=True)

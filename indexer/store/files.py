@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import hashlib
 import json
 import os
 import socket
@@ -71,11 +70,6 @@ def are_derived(note: Path, files: Iterable[Path], facts: Mapping[str, Any]) -> 
         return bool(read_json(note) == {**facts, "crc32": {path.name: _crc32(path) for path in files}})
     except (OSError, ValueError):
         return False
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from typing import Any
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote, place
-from iconicity.indexer.spec import EncoderSpec
-from iconicity.indexer.store.files import Reading, file_sha256
+from iconicity.indexer.spec import EncoderSpec, file_sha256
+from iconicity.indexer.store.files import Reading
 from iconicity.indexer.store.manifest import MANIFEST, counts_digest, encoder_specs, read_manifest
 from iconicity.indexer.store.rows import ConceptCount, Reference, ReferenceStore, VectorBlock
 from iconicity.indexer.text import counted
@@ -147,8 +147,6 @@ def open_index(path: Place | str) -> Index:
     reading = Reading(directory) if isinstance(directory, Path) and (directory / MANIFEST).is_file() else None
     manifest = read_manifest(directory)
     require_whole_files(directory, manifest, data=False)
-    store = ReferenceStore.open(directory, int(manifest["table_version"]))
-    if store is None:
-        raise IndexFormatError(f"{directory}: its table is gone; run 'iconicity index build' again")
+    store = ReferenceStore.require(directory, int(manifest["table_version"]))
     require_same_settings(directory, manifest, store)
     return Index(directory, manifest, store, reading)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -12,7 +11,7 @@ from typing import Any, cast
 
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.spec import EncoderSpec, canonical_json, differences
+from iconicity.indexer.spec import EncoderSpec, differences, digest_of
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.schema import ManifestShape, other_format, read_json, require_inside, require_shape
 
@@ -23,22 +22,22 @@ _PACKAGES = ("iconicity", "lancedb", "numpy", "pillow", "imagehash", "timm", "to
 
 def index_id(identities: Sequence[tuple[str, str, str]], fingerprints: Sequence[str]) -> str:
     """SHA-256 over the sorted (ref_id, sha256, row checksum) and the encoders' fingerprints."""
-    return hashlib.sha256(canonical_json([sorted(identities), list(fingerprints)]).encode()).hexdigest()
+    return digest_of([sorted(identities), list(fingerprints)])
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
     """SHA-256 of a manifest without its own ``digest``."""
-    return hashlib.sha256(canonical_json({k: v for k, v in manifest.items() if k != "digest"}).encode()).hexdigest()
+    return digest_of({k: v for k, v in manifest.items() if k != "digest"})
 
 
 def counts_digest(counts: Mapping[str, Sequence[int]]) -> str:
     """SHA-256 over each concept's (total, kept): a read by concept can tell that a row is missing."""
-    return hashlib.sha256(canonical_json({c: list(n) for c, n in counts.items()}).encode()).hexdigest()
+    return digest_of(counts)
 
 
 def files_digest(identities: Sequence[tuple[str, str, str]]) -> str:
     """SHA-256 over the sorted (ref_id, SHA-256 of the file): which files an index was made from."""
-    return hashlib.sha256(canonical_json(sorted([i[0], i[1]] for i in identities)).encode()).hexdigest()
+    return digest_of(sorted(i[:2] for i in identities))
 
 
 def versions() -> dict[str, str]:

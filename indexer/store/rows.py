@@ -21,7 +21,7 @@ import pyarrow as pa
 from iconicity.indexer.errors import CorruptIndexError, IconicityError, IndexFormatError, mending
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.places import Place, Remote
-from iconicity.indexer.spec import FloatArray, canonical_json
+from iconicity.indexer.spec import FloatArray, canonical_json, digest_of
 from iconicity.indexer.store.columns import SETTINGS, StoredArray, fixed_size_list, schema, vectors
 from iconicity.indexer.store.files import fsync
 from iconicity.indexer.store.schema import SettingsShape, is_sha256, parse_json, require_shape
@@ -100,7 +100,7 @@ def row_checksum(reference: Reference, clip: StoredArray | None, patches: Stored
 
 def reference_checksum(reference: Reference) -> str:
     """SHA-256 over the scalar columns."""
-    return hashlib.sha256(canonical_json(asdict(reference)).encode()).hexdigest()
+    return digest_of(asdict(reference))
 
 
 class ReferenceStore:
@@ -153,6 +153,14 @@ class ReferenceStore:
             raise IndexFormatError(
                 f"{directory}: its table cannot be opened{at} ({first_line(e)}); {mending(directory)}"
             ) from e
+
+    @classmethod
+    def require(cls, directory: Place, version: int | None = None) -> ReferenceStore:
+        """The table that must be there. Raises :class:`IndexFormatError`, also when there is none."""
+        store = cls.open(directory, version)
+        if store is None:
+            raise IndexFormatError(f"{directory}: its table is gone; run 'iconicity index build' again")
+        return store
 
     @property
     def version(self) -> int:

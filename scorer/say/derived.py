@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from iconicity.indexer.left_out import left_out_lines, stored_left_out
-from iconicity.indexer.store.files import file_sha256
+from iconicity.indexer.spec import file_sha256
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.manifest import versions
 from iconicity.scorer.caveats import caveats

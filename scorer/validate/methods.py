@@ -16,8 +16,7 @@ from PIL import Image
 
 from iconicity.indexer.encode.dedup import HASH_BITS, hamming, phash
 from iconicity.indexer.errors import ModelUnavailableError
-from iconicity.indexer.spec import FloatArray
-from iconicity.indexer.store.files import file_sha256
+from iconicity.indexer.spec import FloatArray, file_sha256
 from iconicity.scorer.measure.measures import ARRANGED, CRT, MEAN, STRICT
 from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, Float64, arranged_reuse, passes, visual_reuse
 from iconicity.scorer.validate.layers import Calibrated, Layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ def bench_encode(
         _, gen = write_study(Path(folder), sources(images), 1, 0, n)
         files = sorted(gen.rglob("*.jpg"))
         recipe = Recipe.of(encoders, (4, 4), "shown")
-        with Loader(lambda: recipe, workers) as loader:
+        with closing(Loader(lambda: recipe, workers)) as loader:
             prepared = [loaded.prepared for _, loaded in loader.map((f, Job(str(f))) for f in files) if loaded]
             clips = [p.clip for p in prepared if p is not None and p.clip is not None]
             crops = [crop for p in prepared if p is not None and p.patches is not None for crop in p.patches]

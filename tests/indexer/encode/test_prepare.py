@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def run(loader: Loader, files: list[Path]) -> list[tuple[int, Loaded | None]]:
     jobs = [(i, Job(str(p), phash=True)) for i, p in enumerate(files)]
-    with loader:
+    with closing(loader):
         return list(loader.map([*jobs[:3], (99, None), *jobs[3:]]))
 
 
@@ -65,7 +66,7 @@ def test_prepared_images_travel_without_shared_memory(files: list[Path], monkeyp
     monkeypatch.setattr("torch.multiprocessing.reductions.storage_from_cache", refuse)
     monkeypatch.setattr(torch.UntypedStorage, "_share_filename_cpu_", refuse)
     monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", refuse)
-    with Loader(recipe) as loader:
+    with closing(Loader(recipe)) as loader:
         sent = loader.load(Job(str(files[0])))
     received = pickle.loads(pickle.dumps(sent))
     assert isinstance(received, Loaded) and sent.prepared is not None and received.prepared is not None
@@ -85,7 +86,7 @@ class Threads:
 @pytest.mark.cold
 def test_each_worker_has_one_thread(files: list[Path]) -> None:
     before = dict(os.environ)
-    with Loader(lambda: Recipe(Threads(), Threads(), 1, 1, False, "shown"), 2) as loader:
+    with closing(Loader(lambda: Recipe(Threads(), Threads(), 1, 1, False, "shown"), 2)) as loader:
         for _, found in loader.map((i, Job(str(files[0]))) for i in range(4)):
             assert found is not None and found.prepared is not None and found.prepared.clip is not None
             assert found.prepared.clip.tolist() == [1, 1, 1, 1]
@@ -106,13 +107,13 @@ def test_jobs_run_a_bounded_number_ahead(files: list[Path]) -> None:
             taken += 1
             yield i, Job(str(files[0]))
 
-    with Loader(recipe, 1) as loader:
+    with closing(Loader(recipe, 1)) as loader:
         next(loader.map(jobs()))
         assert taken <= 4
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(files: list[Path]) -> None:
-    with Loader(recipe, 1) as loader:
+    with closing(Loader(recipe, 1)) as loader:
         stream = loader.map((i, Job(str(files[0]))) for i in range(20))
         first = next(stream)[1]
         assert loader._pool is not None and first is not None
@@ -141,7 +142,7 @@ def test_a_file_that_crashes_the_library_is_named_and_the_others_are_whole(
 
         return crash
 
-    with Loader(recipe, with_workers) as loader:
+    with closing(Loader(recipe, with_workers)) as loader:
         next(loader.map([(0, Job(str(files[0])))]))
         if with_workers:
             assert loader._pool is not None
@@ -161,7 +162,7 @@ def test_a_worker_that_cannot_start_is_an_error_that_says_so(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare, "ANSWERING", "os:abort")  # takes no arguments: the process ends at once
-    with Loader(recipe, 1) as loader, pytest.raises(IconicityError, match="cannot be started"):
+    with closing(Loader(recipe, 1)) as loader, pytest.raises(IconicityError, match="cannot be started"):
         list(loader.map([(0, Job(str(files[0])))]))
 
 
@@ -174,7 +175,7 @@ class Broken:
 
 def test_a_bug_in_a_worker_is_raised_here(files: list[Path]) -> None:
     broken = Recipe(Broken(), Broken(), 2, 2, False, "shown")
-    with Loader(lambda: broken, 1) as loader, pytest.raises(ConnectionResetError, match="a bug"):
+    with closing(Loader(lambda: broken, 1)) as loader, pytest.raises(ConnectionResetError, match="a bug"):
         list(loader.map([(0, Job(str(files[0])))]))
 
 

@@ -188,7 +188,7 @@ def test_each_way_to_the_same_references_gives_the_same_thresholds(many: Path, b
     encoders, want = toy_encoders(), held(built)
     build_index(many, tmp_path / "a", encoders, select=Select(shard=Shard(1, 2)))
     build_index(many, tmp_path / "b", encoders, select=Select(shard=Shard(2, 2)))
-    assert held(tmp_path / "a").rows == ()
+    assert held(tmp_path / "a").rows == []
     merge_indexes([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert held(tmp_path / "merged") == want
     add_references(many, tmp_path / "a", run=running(encoders))

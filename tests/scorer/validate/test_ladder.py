@@ -14,7 +14,7 @@ from toys import draw, make_refs, write
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.grid import cell_boxes
-from iconicity.indexer.store.files import file_sha256
+from iconicity.indexer.spec import file_sha256
 from iconicity.scorer.validate import manipulate as m
 from iconicity.scorer.validate.evaluate import half
 from iconicity.scorer.validate.ladder import CELL_COLUMNS, Ladder, read_relations, write_ladder
