@@ -85,13 +85,6 @@ def crt(cra_value: float, mean_vi: float) -> float:
     return 0.0 if cra_value == 0.0 else cra_value * mean_vi
 
 
-def mean_or_nan(values: npt.ArrayLike) -> float:
-    """Mean over the defined (not nan) values; nan when there is none."""
-    a = np.asarray(values, np.float64)
-    a = a[~np.isnan(a)]
-    return float(a.mean()) if a.size else float("nan")
-
-
 GENERIC_SHARE = 0.05  # of unrelated draws; a patch that more of them reach is no evidence of reuse
 
 
