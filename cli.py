@@ -12,6 +12,7 @@ import click
 
 from iconicity.indexer.command_line import DIRECTORY, name_options, with_storage
 from iconicity.indexer.commands import index
+from iconicity.indexer.cores import settle
 from iconicity.indexer.display import progress_bar
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.flags import with_flags
@@ -102,6 +103,7 @@ def _stop_again(lost: sys.UnraisableHookArgs) -> None:
 
 def main() -> None:
     """Run the command line and exit with the contract's codes."""
+    settle()
     signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = _stop_again
     try:

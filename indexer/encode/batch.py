@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 K = TypeVar("K")
-CPU_SIZES = (4, 8, 16)  # a CPU gains nothing from large batches, and loses where they leave its cache
+CPU_SIZE = 8  # a CPU gains nothing from large batches, and loses where they leave its cache
 GPU_SIZES = (16, 32, 64, 128, 256)
-_TRIALS = 2  # of each size: the first one also pays for first use
+_TRIALS = 3  # of each size: the first one also pays for first use, and one may be disturbed
 _MAX_WAITING = 256  # images held back for a batch to fill
 
 
@@ -35,18 +35,17 @@ class Vectors:
 
 
 class BatchSize:
-    """Network inputs a forward pass: fixed, or the fastest of some sizes tried on the first real inputs."""
+    """Network inputs of a forward pass: as given, 8 on a CPU, else the fastest of some sizes tried on the first real inputs."""
 
     def __init__(self, fixed: int | None, device: str) -> None:
-        self._sizes = (fixed,) if fixed else CPU_SIZES if device == "cpu" else GPU_SIZES
-        self._seconds: dict[int, list[float]] = {size: [] for size in self._sizes}
-        self.chosen: int | None = fixed
+        self._seconds: dict[int, list[float]] = {size: [] for size in GPU_SIZES}
+        self.chosen = fixed or (CPU_SIZE if device == "cpu" else None)
 
     def next(self) -> int:
         """Size of the next batch."""
         if self.chosen is not None:
             return self.chosen
-        return next(s for s in self._sizes if len(self._seconds[s]) < _TRIALS)
+        return next(s for s in GPU_SIZES if len(self._seconds[s]) < _TRIALS)
 
     def record(self, size: int, seconds: float) -> None:
         """What a batch took. A rest that is smaller than asked for tells nothing."""
@@ -54,7 +53,7 @@ class BatchSize:
             return
         self._seconds[size].append(seconds / size)
         if all(len(t) == _TRIALS for t in self._seconds.values()):
-            self.chosen = min(self._sizes, key=lambda s: min(self._seconds[s]))
+            self.chosen = min(GPU_SIZES, key=lambda s: min(self._seconds[s]))
 
 
 @dataclass
@@ -93,7 +92,7 @@ class _Queue:
 
 class Embedder:
     """Both encoders over a grid, or its ``overlapping`` cells. ``batch_size`` counts network inputs (16 crops are 16 of
-    them); None: measured."""
+    them); None: chosen by device."""
 
     def __init__(
         self, encoders: Encoders, grid: tuple[int, int], batch_size: int | None = None, overlapping: bool = False

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
+from iconicity.indexer.cores import threads as threads_allowed
 from iconicity.indexer.encode.engine import Outcome, Plan, Start, Task, Unit, in_units
 from iconicity.indexer.encode.pool import ANSWERING, Lost, Pool, Process
-from iconicity.indexer.encode.prepare import cores
 from iconicity.indexer.errors import IconicityError, InputError
 
 K = TypeVar("K")
@@ -43,7 +43,7 @@ class Devices:
         return in_units(plan, tasks, partial(self._run, plan))
 
     def _run(self, plan: Plan, parts: list[Unit]) -> Generator[tuple[int, Outcome], None, None]:
-        threads = max(1, cores() // len(self._devices))
+        threads = max(1, threads_allowed() // len(self._devices))
         pool = Pool(
             [Device(plan, self._start, d, threads) for d in self._devices], lambda device: device.process.stop()
         )

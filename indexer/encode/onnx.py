@@ -231,6 +231,7 @@ def _session(path: Path, device: str) -> tuple[Any, str]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     options.intra_op_num_threads = torch.get_num_threads()  # which OMP_NUM_THREADS sets
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take a core from other work
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != "cpu":
         index = int(device.partition(":")[2] or 0)

@@ -23,6 +23,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from iconicity.indexer.cores import QUIET
+
 P = TypeVar("P")
 T = TypeVar("T")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -138,7 +140,7 @@ class Process:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
-                    env={**os.environ, **self._environment},
+                    env={**QUIET, **os.environ, **self._environment},
                 )
             except OSError:
                 here.close()

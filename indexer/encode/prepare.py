@@ -6,7 +6,6 @@ replaced, and the file is named.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from iconicity.indexer.cores import cores
 from iconicity.indexer.encode import decoder
 from iconicity.indexer.encode.decode import Decoded, decode, limits, require_shape
 from iconicity.indexer.encode.decoder import WALL_SECONDS, why_lost
@@ -243,8 +243,3 @@ def default_workers(images: int) -> int:
     None for a few, where starting one costs more than it saves.
     """
     return 0 if images < 256 else max(1, min(8, cores() // 2))
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from iconicity.indexer.encode import hub
 from iconicity.indexer.encode.encoder import PAPER_DINO, Setup, pick_device, state_dict_sha256, to_device, unit_rows
+from iconicity.indexer.encode.fold import folded
 from iconicity.indexer.encode.names import PRECISIONS
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 from iconicity.indexer.spec import EncoderSpec, FloatArray
@@ -34,7 +35,8 @@ class TimmEncoder:
 
     ``layer`` takes the tokens after an earlier block of a ViT, or stage of a CNN, counted from 1; what follows is not run.
     With pool ``token`` (token mode) an image is squashed to the input size, not cropped, and ``forward`` gives
-    the map of its patch tokens, to be averaged over the cells of a grid.
+    the map of its patch tokens, to be averaged over the cells of a grid. A CNN with batch norms runs folded on a processor in
+    fp32: :mod:`iconicity.indexer.encode.fold`.
     """
 
     def __init__(
@@ -76,6 +78,10 @@ class TimmEncoder:
         )
         self._model = model.to(self.device, getattr(torch, PRECISIONS[setup.precision])).eval()
         self.state: Callable[[], Mapping[str, torch.Tensor]] = self._model.state_dict
+        self._network = self._model
+        if self.device == "cpu" and setup.precision == "fp32":
+            probe = torch.rand(1, *config["input_size"], generator=torch.Generator().manual_seed(0))
+            self._network = folded(self._model, lambda network: features_of(network, probe, layer))
         self._prefix = int(getattr(model, "num_prefix_tokens", 0))
         if pool == "token" or setup.fit == "squash":
             self._squash()
@@ -95,7 +101,7 @@ class TimmEncoder:
         import torch
 
         with torch.inference_mode():
-            features = features_of(self._model, to_device(batch, self.device, self.spec.precision), self.spec.layer)
+            features = features_of(self._network, to_device(batch, self.device, self.spec.precision), self.spec.layer)
         if self.spec.pool != "token":
             return unit_rows(pool_tokens(features, self.spec.pool, self._prefix))
         tokens: FloatArray = token_map(features, self._prefix).float().cpu().numpy()

@@ -156,6 +156,23 @@ def bench_scale_command(decades: str, workers: int, as_json: bool) -> int:
     return _say_figures(bench_scale(exponents, workers), as_json, {"decades": exponents, "workers": workers})
 
 
+@bench.command("beside")
+@click.option("--n", type=click.IntRange(1), default=15, show_default=True, help="References of 768 pixels.")
+@click.option("--images", type=DIRECTORY, help="Images to measure with.  [default: photographs of the demo extra]")
+@click.option("--repeat", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each figure.")
+@click.option("--json", "as_json", is_flag=True, help="Figures, options and machine as JSON.")
+def bench_beside_command(n: int, images: Path | None, repeat: int, as_json: bool) -> int:
+    """Time of an index build beside one busy process per core, over that without.
+
+    \b
+    Example:
+      python -m bench beside
+    """
+    from bench.beside import bench_beside
+
+    return _say_figures(bench_beside(images, n, repeat), as_json, {"n": n})
+
+
 @bench.command("cluster")
 @click.option("--images", type=click.IntRange(1), default=100_000, show_default=True)
 @click.option("--actors", default="1,2,4,8", show_default=True, help="Numbers of actors, comma-separated.")

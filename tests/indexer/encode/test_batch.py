@@ -22,7 +22,7 @@ from toys import (
     toy_encoders,
 )
 
-from iconicity.indexer.encode.batch import BatchSize, Embedder, Vectors
+from iconicity.indexer.encode.batch import GPU_SIZES, BatchSize, Embedder, Vectors
 from iconicity.indexer.encode.encoder import Encoders, load_encoders
 from iconicity.indexer.encode.prepare import Prepared, Recipe
 from iconicity.indexer.grid import cell_averages
@@ -109,15 +109,15 @@ def test_crops_of_several_images_share_a_batch(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_auto_takes_the_size_that_was_fastest() -> None:
-    size = BatchSize(None, "cpu")
+    size = BatchSize(None, "cuda")
     tried = []
     while size.chosen is None:
         n = size.next()
         tried.append(n)
         size.record(n - 1, 0.0)  # a rest: tells nothing
-        size.record(n, {4: 4.0, 8: 6.0, 16: 16.0}[n])
-    assert tried == [4, 4, 8, 8, 16, 16] and size.chosen == 8
-    assert BatchSize(5, "cpu").next() == 5
+        size.record(n, n * (1.0 if n == 64 else 2.0) * (9.0 if tried.count(n) < 3 else 1.0))  # two of three disturbed
+    assert tried == [n for n in GPU_SIZES for _ in range(3)] and size.chosen == 64
+    assert BatchSize(5, "cuda").next() == 5 and BatchSize(None, "cpu").next() == 8
 
 
 def test_tokens_are_averaged_by_overlap_as_a_plain_loop_does() -> None:

@@ -90,7 +90,7 @@ def test_a_device_has_its_share_of_the_cores(tmp_path: Path, monkeypatch: pytest
                 given.append(threads)
                 super().__init__(plan, start, device, threads)
 
-        monkeypatch.setattr(devices, "cores", lambda: 8)
+        monkeypatch.setattr(devices, "threads_allowed", lambda: 8)
         monkeypatch.setattr(devices, "Device", Noted)
         with pytest.raises(IconicityError):
             list(Devices(["cpu"] * n, ends_at_once).run(plan(), asked))

@@ -228,5 +228,5 @@ def alive(pid: int) -> bool:
 
 def test_few_images_are_not_worth_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, images, expected in ((1, 10_000, 1), (8, 3, 0), (8, 10_000, 4), (64, 10_000, 8)):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid, cores=cores: set(range(cores)), raising=False)
+        monkeypatch.setattr("iconicity.indexer.encode.prepare.cores", lambda cores=cores: cores)
         assert default_workers(images) == expected
