@@ -19,13 +19,12 @@ def network(name: str) -> Any:
     """An untrained network whose batch norms have statistics of their own."""
     torch.manual_seed(0)
     model = timm.create_model(name, pretrained=False, num_classes=0).eval()
-    module: Any
-    for module in model.modules():
-        if isinstance(module, BATCH_NORMS):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.1)
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, BATCH_NORMS)]
+    for norm in norms:
+        norm.running_mean.normal_(0, 0.1)
+        norm.running_var.uniform_(0.5, 1.5)
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, 0, 0.1)
     return model
 
 
