@@ -19,6 +19,7 @@ from iconicity.indexer.flags import with_flags
 from iconicity.indexer.help import group
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import echo, echo_line, one_line
+from iconicity.scorer.commands.app import app_command
 from iconicity.scorer.commands.audit import check_command, reproduce_command
 from iconicity.scorer.commands.calibrate import calibrate_command
 from iconicity.scorer.commands.correlate import correlate_command
@@ -32,7 +33,7 @@ from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back
 
 SECTIONS = {
-    "Start": ["demo", "run"],
+    "Start": ["demo", "run", "app"],
     "Build": ["index"],
     "Score": ["score", "search"],
     "Read": ["summary", "sweep", "compare", "attribute", "correlate", "export", "report", "plot"],
@@ -75,7 +76,7 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    run_command, index, score_command, *FINDINGS, correlate_command, calibrate_command, check_command, reproduce_command, report_command,
+    run_command, app_command, index, score_command, *FINDINGS, correlate_command, calibrate_command, check_command, reproduce_command, report_command,
     plot, search_command, results, cache, validate,
 ):  # fmt: skip
     cli.add_command(command)

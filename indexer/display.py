@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -11,11 +12,15 @@ from iconicity.indexer.progress import Progress
 from iconicity.indexer.text import echo_line, one_line
 
 EVERY = 60.0  # seconds between two lines, and before the first
+SECONDS = "ICONICITY_PROGRESS_SECONDS"  # of the environment: another number of them, for a program that reads the lines
 
 
 def progress_bar() -> Progress:
     """Progress on stderr: a bar of the step that runs now in a terminal, else at most one line a minute."""
-    return _bar() if sys.stderr.isatty() else progress_lines()
+    if sys.stderr.isatty():
+        return _bar()
+    seconds = os.environ.get(SECONDS, "")
+    return progress_lines(every=float(seconds) if seconds.isdigit() else EVERY)
 
 
 def _bar() -> Progress:

@@ -27,7 +27,7 @@
   });
 
   ICONICITY.keys = {};
-  load("overview").then(value => {
+  Promise.all([load("overview"), ICONICITY.ready]).then(([value]) => {
     ICONICITY.data = value;
     const hide = document.getElementById("blind");
     hide.checked = blind.on;

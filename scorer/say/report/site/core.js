@@ -124,24 +124,32 @@ const ICONICITY = (() => {
   // What people said of an image, from the labels that lay beside the results.
   const said = image => !blind.on && image.said?.length ? el("p", { class: "soft" }, `labelled ${image.said.map(([word, rater]) => rater ? `${word} by ${rater}` : word).join(", ")}`) : null;
 
-  // Labels stay in this browser, for these images alone, a set for each rater.
+  // Labels stay in this browser, for these images alone, a set for each rater; where the app serves this report, in the
+  // study: scorer/app/site/served.js puts its own held() and keep() here.
   const LABELS = ["replica", "variant", "reinterpretation", "unrelated", "wrong concept"];
   const labels = {
     read(key, otherwise) { try { return JSON.parse(localStorage.getItem(key)) ?? otherwise; } catch { return otherwise; } },
     get store() { return `iconicity-labels-${ICONICITY.data.id}`; },
     get rater() { return labels.read("iconicity-rater", "me"); },
     set rater(name) { localStorage.setItem("iconicity-rater", JSON.stringify(name)); },
-    all: () => Object.values(labels.read(labels.store, {})),
+    key: l => JSON.stringify([l.rater, l.path]),
+    held: () => labels.read(labels.store, {}),
+    async keep(l) {
+      const held = labels.held();
+      if (l.label) held[labels.key(l)] = l;
+      else delete held[labels.key(l)];
+      localStorage.setItem(labels.store, JSON.stringify(held));
+    },
+    hint: "Put labels.csv beside the results: the next report shows the labels, and 'iconicity validate labels' reads them.",
+    all: () => Object.values(labels.held()),
     select(model, concept, file) {
-      const path = `${model}/${file}`, key = () => JSON.stringify([labels.rater, path]);
-      const change = e => {
-        const held = labels.read(labels.store, {});
-        if (e.target.value) held[key()] = { path, concept, label: e.target.value, rater: labels.rater, model };
-        else delete held[key()];
-        localStorage.setItem(labels.store, JSON.stringify(held));
-      };
-      const node = el("select", { "aria-label": `Label of ${path}`, onchange: change }, el("option", { value: "" }, "no label"), ...LABELS.map(l => el("option", { value: l }, l)));
-      node.value = labels.read(labels.store, {})[key()]?.label ?? "";
+      const path = `${model}/${file}`, now = () => labels.held()[labels.key({ rater: labels.rater, path })]?.label ?? "";
+      const node = el("select", { "aria-label": `Label of ${path}`, onchange: async () => {
+        node.setCustomValidity("");
+        try { await labels.keep({ path, concept, label: node.value, rater: labels.rater, model }); }
+        catch (e) { node.value = now(); node.setCustomValidity(e.message); node.reportValidity(); }
+      } }, el("option", { value: "" }, "no label"), ...LABELS.map(l => el("option", { value: l }, l)));
+      node.value = now();
       return node;
     },
     // as 'iconicity validate labels' reads it
@@ -190,5 +198,5 @@ const ICONICITY = (() => {
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));
   }
 
-  return { data: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, called, said, download, table, compare, labels, blind, badges, verdict };
+  return { data: null, ready: null, main: document.getElementById("main"), received, load, charts, el, fill, number, picture, address, remember, conceptLink, imageLink, called, said, download, table, compare, labels, blind, badges, verdict };
 })();

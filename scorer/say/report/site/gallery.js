@@ -75,7 +75,7 @@ ICONICITY.gallery = items => {
     el("div", { class: "bar" }, el("label", {}, "model", model), ...(blind.on ? [] : [el("label", {}, "show", show), el("label", {}, "VR from", least), el("label", {}, "to", most), el("label", {}, "sorted by", sort)]), el("label", {}, "file or concept", text)),
     el("div", { class: "bar" }, el("label", {}, "rater", rater), el("button", { type: "button", onclick: labels.download }, "Download labels"),
       el("button", { type: "button", onclick: () => ICONICITY.download("images.csv", rows()) }, "Download this list"),
-      el("span", { class: "soft" }, "Put labels.csv beside the results: the next report shows the labels, and 'iconicity validate labels' reads them.")),
+      el("span", { class: "soft" }, labels.hint)),
     said, grid, more,
   ];
 };

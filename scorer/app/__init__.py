@@ -1,0 +1,1 @@
+"""A local page for a whole study: folders, run, evidence, labels, tables."""
