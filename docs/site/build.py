@@ -126,7 +126,13 @@ def staged() -> dict[str, str]:
     pages["api.md"] += "\n" + python_reference()
     for name in OF_ROOT:
         pages[name] = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
-    return {name: text.replace("](../", "](") for name, text in pages.items()}
+    titles = {name: text.split("\n", 1)[0].removeprefix("# ") for name, text in pages.items()}
+
+    def with_title(link: re.Match[str]) -> str:
+        return f"[{titles[link[1]]}]({link[1]}"
+
+    link = re.compile(r"\[(?:docs/)?([\w.-]+\.md)\]\(\1")  # its text is a file's name, as a forge shows it
+    return {name: link.sub(with_title, text.replace("](../", "](")) for name, text in pages.items()}
 
 
 def main(out: Path) -> int:
