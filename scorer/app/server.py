@@ -24,6 +24,7 @@ from iconicity.indexer.errors import IconicityError, InputError, LockedError
 from iconicity.indexer.sources.folders import MAX_BYTES
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import one_line
+from iconicity.scorer.app import labels
 from iconicity.scorer.app.study import Study
 from iconicity.scorer.say.report.pages import SCRIPTS, STYLE, asset, template
 
@@ -168,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/folders":
             self._say(HTTPStatus.OK, study.folders(given.get("at", "")))
         elif path == "/labels":
-            self._say(HTTPStatus.OK, {"labels": study.labels()})
+            self._say(HTTPStatus.OK, {"labels": labels.read(study.labels)})
         elif path == "/":
             self._text(_own("page.html"), ".html")
         elif path == "/favicon.ico":  # browsers ask for one
@@ -233,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
             "/start": start,
             "/stop": lambda: study.stop(sent.get("at_once") is True),
             "/given": lambda: {"at": study.make_room(text("kind"), text("name"))},
-            "/labels": lambda: {"labels": study.label(sent)},
+            "/labels": lambda: {"labels": labels.save(study.labels, sent)},
             "/make": lambda: study.make(text("name")),
         }
         if path not in acts:

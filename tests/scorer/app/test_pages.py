@@ -119,7 +119,7 @@ def test_a_whole_study(opened: Open, browser: Any, tmp_path: Path, monkeypatch: 
         page.get_by_text("Your study").click()
         page.get_by_text("2 labels saved").wait_for()
         page.locator("#made-labels button").click()
-        page.locator("#made-labels pre").get_by_text("2 labelled images of 1 concept").wait_for()
+        page.locator("#made-labels .notes").get_by_text("2 labelled images of 1 concept").wait_for()
         assert (folder / "tables" / "labels.csv").is_file()
         look_for_faults(browser, client)
         page.locator("#picture input").set_input_files(gen / "beta" / "00.png")

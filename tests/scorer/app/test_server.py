@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import urlopen
 
 import pytest
 from app_server import WAITS, Client, serving
+from run import ICONICITY, run
 from toys import draw, make_gen, make_refs, write
 
 from iconicity.indexer.errors import InputError
@@ -252,13 +256,48 @@ def test_a_full_disk_gets_a_sentence_and_harms_nothing(
     def full(path: Path, _text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("iconicity.scorer.app.study.write_atomically", full)
+    for module in ("study", "labels"):
+        monkeypatch.setattr(f"iconicity.scorer.app.{module}.write_atomically", full)
     sent = {"refs": str(make_refs(tmp_path / "refs")), "gen": str(make_gen(tmp_path / "gen")), "encoders": "offline"}
     for path, value in (("/labels", label | {"label": "unrelated"}), ("/start", sent)):
         said = client.ask("POST", path, value, 507)["error"]
         assert "No space left on device; free space on that disk" in said
     assert (client.app.study.folder / "labels.csv").read_bytes() == before
     assert client.ask("GET", "/status")["state"] == "new"
+    (client.app.study.folder / "run.log").write_text(
+        "1 of 3, references: 5 of 9 (56%)\nerr"
+    )  # the disk was full in its middle
+    assert client.ask("GET", "/status")["said"] == [
+        "The run ended in the middle. What is finished stays; go on when you like."
+    ]
+    usage = type("Usage", (), {"free": 0})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    assert client.ask("GET", "/status")["said"] == [
+        f"{client.app.study.folder}: the disk is full; free space, then go on"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "5", '{"refs": 5, "encoders": "x"}', "[" * 100_000, "\0"])
+def test_a_damaged_choice_is_none(client: Client, text: str) -> None:
+    (client.app.study.folder / "app.json").write_text(text)
+    assert client.ask("GET", "/status")["choice"] in ({}, {"encoders": "x"})
+
+
+def test_the_command(tmp_path: Path) -> None:
+    process = subprocess.Popen([ICONICITY, "app", str(tmp_path / "s"), "--no-open"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address = process.stdout.readline().split()[-1]
+    port = urlsplit(address).port
+    with urlopen(address) as answer:
+        assert answer.status == 200
+    assert (
+        f"port {port}: Address already in use; name another"
+        in run("app", tmp_path / "t", "--port", port, code=1).stderr
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0 and "start it again" in process.stdout.read()
+    write(tmp_path / "mine" / "1.png", draw(1))
+    assert "holds something that is no study" in run("app", tmp_path / "mine", code=1).stderr
 
 
 # ---------------------------------------------------------------- labels
