@@ -125,12 +125,13 @@ def run_demo(out: Path, progress: Progress) -> str:
     score(index, {m: out / "gen" / m for m in models}, out / "results", run=run)
     cache.close()
     results = require_results(out / "results")
+    few = Layout(notes=FEW_NOTES, more=f"'iconicity summary {results.path} --notes all'")
     site = report(out / "results", open_index(index), out / "report", run=run)
     return "\n".join(
         [
             f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",
             "",
-            as_text(summarise(open_study(out / "results"), concepts=False), layout=Layout(notes=FEW_NOTES)),
+            as_text(summarise(open_study(out / "results"), concepts=False), layout=few),
             "",
             "what was done to the references, and what was measured (mean over concepts):",
             _truth_table(results, dict(truth)),

@@ -46,6 +46,7 @@ def flags(default: Any, *of: Flag, join: Callable[..., Any] | None = None) -> An
     return field(default=default, metadata={"flags": of, "join": join})
 
 
+_NAME = re.compile(r"`([\w.]+)`")
 FLAGS_OF: dict[str, set[str]] = {}  # name in a message -> the flags that it may be; the commands fill it
 
 
@@ -61,4 +62,13 @@ def with_flags(text: str) -> str:
         found = FLAGS_OF.get(name[1], ())
         return next(iter(found)) if len(found) == 1 else name[0]
 
-    return re.sub(r"`([\w.]+)`", flag, text)
+    return _NAME.sub(flag, text)
+
+
+def bare(text: str) -> str:
+    """Return a message for a page or a paper: names without their backticks.
+
+    >>> bare("beyond `k_gen` 50")
+    'beyond k_gen 50'
+    """
+    return _NAME.sub(r"\1", text)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from iconicity.indexer.command_line import DIRECTORY, PLACE, F, option_of, options, takes
-from iconicity.indexer.flags import Flag, flags
+from iconicity.indexer.flags import FLAGS_OF, Flag, flags
 from iconicity.indexer.places import Place, place
 from iconicity.indexer.text import echo, echo_line
 from iconicity.scorer.options import DRAWS, SEED
@@ -21,6 +21,10 @@ from iconicity.scorer.staging import RESULTS
 if TYPE_CHECKING:
     from iconicity.scorer.measure.finding import Finding
     from iconicity.scorer.moved import Moved
+
+# what messages of the library name as Python calls it -> the option of commands
+for _name, _flag in {"Results.open": "--results", "Layout.columns": "--columns", "generated": "--gen"}.items():
+    FLAGS_OF.setdefault(_name, set()).add(_flag)
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,10 @@ class Output:
         from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_json, as_text, write_finding
 
         layout = Layout(
-            self.columns.split(",") if self.columns else (), self.digits, FEW_NOTES if self.notes == "few" else None
+            self.columns.split(",") if self.columns else (),
+            self.digits,
+            FEW_NOTES if self.notes == "few" else None,
+            "--notes all",
         )
         text = as_text(finding, self.table, layout)  # a column that is not there is said before a file is written
         written = [p for path in self.out for p in write_finding(finding, path, self.table, layout)]

@@ -40,7 +40,7 @@ def attribute(
     for source in study.sources:
         if source.settings["scope"] != "all":
             raise SettingsError(
-                f"{source.path}: compared with the own concept alone; score with --scope all into a folder of its own"
+                f"{source.path}: compared with the own concept alone; score with `scope` all into a folder of its own"
             )
     study.require_index(index)
     study = study.with_calibration(calibration)

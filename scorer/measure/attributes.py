@@ -97,7 +97,7 @@ def concept_attributes(
     clash = [c for c in unique.values.columns if c in held.values.columns]
     if clash:
         raise InputError(
-            f"{path}: column '{clash[0]}' is what --captions adds; rename it, or name others with --attribute"
+            f"{path}: column '{clash[0]}' is what `captions` adds; rename it, or name others with `AttributeFiles.columns`"
         )
     notes = [*held.notes, *unique.notes]
     if held.titles and (without := [c for c in held.values.index if c not in held.titles]):
@@ -126,8 +126,8 @@ def read_attributes(
     values, and columns asked for that hold neither numbers nor dates.
     """
     notes: list[str] = []
-    asked = {c: "--attribute or --control" for c in columns or ()}
-    table = _read(path, concept_col, asked | ({} if title_col is None else {title_col: "--title-col"}), notes)
+    asked = {c: "`AttributeFiles.columns` or `controls`" for c in columns or ()}
+    table = _read(path, concept_col, asked | ({} if title_col is None else {title_col: "`title_col`"}), notes)
     if with_titles and title_col is None and TITLE in table.columns:
         title_col = TITLE
     wanted = [c for c in table.columns if c not in (concept_col, title_col)]
@@ -135,7 +135,7 @@ def read_attributes(
         wanted = list(dict.fromkeys(columns))
     concepts = sorted({concept for _, concept, _ in table.rows})
     if not concepts:
-        raise InputError(f"{path}: column '{concept_col}' names no concept; fill it, or change --concept-col")
+        raise InputError(f"{path}: column '{concept_col}' names no concept; fill it, or change `concept_col`")
     values: dict[str, pd.Series] = {}
     left_out: list[str] = []
     for column in wanted:
@@ -170,8 +170,8 @@ def read_attributes(
 
 
 def _read(path: Path, concept_col: str, needed: Mapping[str, str], notes: list[str]) -> _Table:
-    """``needed``: columns that must be there -> the option that names them."""
-    table = read_table(path, {concept_col: "--concept-col"} | dict(needed), (TITLE,), notes.append)
+    """``needed``: columns that must be there -> the parameter that names them."""
+    table = read_table(path, {concept_col: "`concept_col`"} | dict(needed), (TITLE,), notes.append)
     columns = [name for name in table.columns if name]  # pandas writes its row numbers without a name
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
@@ -191,7 +191,7 @@ def _no_two_values(path: Path, column: str, held: Sequence[_Cell]) -> None:
         if before.text != cell.text:
             raise InputError(
                 f"{path}: '{cell.concept}' has {column} '{before.text}' on line {before.line} and '{cell.text}' on line "
-                f"{cell.line}; keep one, or name other columns with --attribute"
+                f"{cell.line}; keep one, or name other columns with `AttributeFiles.columns`"
             )
 
 

@@ -19,7 +19,7 @@ from iconicity.indexer.sources.tables import Tell, open_table
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.metrics import Float64, Ints
 
-COLUMNS = ("caption", "text", "prompt")  # taken as --caption-col, the first that is there
+COLUMNS = ("caption", "text", "prompt")  # taken as the captions, the first that is there
 UNIQUENESS = ("caption_share", "title_overlap")  # what becomes an attribute
 DEFINITION = (
     "caption_share: share of the captions that hold the title's words next to each other, in order; title_overlap: "
@@ -155,7 +155,7 @@ def read_captions(path: Path, column: str | None = None, tell: Tell = warnings.w
     """
     if path.suffix.lower() not in (".csv", ".tsv", ".jsonl", ".parquet"):
         if column is not None:
-            raise InputError(f"{path}: is read as text, which has no columns; leave --caption-col out")
+            raise InputError(f"{path}: is read as text, which has no columns; leave `caption_col` out")
         yield from _text_lines(path)
         return
     table = open_table(path, COLUMNS if column is None else (column,), tell, only=True, errors="replace")
@@ -195,4 +195,4 @@ def _pick(path: Path, header: Sequence[str], column: str | None) -> str:
         if name in header:
             return name
     tried = " or ".join(f"'{c}'" for c in names)
-    raise InputError(f"{path}: no column {tried} (columns: {', '.join(header) or 'none'}); name one with --caption-col")
+    raise InputError(f"{path}: no column {tried} (columns: {', '.join(header) or 'none'}); name one with `caption_col`")

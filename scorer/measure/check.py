@@ -61,7 +61,7 @@ class Rule:
         found = _RULE.fullmatch(text)
         if found is None:
             raise RuleError(
-                f"--fail-if {text[:60]!r}: cannot be read; write a measure, one of > >= < <=, and a number: 'vr > 0.5' or 'vr > 50%'"
+                f"`rules` {text[:60]!r}: cannot be read; write a measure, one of > >= < <=, and a number: 'vr > 0.5' or 'vr > 50%'"
             )
         shown = found[1].lower()
         by_label = {label.lower(): name for name, label in labels().items()}
@@ -72,7 +72,7 @@ class Rule:
         most = 1.0 if measure is None else max(map(abs, measure.bounds))
         if abs(value) > most:
             raise RuleError(
-                f"--fail-if {text[:60]!r}: no value of {name} is beyond {most:g}; write a share, like 0.5 or 50%"
+                f"`rules` {text[:60]!r}: no value of {name} is beyond {most:g}; write a share, like 0.5 or 50%"
             )
         return cls(text.strip(), name, found[2], value)
 
@@ -122,7 +122,7 @@ def check(
         n = len(part)
         notes.append(
             f"{rule}: {counted(n, 'value is', 'values are')} undefined and {'was' if n == 1 else 'were'} not judged, first {first} ({why}; "
-            "--table undefined)"
+            "`table` undefined)"
         )
     notes += study.notes
     facts = study.facts() | {"rules": ", ".join(r.text for r in parsed), "of": of, "least_n": least_n}
@@ -170,12 +170,12 @@ def _column(frame: pd.DataFrame, rule: Rule, of: str) -> str:
     ]
     if name in frame and f"{head}{cal}" in there:
         return name
-    said = f"--fail-if {rule.text[:60]!r}: "
+    said = f"`rules` {rule.text[:60]!r}: "
     listed = f"there are {', '.join(there)}" + ("" if of == "image" else "; and the ends of intervals, like cra_low")
     if of == "image" and end:
-        raise RuleError(f"{said}an image's value has no interval; judge concepts or models with --of; {listed}")
+        raise RuleError(f"{said}an image's value has no interval; judge concepts or models with `of`; {listed}")
     if measure is not None and (measure.calibrated_only or (cal and measure.thresholded)):
-        raise InputError(f"{said}{name} needs thresholds of 'iconicity calibrate', by --calibration; {listed}")
+        raise InputError(f"{said}{name} needs thresholds of 'iconicity calibrate', by `calibration`; {listed}")
     raise RuleError(f"{said}no measure of {of}s; {listed}")
 
 

@@ -100,7 +100,7 @@ def _place(study: Study, name: str) -> int:
     close = difflib.get_close_matches(name, study.models, 1)
     hint = f" (is it '{close[0]}'?)" if close else ""
     raise InputError(
-        f"{study.sources[0].path}: holds no model '{name}'{hint}; it holds {', '.join(study.models)}; other results are named with --results"
+        f"{study.sources[0].path}: holds no model '{name}'{hint}; it holds {', '.join(study.models)}; name other results with `Results.open`"
     )
 
 

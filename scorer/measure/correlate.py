@@ -107,13 +107,15 @@ def correlate(
 def _require(attributes: Attributes, controls: Sequence[str], names: set[str]) -> None:
     frame, where = attributes.values, attributes.facts.get("attributes") or "attributes"
     if not attributes.columns:
-        raise InputError(f"{where}: no column of numbers or dates; name some with --attribute, or give --captions")
+        raise InputError(
+            f"{where}: no column of numbers or dates; name some with `AttributeFiles.columns`, or give `captions`"
+        )
     if taken := [c for c in frame.columns if c in names]:
         raise InputError(f"{where}: column '{taken[0]}' has the name of a column of the result; rename it")
     numbers = list(frame.select_dtypes("number").columns)
     for name in [*attributes.columns, *controls]:
         if name not in numbers:
-            raise InputError(f"{where}: no attribute '{name}' (there are: {', '.join(numbers)}); change --control")
+            raise InputError(f"{where}: no attribute '{name}' (there are: {', '.join(numbers)}); change `controls`")
 
 
 def _model(

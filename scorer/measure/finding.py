@@ -15,6 +15,7 @@ import pandas as pd
 
 from iconicity.indexer.csv_cells import csv_text
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.flags import bare
 from iconicity.indexer.left_out import NotCounted
 from iconicity.indexer.store.files import replacing, write_atomically
 from iconicity.indexer.store.manifest import versions
@@ -76,7 +77,7 @@ class Layout:
     columns: Sequence[str] = ()
     digits: int = 3
     notes: int | None = None
-    more: str = "--notes all"
+    more: str = "notes=None"
 
     def of(self, finding: Finding, name: str | None = None) -> tuple[pd.DataFrame, list[str]]:
         """The table, and the columns of it to show. Raises :class:`InputError` for a column that it lacks.
@@ -96,7 +97,7 @@ class Layout:
         known = {_plain_name(names.get(c, c)): c for c in there} | {_plain_name(c): c for c in there}
         for c in self.columns:
             if _plain_name(c) not in known:
-                raise InputError(f"--columns {c}: the table has no such column; it has {', '.join(there)}")
+                raise InputError(f"`Layout.columns` {c}: the table has no such column; it has {', '.join(there)}")
         return frame, [known[_plain_name(c)] for c in self.columns]
 
     def chosen(self, notes: Sequence[str], marked: bool) -> tuple[list[str], int]:
@@ -189,7 +190,9 @@ def as_latex(finding: Finding, name: str | None = None, layout: Layout = ALL) ->
     head, *rows = [" & ".join(line) + r" \\" for line in lines]
     kinds = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in shown)
     chosen, more = layout.chosen(finding.notes, marked=any(_TEX[DAGGER] in row for row in rows))
-    notes = " ".join(_escape(n) + "." for n in [*chosen, *([f"{more} more in the .meta.json file"] if more else [])])
+    notes = " ".join(
+        _escape(bare(n)) + "." for n in [*chosen, *([f"{more} more in the .meta.json file"] if more else [])]
+    )
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *rows,

@@ -117,7 +117,7 @@ def image_null(study: Study) -> ImageNull | None:
             if facts and held != facts:
                 raise SettingsError(
                     f"{path}: another null than that of {study.sources[0].path}; calibrate them together, or the second "
-                    "with --apply and the first one's calibration"
+                    "with `apply` and the first one's calibration"
                 )
             facts = held
             parts.append(part.append_column("source", pa.array([i] * part.num_rows, pa.int32())))

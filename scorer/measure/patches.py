@@ -28,7 +28,7 @@ def reused_patches(study: Study) -> tuple[pd.DataFrame, list[str]]:
     """
     null, tau = require_null(study), study.tau["vr"]
     if tau is None:
-        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with --patch-tau")
+        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with `tau_vr`")
     at, patch = np.nonzero(passes(study.p, tau))
     own = {c: study.table.column(c) for c in ("p_ref_id", "p_ref_cell")}
     other = {c: null.table.column(c) for c in ("p_best", "p_best_ref_id", "p_best_ref_cell")}

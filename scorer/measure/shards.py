@@ -193,7 +193,7 @@ def require_served(n: int, engine: object) -> None:
     """Raises :class:`InputError` for more shards than one without an engine that serves them."""
     if n > 1 and not isinstance(engine, Serves):
         raise InputError(
-            f"{n} search shards need an engine that keeps them (--engine ray); one process searches with all cores"
+            f"{n} search shards need an engine that keeps them (`engine` ray); one process searches with all cores"
         )
 
 

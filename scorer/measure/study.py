@@ -162,7 +162,7 @@ class Study:
         if mine != index.index_id:
             raise SettingsError(
                 f"{self.sources[0].path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; "
-                "name that one with --index, or score again with --update"
+                "name that one with `index`, or score again with `update`"
             )
 
     def images_of(self) -> Ints:
@@ -267,9 +267,8 @@ def _tau(held: Sequence[Results], metric: str, given: float | None) -> float | N
         return given
     for r in held[1:]:
         if r.tau[metric] != held[0].tau[metric]:
-            flag = {"cra": "--ic-tau", "vr": "--patch-tau"}[metric]
             raise SettingsError(
-                f"{r.path}: holds tau_{metric} {r.tau[metric]}, {held[0].path} {held[0].tau[metric]}; name one with {flag}"
+                f"{r.path}: holds tau_{metric} {r.tau[metric]}, {held[0].path} {held[0].tau[metric]}; name one with `tau_{metric}`"
             )
     return held[0].tau[metric]
 

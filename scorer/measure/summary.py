@@ -102,7 +102,7 @@ def summarise(study: Study, calibration: Calibration | None = None, **options: A
     if len(missing):
         has = "has" if len(missing) == 1 else "have"
         notes.append(
-            f"{counted(len(missing), 'pair')} of model and concept {has} no usable image (--table missing)"
+            f"{counted(len(missing), 'pair')} of model and concept {has} no usable image (`table` missing)"
         )  # fmt: skip
     if calibration is None:
         frame = frame.drop(columns=AT)
@@ -199,7 +199,7 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
             out.append(f"{at}no image reaches {tau} (highest {SIMILARITY.key}: {best}), so {so}")
         for name, reason in (("CRA", "cra_undefined"), ("VR", "vr_undefined")):
             if undefined := named(reason):
-                why = "has no threshold: name one with --patch-tau" if name == "VR" and no_tau else lacking
+                why = "has no threshold: name one with `tau_vr`" if name == "VR" and no_tau else lacking
                 out.append(f"{at}{name} of {brief([r['model'] for r in undefined])} {why}")
         nothing = "not scored, or no references" if given else "no calibrated threshold, or not scored"
         behind = (

@@ -104,9 +104,9 @@ def sweep(
     """
     study = study.with_calibration(calibration)
     if study.tau["cra"] is None or study.tau["vr"] is None:
-        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with --patch-tau")
+        raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with `tau_vr`")
     if not LEAST_STEP <= step <= 1.0:
-        raise InputError(f"--step {step}: a step of a threshold is at least {LEAST_STEP} and at most 1")
+        raise InputError(f"`step` {step}: a step of a threshold is at least {LEAST_STEP} and at most 1")
     if not study.ok.any():
         raise InputError(
             f"{study.sources[0].path}: no image of it could be used; 'iconicity summary' names the reasons"
@@ -193,4 +193,4 @@ def flips(curves: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 def _flip_words(flipped: pd.DataFrame) -> list[str]:
     if flipped.empty:
         return ["no two models change places along a curve"]
-    return [f"{counted(len(flipped), 'time')} two models change places along a curve (--table flips)"]
+    return [f"{counted(len(flipped), 'time')} two models change places along a curve (`table` flips)"]

@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageOps
 
 from iconicity.indexer.encode.decoder import shared
+from iconicity.indexer.flags import bare
 from iconicity.indexer.grid import cell_boxes
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.files import replacing, write_atomically
@@ -69,7 +70,7 @@ def write_page(found: Validation, out: Path) -> Path:
     write_atomically(out / STYLE, asset(STYLE))
     demands = [list(claims) for _, claims in groupby(found.claims, lambda c: c.rule)]
     page = template("index.html.j2", "iconicity.scorer.validate").render(
-        notes=found.finding.notes, demands=demands, verdict=verdict, number=number, tables=tables, plates=shown,
+        notes=list(map(bare, found.finding.notes)), demands=demands, verdict=verdict, number=number, tables=tables, plates=shown,
         plumbing=found.plumbing, rungs=RUNGS,
     )  # fmt: skip
     write_atomically(out / "index.html", page)

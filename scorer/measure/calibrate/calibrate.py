@@ -259,7 +259,7 @@ class _Run:
         design = self.comparison.design
         out = [note for s in self.study.sources for note in s.notes] + self.notes
         if design.related and not set(design.related) & {*self.study.concepts, *self.comparison.pool.concepts}:
-            out.append("--related names no concept of these results or of the index")
+            out.append("`related` names no concept of these results or of the index")
         if min(counts.values()) < FEW:
             out.append(
                 f"{INDICATIVE}: {counts['A']} and {counts['B']} generated concepts in the halves, fewer than {FEW}"

@@ -219,10 +219,10 @@ def thresholds_finding(calibration: Calibration) -> Finding:
             pairs = ", ".join(f"J {j}: {n}" for j, n in zip(short.references, short.pairs_fit, strict=True))
             notes.append(
                 f"{metric} not calibrated for some J ({math.ceil(1 / calibration.alpha)} pairs of concepts in half A are needed; {pairs}): "
-                "add references or concepts, allow a higher --alpha, or score with --mode static, where J is 1"
+                "add references or concepts, allow a higher `alpha`, or score with `mode` static, where J is 1"
             )
     if not frame.null.isin(["related"]).any():
-        notes.append("no null of related concepts: --related names a table that says artist, series or genre")
+        notes.append("no null of related concepts: `related` names a table that says artist, series or genre")
     notes += exact_words(frame)
     facts = {**calibration.facts(), "index_id": calibration.index_id, "pool": len(calibration.pool)}
     scalars = {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from iconicity.indexer.encode.fit import Facts, seen
+from iconicity.indexer.flags import bare
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import Reference
 from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null, thresholds_finding
@@ -88,7 +89,7 @@ def overview(
             for r in points.to_dict("records")
         ],
         "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
-        "vi_scope": summary.facts["vi_scope"], "notes": list(summary.notes), "encoders": dict(study.settings["encoders"]),
+        "vi_scope": summary.facts["vi_scope"], "notes": list(map(bare, summary.notes)), "encoders": dict(study.settings["encoders"]),
         "judged": {m: {"holds": j.holds, "sentence": j.sentence} for m, j in study.judged.items()}, "decides": study.decides,
         **({} if calibration is None else _calibration(study, calibration)),
         "facts": {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from iconicity.indexer.flags import bare
 from iconicity.scorer.measure.finding import Finding, headings
 
 
@@ -30,4 +31,4 @@ class Labels:
              **{k: None if r[k] != r[k] else round(float(r[k]), 4) for k in ("auroc", "auroc_low", "auroc_high")}}
             for r in self.agreement.table().to_dict("records")
         ]  # fmt: skip
-        return {"rows": rows, "notes": list(self.agreement.notes[:4])}
+        return {"rows": rows, "notes": list(map(bare, self.agreement.notes[:4]))}

@@ -100,7 +100,7 @@ def test_p_is_that_of_the_null(place: Path, tmp_path: Path) -> None:
 
 def test_refusals(place: Path, tmp_path: Path) -> None:
     Scoring(place / "i", tmp_path)({"m": place / "gen" / "m"}, run=running(cache=VectorCache(place / "cache")))
-    with pytest.raises(SettingsError, match="score with --scope all"):
+    with pytest.raises(SettingsError, match="score with `scope` all"):
         attribute(open_study(tmp_path / "out", COLUMNS), open_index(place / "i"))
     build_index(place / "refs", tmp_path / "j", toy_encoders(clip_seed=9))
     with pytest.raises(SettingsError, match="scored against index"):

@@ -57,7 +57,7 @@ def test_numbers_dates_and_text_are_told_apart(tmp_path: Path) -> None:
         read_attributes(path, columns=["artist"])
     with pytest.raises(InputError, match="column 'empty' is empty"):
         read_attributes(path, columns=["empty"])
-    with pytest.raises(InputError, match=r"no column 'x' .*name one with --attribute or --control"):
+    with pytest.raises(InputError, match=r"no column 'x' .*name one with `AttributeFiles.columns` or `controls`"):
         read_attributes(path, columns=["x"])
 
 
@@ -97,8 +97,8 @@ def test_bom_quotes_and_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no column 'label_clean' .columns: none.; name one with --concept-col"),
-        (b"name,x\na,1\n", "columns: name, x.; name one with --concept-col"),
+        (b"", "no column 'label_clean' .columns: none.; name one with `concept_col`"),
+        (b"name,x\na,1\n", "columns: name, x.; name one with `concept_col`"),
         (b"label_clean,x\n", "names no concept"),
         (b"label_clean,x\n ,1\n", "names no concept"),
         (b"label_clean,x,x\na,1,2\n", "two columns are named 'x'"),
@@ -164,8 +164,8 @@ def test_textual_uniqueness_is_added(tmp_path: Path) -> None:
     assert list(alone.columns) == ["caption_share", "title_overlap"] and alone.values.caption_count.tolist() == [0, 2]
     picked = concept_attributes(["a"], path, columns=["caption_share"], controls=["x"], captions=captions)
     assert list(picked.columns) == ["caption_share", "title_overlap"] and "x" in picked.values
-    with pytest.raises(InputError, match=r"no column 'name' .*--title-col"):
+    with pytest.raises(InputError, match=r"no column 'name' .*`title_col`"):
         concept_attributes(["a"], path, captions=captions, title_col="name")
     clash = csv(tmp_path / "b.csv", "label_clean,caption_count\na,1\n")
-    with pytest.raises(InputError, match="'caption_count' is what --captions adds"):
+    with pytest.raises(InputError, match="'caption_count' is what `captions` adds"):
         concept_attributes(["a"], clash, captions=captions)

@@ -102,10 +102,10 @@ def test_the_first_known_column_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "column", "message"),
     [
-        ("c.csv", b"a,b\n1,2\n", None, "no column 'caption' or 'text' or 'prompt' .columns: a, b.; .* --caption-col"),
+        ("c.csv", b"a,b\n1,2\n", None, "no column 'caption' or 'text' or 'prompt' .columns: a, b.; .* `caption_col`"),
         ("c.csv", b"caption\n1\n", "x", "no column 'x'"),
         ("c.csv", b"", None, "no column"),
-        ("c.txt", b"wave\n", "caption", "has no columns; leave --caption-col out"),
+        ("c.txt", b"wave\n", "caption", "has no columns; leave `caption_col` out"),
         ("c.txt", b"\n \n", None, "holds no caption"),
         ("c.jsonl", b'{"text": "a"}\n{"text"\n', None, "c.jsonl:2: not a JSON object; give one object a line"),
         ("c.jsonl", b"[1]\n", None, "no column"),

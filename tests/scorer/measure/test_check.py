@@ -62,9 +62,9 @@ def test_concepts_and_models_are_judged_by_the_values_of_summary(results: Path) 
     with pytest.raises(RuleError, match=r"no measure of models; there are cra, vr_recognised, .*; and the ends"):
         check(study, ["vrr > 0.5"], "model")
     for name, of in (("vr_strict", "image"), ("vr_cal", "image"), ("cra_cal_low", "model"), ("vr_strict", "concept")):
-        with pytest.raises(InputError, match=f"{name} needs thresholds of 'iconicity calibrate', by --calibration"):
+        with pytest.raises(InputError, match=f"{name} needs thresholds of 'iconicity calibrate', by `calibration`"):
             check(study, [f"{name} > 0.5"], of)
-    with pytest.raises(RuleError, match="an image's value has no interval; judge concepts or models with --of"):
+    with pytest.raises(RuleError, match="an image's value has no interval; judge concepts or models with `of`"):
         check(study, ["vr_low > 0.5"])
 
 

@@ -93,7 +93,9 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     study = open_study(make_results(tmp_path, row("a", 0.9, 1, model="sd14"), row("b", 0.9, 1, model="esd")))
     with pytest.raises(InputError, match="no concept in common"):
         compare(study, ["sd14", "esd"])
-    with pytest.raises(InputError, match=r"no model 'sd15' \(is it 'sd14'\?\)"):
+    with pytest.raises(
+        InputError, match=r"no model 'sd15' \(is it 'sd14'\?\).*; name other results with `Results.open`"
+    ):
         compare(study, ["sd15", "esd"])
     with pytest.raises(InputError, match="two different models or more"):
         compare(study, ["sd14", "sd14"])

@@ -157,7 +157,7 @@ def test_directories_are_put_together(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="index_id=y"):
         open_study([tmp_path / "1", make_results(tmp_path / "4", *two, settings={"index_id": "y"})])
     make_results(tmp_path / "5", *two, tau={"cra": 0.5, "vr": 0.6})
-    with pytest.raises(SettingsError, match="name one with --ic-tau"):
+    with pytest.raises(SettingsError, match="name one with `tau_cra`"):
         open_study([tmp_path / "1", tmp_path / "5"])
     assert open_study([tmp_path / "1", tmp_path / "5"], tau_cra=0.5).tau == {"cra": 0.5, "vr": 0.6}
 
@@ -206,8 +206,9 @@ def test_skipped_images_and_concepts_are_in_every_table(tmp_path: Path) -> None:
 def test_crt_is_not_zero_where_vr_was_not_scored(tmp_path: Path) -> None:
     found = summarise(open_study(make_results(tmp_path, row("a", 0.1, None))))
     assert "CRT is 0" not in "".join(found.notes) and found.table().crt.isna().all()
-    bare = make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})
-    assert "VR of m has no threshold: name one with --patch-tau" in summarise(open_study(bare)).notes
+    found = summarise(open_study(make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})))
+    assert "VR of m has no threshold: name one with `tau_vr`" in found.notes
+    assert r"VR of m has no threshold: name one with tau\_vr." in as_latex(found)
 
 
 def test_exact_intervals_are_marked_and_left_out_under_five_concepts(tmp_path: Path) -> None:
@@ -234,7 +235,9 @@ def test_columns_and_digits_are_chosen(tmp_path: Path) -> None:
     assert head.split() == ["model", "VR", "VR", "rec."]
     assert first.split()[:2] == ["m", "0.50"] and first.split()[-1] == "0.25"
     assert "model & VR & VR rec. \\\\" in as_latex(found, layout=layout)
-    with pytest.raises(InputError, match="--columns vr_al: the table has no such column; it has model, images"):
+    with pytest.raises(
+        InputError, match=r"`Layout\.columns` vr_al: the table has no such column; it has model, images"
+    ):
         as_text(found, layout=Layout(columns=["vr_al"]))
     none = summarise(open_study(make_results(tmp_path / "n", row("a", 0.1, 1))), draws=100, concepts=False)
     assert "& -- &" in as_latex(none, layout=Layout(columns=["model", "vr_recognised", "cra"]))

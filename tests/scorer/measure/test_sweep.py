@@ -72,10 +72,10 @@ def test_what_was_not_scored_is_undefined(tmp_path: Path) -> None:
     for step, taus in ((0.6, [0, 0.6, 1]), (0.3, [0, 0.3, 0.6, 0.9, 1]), (0.4, [0, 0.4, 0.8, 1]), (1.0, [0, 1])):
         assert grid(step).tolist() == taus
     assert len(grid(0.005)) == 201 and len(grid(0.01)) == 101 and len(grid(1 / 3)) == 4 and len(grid(0.07)) == 16
-    with pytest.raises(InputError, match="--step 0"):
+    with pytest.raises(InputError, match="`step` 0"):
         sweep(open_study(tmp_path), step=0.0)
     bare = make_results(tmp_path / "t", row("a", 0.9, 1), tau={"cra": 0.75, "vr": None})
-    with pytest.raises(InputError, match="--patch-tau"):
+    with pytest.raises(InputError, match="`tau_vr`"):
         sweep(open_study(bare))
 
 
