@@ -110,7 +110,7 @@ def measure_of(name: str | None, swept: bool = False) -> Measure:
     by_name = {name: m for m in known for name in (m.key, m.image_key, m.label.lower()) if name}
     wanted = CRT.key if name is None else name.lower()
     if wanted not in by_name:
-        raise InputError(f"--measure {name}: no such measure here; there are {', '.join(m.key for m in known)}")
+        raise InputError(f"`measure` {name}: no such measure here; there are {', '.join(m.key for m in known)}")
     return by_name[wanted]
 
 
@@ -133,7 +133,7 @@ def figure_of(
         raise InputError(f"{name}: no such figure; there are bars, recognition, curves, heatmap and nulls")
     if calibration is None:
         raise InputError(
-            f"{study.sources[0].path}: has no calibration; run 'iconicity calibrate', or name one with --calibration"
+            f"{study.sources[0].path}: has no calibration; run 'iconicity calibrate', or name one with `calibration`"
         )
     taus = {metric: calibration.taus(metric) for metric in ("cra", "vr")}
     histograms = own_and_null(study, calibration)
@@ -296,7 +296,7 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
     if len(at) > 1:
         raise InputError(f"{image}: fits {len(at)} images ({brief(known)}); name one as MODEL/CONCEPT/FILE")
     if np.isnan(study.p[at[0]]).any() or study.tau["vr"] is None:
-        raise InputError(f"{known[0]}: VR was not scored for this image; score it with --metric all")
+        raise InputError(f"{known[0]}: VR was not scored for this image; score it, too (`metrics`)")
     model, relpath = study.models[study.model[at[0]]], study.relpaths[at[0]]
     row = {c: study.table.column(c)[at[0]].as_py() for c in EVIDENCE_COLUMNS}
     p = study.p[at[0]]

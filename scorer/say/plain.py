@@ -14,7 +14,7 @@ from iconicity.scorer.thresholds import NEEDED
 MOST_MODELS = 8  # that are told one by one
 _NO_VERDICT = (
     "Nothing can be called recognised or copied yet: no threshold is known that means something for these encoders. "
-    f"References of {NEEDED} concepts or more give one, and '--encoders offline-copy' brings its own."
+    f"References of {NEEDED} concepts or more give one, and `encoders` offline-copy brings its own."
 )
 
 

@@ -68,7 +68,7 @@ def correlates(finding: Finding, model: str, log: Collection[str] = ()) -> Figur
     mine = pairs[(pairs.model == model) & pairs.spearman.notna()]
     if mine.empty:
         there = ", ".join(pairs[pairs.spearman.notna()].model.unique()) or "none"
-        raise InputError(f"{model}: no correlation of this model is defined (of: {there}); name one with --model")
+        raise InputError(f"{model}: no correlation of this model is defined (of: {there}); name one with `model`")
     measures, attributes = list(dict.fromkeys(mine.measure)), list(dict.fromkeys(mine.attribute))
     size = (2.9 * len(attributes) + 0.4, 2.5 * len(measures) + 0.3)
     figure = Figure(figsize=size, layout="constrained")
@@ -89,11 +89,11 @@ def _require_log(finding: Finding, log: Collection[str]) -> None:
     pairs, values = finding.table("pairs"), finding.table("values")
     for column in log:
         if column not in set(pairs.attribute):
-            raise InputError(f"--log {column}: no such attribute (there are: {', '.join(pairs.attribute.unique())})")
+            raise InputError(f"`log` {column}: no such attribute (there are: {', '.join(pairs.attribute.unique())})")
         if (below := values[values[column] < 0]).size:
             first = below.iloc[0]
             raise InputError(
-                f"--log {column}: {first[column]:g} of {first.concept} is negative; leave --log {column} out"
+                f"`log` {column}: {first[column]:g} of {first.concept} is negative; leave `log` {column} out"
             )
 
 

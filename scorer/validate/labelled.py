@@ -64,7 +64,7 @@ def read_labels(
     ``tell`` gets a line on what a user should know.
     Raises :class:`InputError` naming a missing column, or for a table in which nothing is labelled.
     """
-    needed = {path_col: "--path-col", concept_col: "--concept-col", label_col: "--label-col"}
+    needed = {path_col: "`path_col`", concept_col: "`concept_col`", label_col: "`label_col`"}
     table = read_table(path, needed, (rater_col, model_col), tell)
     columns = (path_col, concept_col, label_col, rater_col, model_col)
     rows = [[row.get(column, "").strip() for column in columns] for _, row in table.rows]
@@ -107,7 +107,7 @@ class _Unused:
             which = brief([f"{w} {k}" for w, k in self.words.most_common()])
             yield (
                 f"{counted(self.words.total(), 'label')} whose word counts as neither copied nor not copied left out: {which}; "
-                "say what a word means with --copied or --not-copied"
+                "say what a word means with `copied` or `not_copied`"
             )
         if self.kinds.get("empty"):
             yield f"{counted(len(self.kinds['empty']), 'row')} without a label left out"

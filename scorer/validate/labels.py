@@ -56,7 +56,7 @@ def validate_labels(
     if not known & copies:
         raise InputError(
             f"no label is one of {', '.join(sorted(copies))} (labels: {', '.join(sorted(known))}); name those that mean copied "
-            "with --copied"
+            "with `copied`"
         )
     matched = match(study, labels, copies, others)
     rows, copy = _majority(matched.votes, copies)

@@ -105,7 +105,7 @@ def write_ladder(
     rungs, seed = options.rungs, options.seed
     known = {**(options.relations or {})}
     if not set(rungs) <= RUNGS.keys() or "R2" not in rungs:
-        raise InputError(f"--rungs {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
+        raise InputError(f"`rungs` {','.join(rungs)}: some of {', '.join(RUNGS)}, and R2 among them")
     files = {c: [Path(i.path) for i in images] for c, images in grouped(folder_images(refs), refs, []).concepts.items()}
     names = [c for c, paths in files.items() if paths]
     if len(names) < FEWEST:
@@ -122,7 +122,7 @@ def write_ladder(
     if min(counts.values()) < 2 or len(donors) < 2:
         raise InputError(
             f"{refs}: {counts['A']} and {counts['B']} usable concepts in the halves and {counted(len(donors), 'donor')}; two of each "
-            "are needed: add concepts, or try another --seed"
+            "are needed: add concepts, or try another `seed`"
         )
     artists = dict(options.artists or {})
     identity = {
@@ -230,7 +230,7 @@ def _claim(out: Path, identity: Mapping[str, Any]) -> None:
     """Take a folder that is empty or a ladder's; another ladder's images and tables go. Raises :class:`InputError`."""
     mark = out / MARK
     if out.is_file() or (out.is_dir() and not mark.is_file() and any(out.iterdir())):
-        raise InputError(f"{out}: holds something that is no ladder; name a new folder with --out")
+        raise InputError(f"{out}: holds something that is no ladder; name a new folder with `out`")
     out.mkdir(parents=True, exist_ok=True)
     held = mark.read_text(encoding="utf-8") if mark.is_file() else ""
     if held != json.dumps(identity, sort_keys=True) + "\n":

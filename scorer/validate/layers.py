@@ -129,7 +129,7 @@ def measure(
     """
     names, progress = tuple(LAYERS) if options.embeddings is None else options.embeddings, run.progress
     if not set(names) <= LAYERS.keys() or "crop" not in names:
-        raise InputError(f"--embeddings {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
+        raise InputError(f"`embeddings` {','.join(names)}: some of {', '.join(LAYERS)}, and crop among them")
     out: dict[str, Layer] = {}
     shutil.rmtree(ladder.out / "results", ignore_errors=True)  # rows are cheap: vectors are in the cache
     for name in (n for n in LAYERS if n in names):

@@ -209,7 +209,7 @@ def _notes(
         notes.append("one encoder gives both vectors: clip and dino_mean are the same")
     if np.isnan(layers["crop"].tau()):
         notes.append(
-            "no calibrated threshold: too few pairs of concepts; give 24 concepts or more, or a higher --alpha"
+            "no calibrated threshold: too few pairs of concepts; give 24 concepts or more, or a higher `alpha`"
         )
     lacking = [n for n in PIXELS if n not in pixels]
     if lacking:

@@ -135,7 +135,7 @@ def read_titles(path: Path, concept_col: str, tell: Tell = warnings.warn) -> dic
 
     ``tell`` gets a line on what a user should know. Raises :class:`InputError`.
     """
-    rows = read_concept_rows(path, {concept_col: "--concept-col"}, _CREDITS, tell)
+    rows = read_concept_rows(path, {concept_col: "`concept_col`"}, _CREDITS, tell)
     if rows and not any(column in rows[0][1] for column in _CREDITS):
         tell(f"{path}: no column is one of {', '.join(_CREDITS)}, so that no concept gets a title")
     return {concept: {k: row[k] for k in _CREDITS if row.get(k)} for concept, row in rows}

@@ -36,7 +36,7 @@ def require_room(folder: Path) -> None:
     if folder.is_file() or (
         folder.is_dir() and not (folder / MARK).is_file() and any(p.name != LOCK for p in folder.iterdir())
     ):
-        raise InputError(f"{folder}: holds something that is no report; name a new folder with --out")
+        raise InputError(f"{folder}: holds something that is no report; name a new folder with `out`")
 
 
 def claim(folder: Path) -> None:

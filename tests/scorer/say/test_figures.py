@@ -164,7 +164,7 @@ def test_correlates_grid(study: Study, tmp_path: Path) -> None:
     mine = values[values.model == "m1"]
     assert np.array_equal(axes.collections[0].get_offsets(), mine[["fame", "cra"]].to_numpy())
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "fame (log scale)"
-    with pytest.raises(InputError, match="name one with --model"):
+    with pytest.raises(InputError, match="name one with `model`"):
         correlates(found, "m7")
     with pytest.raises(InputError, match="no such attribute"):
         correlates(found, "m1", log=["height"])
