@@ -14,7 +14,7 @@ from iconicity.indexer.build import build_index
 
 # Files that take longest, the longest first: what one process does last should be short.
 LONG = (
-    "test_readme", "encode/test_ray", "test_golden", "test_faults", "validate/test_run", "report/test_report",
+    "test_readme", "encode/test_ray", "test_golden", "test_faults", "validate/test_run", "report/test_report", "app/test_pages",
     "calibrate/test_calibrate", "test_cli", "test_places", "encode/test_devices",
 )  # fmt: skip
 

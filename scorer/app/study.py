@@ -90,6 +90,8 @@ class Study:
         ):
             raise InputError(f"{folder}: holds something that is no study; name a new folder")
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "app.json").exists():  # by it the folder is known again
+            write_atomically(self.folder / "app.json", "{}\n")
 
     # ------------------------------------------------------------ what is given
 

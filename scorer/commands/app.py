@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def app_command(study: Path, port: int, no_open: bool) -> int:
     with app:
         echo_line(f"The page: {app.address}")
         echo_line("It is for this machine alone. Ctrl-C ends it.")
-        if not no_open and not webbrowser.open(app.address):
-            say_note("no browser was found; open the address yourself")
+        if not no_open:  # beside the server: a browser in a terminal ends only with the user
+            threading.Thread(target=_open, args=(app.address,), daemon=True).start()
         try:
             app.serve_forever()
         except KeyboardInterrupt:
@@ -49,3 +50,8 @@ def app_command(study: Path, port: int, no_open: bool) -> int:
         finally:
             held.close()
     return 0
+
+
+def _open(address: str) -> None:
+    if not webbrowser.open(address):
+        say_note("no browser was found; open the address yourself")

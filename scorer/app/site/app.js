@@ -46,7 +46,7 @@
     tell(null);
     const room = await post("/given", { kind, name: files[0][0].split("/")[0] }), left = [];
     for (const [i, [name, file]] of files.entries()) {
-      said(kind).textContent = `Copying ${i + 1} of ${files.length} …`;
+      if (i % 50 === 0) said(kind).textContent = `Copying ${i + 1} of ${files.length} …`;
       if (name.split("/").some(part => part.startsWith("."))) continue;
       const answer = await fetch(`/given?${new URLSearchParams({ kind, path: name })}`, { method: "PUT", body: file }).catch(() => { throw new Error(ENDED); });
       if (answer.status === 400) left.push((await answer.json()).error);

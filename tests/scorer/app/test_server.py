@@ -32,6 +32,11 @@ def client(tmp_path: Path) -> Iterator[Client]:
     assert {p.name for p in tmp_path.iterdir()} <= {"study", "refs", "gen", "outside"}
 
 
+def files(client: Client) -> set[str]:
+    folder = client.app.study.folder
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
 # ---------------------------------------------------------------- who may ask
 
 
@@ -49,7 +54,7 @@ def test_the_printed_address_gives_a_cookie_and_nothing_else_does(client: Client
             assert status == 403 and "Set-Cookie" not in headers and b"key of this study" in data, (path, cookie)
     for path in ("/start", "/labels", "/given", f"/start?token={client.app.token}"):
         assert client.raw("POST", path, b"{}", Cookie="")[0] == 403
-    assert not (client.app.study.folder / "app.json").exists()
+    assert files(client) == {"app.json"} and (client.app.study.folder / "app.json").read_text() == "{}\n"
 
 
 def test_a_foreign_host_and_a_foreign_origin_are_refused(client: Client) -> None:
@@ -112,10 +117,9 @@ def test_files_of_a_browser_stay_in_the_study(client: Client, tmp_path: Path) ->
         client.ask("POST", "/given", {"kind": kind, "name": "x"}, 400)
     for name in ("..", "", "a/b", ".", "x\n"):
         client.ask("POST", "/given", {"kind": "refs", "name": name}, 400)
-    files = {
-        p.relative_to(client.app.study.folder).as_posix() for p in client.app.study.folder.rglob("*") if p.is_file()
-    }
-    assert files == {"given/refs/refs/the_scream/1.PNG", "given/refs/refs/<script>alert(1)<!--/1.png"}
+    copied = {"given/refs/refs/the_scream/1.PNG", "given/refs/refs/<script>alert(1)<!--/1.png"}
+    assert files(client) == {"app.json", *copied}
+    assert Study(client.app.study.folder).status()["choice"] == {}  # known again, though nothing was started
     client.ask(
         "POST", "/given", {"kind": "refs", "name": "refs"}
     )  # the same folder once more: none of before is mixed in
@@ -154,7 +158,7 @@ def test_half_a_file_is_no_file(client: Client) -> None:
         )
         s.shutdown(socket.SHUT_WR)
         assert b"400" in s.recv(100)
-    assert not [p for p in client.app.study.folder.rglob("*") if p.is_file()]
+    assert files(client) == {"app.json"}
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"refs": 5}', b"[" * 100_000])
@@ -188,7 +192,7 @@ def test_check_says_what_is_there_and_what_is_wrong(client: Client, tmp_path: Pa
     assert "<script>" in notes and "\\n" in notes and "from 21 on" in notes  # as text, in one line
     listing = client.ask("GET", f"/folders?at={quote(str(refs))}")
     assert [HOSTILE, str(refs / HOSTILE)] in listing["folders"] and listing["above"] == str(tmp_path)
-    assert not list(client.app.study.folder.iterdir())
+    assert files(client) == {"app.json"}
 
 
 @pytest.mark.parametrize(
