@@ -71,8 +71,8 @@ def test_each_kind_that_does_not_count_is_a_line(tmp_path: Path) -> None:
         "(first one/0.png: A/one/0.png, B/one/0.png)",
         "1 label whose concept is not their image's left out (first A/one/1.png: two, but the image is of one)",
         "1 label of images that could not be used left out (first A/one/bad.png)",
-        "1 label whose word counts as neither copied nor not copied left out: unsure 1; say what a word means with --copied "
-        "or --not-copied",
+        "1 label whose word counts as neither copied nor not copied left out: unsure 1; say what a word means with `copied` "
+        "or `not_copied`",
         "1 row without a label left out",
         "2 labels of a rater for an image that this rater labelled already (first A/two/0.png), 1 of them against the one "
         "before (first A/two/1.png: copy, then unrelated): the last one counts",

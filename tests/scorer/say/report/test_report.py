@@ -228,7 +228,7 @@ def test_nothing_lies_outside_and_all_is_made_again_alike(place: Path, tmp_path:
     with pytest.raises(InputError, match="holds something that is no report"):
         report(place / "out", open_index(place / "i"), tmp_path / "full")
     build_index(place / "refs", tmp_path / "j", toy_encoders(clip_seed=9))
-    with pytest.raises(SettingsError, match="name that one with --index"):
+    with pytest.raises(SettingsError, match="name that one with `index`"):
         report(place / "out", open_index(tmp_path / "j"), tmp_path / "new")
 
 
