@@ -24,8 +24,9 @@
   }
   const post = (address, value) => ask(address, { method: "POST", body: JSON.stringify(value) });
   function tell(fault, node = $("fault")) {
+    if (node.textContent === (fault?.message ?? "")) return; // said already
     node.hidden = !fault;
-    node.textContent = fault ? fault.message : "";
+    node.textContent = fault?.message ?? "";
     if (fault) node.scrollIntoView({ block: "nearest" });
   }
   // What a button does, and what went wrong with it.
@@ -107,7 +108,7 @@
     $("h-found").scrollIntoView({ block: "nearest" });
   });
   on("start", () => post("/start", { ...chosen(), prune: $("prune").checked }));
-  let stops = 0, ready = false;
+  let stops = 0, ready = false, sentences = null;
   on("stop", () => post("/stop", { at_once: stops++ > 0 }));
 
   const ENCODERS = {
@@ -140,7 +141,7 @@
     if (step) $("progress").value = step.done / step.of; else $("progress").removeAttribute("value");
     write($("step"), !running ? "" : stops ? "Stopping …" : step ? `Step ${step.stage} of 3, ${step.what}: ${step.done} of ${step.of}${step.left ? `, ${step.left}` : ""}` : "Starting: the networks are loaded …");
     $("said").className = now.state;
-    if ($("said").innerText !== now.said.join("\n")) fill($("said"), now.said.map(line => el("p", {}, ...linked(line))));
+    if (sentences !== now.said.join("\n")) { sentences = now.said.join("\n"); fill($("said"), now.said.map(line => el("p", {}, ...linked(line)))); }
     write($("log"), now.log.join("\n"));
   }
 
