@@ -20,6 +20,8 @@ smartquotes = False  # an option keeps its two hyphens
 
 html_theme = "furo"
 html_title = "iconicity"
+html_static_path = ["static"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_search_summary = False  # a page that was opened from a disk may not fetch the texts of others
