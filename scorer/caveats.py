@@ -42,6 +42,6 @@ def caveats_of(batches: Iterable[pa.Table]) -> list[str]:
         noted_area = " and ".join(parts)
         return [
             *noted.lines(),
-            f"area: the encoders look at centres, less than {LITTLE:g} {noted_area}; --fit squash looks at all",
+            f"area: the encoders look at centres, less than {LITTLE:g} {noted_area}; `fit` squash looks at all",
         ]
     return noted.lines()

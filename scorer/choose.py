@@ -166,13 +166,15 @@ def _nothing_to_score(
     """Why no image of what was ``given`` can be scored, and what may have been meant."""
     first = next(iter(idx.concepts()), None)
     held = f"its concepts are named like '{first}'" if first else "it holds no concept"
-    within = "" if only is None else f" among the {len(only)} named by --prompt-csv, first '{min(only, default='')}'"
+    within = (
+        "" if only is None else f" among the {len(only)} named by `Select.concepts`, first '{min(only, default='')}'"
+    )
     folders = ", ".join(map(str, given))
     if any(has_images(f) and (isinstance(f, Remote) or find_metadata(f) is None) for f in given):
         above = given[0].parent
         return InputError(
-            f"{folders}: images lie directly in it; a --gen folder holds a folder for each concept, and --gen-root a folder "
-            f"for each model: try --gen NAME={above}"
+            f"{folders}: images lie directly in it; a folder of `generated` holds a folder for each concept: try "
+            f"`generated` NAME={above}"
         )
     reasons = [n for n in left_out_lines({m: c.left_out for m, c in work.items()}) if "not scored" in n]
     skipped = [s for chosen in work.values() for s in chosen.skipped]
@@ -198,7 +200,7 @@ def list_images(
     if image_key is not None and not any(
         f"{SUFFIX}/" in i.path.lower() for images in listing.concepts.values() for i in images
     ):
-        listing.notices.append(f"{path}: holds no WebDataset tar, so that --image-key {image_key} was not used")
+        listing.notices.append(f"{path}: holds no WebDataset tar, so that `image_key` {image_key} was not used")
     return listing
 
 
@@ -250,7 +252,7 @@ def _objects(root: Remote) -> Iterator[Image]:
     if other or (not items and root.name.lower().endswith((SUFFIX, *COMPRESSED))):
         raise InputError(
             f"{root / other[0] if other else root}: on object storage images lie in one folder a concept; copy "
-            f"{'this' if other else 'tar files'} to a disk and name that with --gen"
+            f"{'this' if other else 'tar files'} to a disk and name that with `generated`"
         )
     return object_images(root, items)
 
@@ -260,5 +262,6 @@ def _require_no_models(root: Path, listing: Listing, counts: Counts) -> None:
     for folder in listing.folders.values():
         if any(p.is_dir() and concept_name(p.name) in counts for p in Path(folder).iterdir()):
             raise InputError(
-                f"{root}: no folder here is a concept of the index, but {folder} holds some; use --gen-root {root}"
+                f"{root}: no folder here is a concept of the index, but {folder} holds some; name the folder of each "
+                f"model: `generated` {Path(folder).name}={folder}"
             )

@@ -12,8 +12,8 @@ from iconicity.scorer.results import Results
 
 INDEX = ""  # as an owner, beside the models
 NO_REFERENCES = "images of concepts that the index has no references for, not scored"
-NOT_NAMED = "images of concepts that --prompt-csv does not name, not scored"
-UNKNOWN = "concepts of --prompt-csv that neither the index nor the images have"
+NOT_NAMED = "images of concepts that `Select.concepts` does not name, not scored"
+UNKNOWN = "concepts of `Select.concepts` that neither the index nor the images have"
 UNUSABLE = "files or rows of metadata that could not be used, without a row in the results"
 MISSING = "concepts of the index without an image in these results"
 OTHER_SHARDS = "concepts of other shards, without a row in these results"
@@ -21,8 +21,8 @@ NO_REFERENCE_FILE = "references that could not be used"
 
 
 def beyond(k_gen: int) -> str:
-    """The kind of images that ``--k-gen`` does not count."""
-    return f"images beyond --k-gen {k_gen}, not counted"
+    """The kind of images that ``k_gen`` does not count."""
+    return f"images beyond `k_gen` {k_gen}, not counted"
 
 
 def missing(concepts: Iterable[str], present: Collection[str], shard: Shard | None = None) -> list[LeftOut]:

@@ -63,7 +63,7 @@ def merge_results(
     if not parts:
         raise InputError(f"{out}: nothing to merge into it; name the results directories that are its parts")
     if out.is_file():
-        raise InputError(f"{out}: a file; name a folder with --out")
+        raise InputError(f"{out}: a file; name a folder with `out`")
     for path in parts:
         if path.resolve() == out.resolve():
             raise InputError(f"{path}: the directory to merge into is none of its parts; name others")
@@ -75,7 +75,7 @@ def merge_results(
     if idx.index_id != first.settings["index_id"]:
         raise SettingsError(
             f"{idx.path}: its index_id is {idx.index_id[:12]}, the results were scored against "
-            f"{str(first.settings['index_id'])[:12]}; name that index with --index"
+            f"{str(first.settings['index_id'])[:12]}; name that index with `index`"
         )
     merged = MergedResults()
     with lock(out, "writing these results"):
@@ -144,13 +144,15 @@ def _require_alike(part: Results, first: Results) -> None:
     """Raises :class:`SettingsError` naming what two results directories were not scored alike in."""
     for key, a, b in differences(part.settings, first.settings, ignore=HINTS):
         raise _unlike(part, first, key, a, b, "score both alike")
-    for metric, flag in (("cra", "--ic-tau"), ("vr", "--patch-tau")):
+    for metric in ("cra", "vr"):
         a, b = part.tau[metric], first.tau[metric]
         if a != b:
-            raise _unlike(part, first, f"tau_{metric}", a, b, f"score one of them again with the other's {flag}")
+            raise _unlike(
+                part, first, f"tau_{metric}", a, b, f"score one of them again with the other's `tau_{metric}`"
+            )
     if part.thresholds != first.thresholds:
         a, b = (_thresholds_name(r.thresholds) for r in (part, first))
-        raise _unlike(part, first, "thresholds", a, b, "score both again with one --calibration, or both without")
+        raise _unlike(part, first, "thresholds", a, b, "score both again with one `calibration`, or both without")
 
 
 def _unlike(part: Results, first: Results, key: str, a: object, b: object, fix: str) -> SettingsError:
@@ -197,6 +199,6 @@ def _require_few(model: str, concept: str, rows: Sequence[Record], parts: Sequen
         if n > k_gen:
             of = "" if variant is None else f" (variant {variant})"
             raise InputError(
-                f"{parts[0].path} and others: {counted(n, 'image')} of '{concept}' by {model}{of}, where --k-gen counts {k_gen}; "
+                f"{parts[0].path} and others: {counted(n, 'image')} of '{concept}' by {model}{of}, where `k_gen` counts {k_gen}; "
                 "score the images of a concept in one part"
             )

@@ -17,7 +17,7 @@ from iconicity.indexer.sources.tar import COMPRESSED, SUFFIX
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.study import brief
 
-WRITE = "name each model with --gen NAME=FOLDER"
+WRITE = "name each model with `generated` NAME=FOLDER"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def require_apart(refs: Place, folders: Collection[Place], out: Path) -> None:
         at = _real(folder)
         if at is not None and out.resolve().is_relative_to(at):
             raise InputError(
-                f"{out}: lies inside {folder}, where its pictures would count as images; name an --out elsewhere"
+                f"{out}: lies inside {folder}, where its pictures would count as images; name an `out` elsewhere"
             )
 
 

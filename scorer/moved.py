@@ -29,9 +29,9 @@ class Moved:
         """Raises :class:`InputError` for a model that the results do not hold, and for a folder that is none."""
         for name in self.gen:
             if name not in models:
-                raise InputError(f"--gen {name}: no model of these results; they hold {', '.join(models)}")
+                raise InputError(f"`gen` {name}: no model of these results; they hold {', '.join(models)}")
         if self.gen_root is not None and not self.gen_root.is_dir():
-            raise InputError(f"{self.gen_root}: no such folder; --gen-root names one with a folder for each model")
+            raise InputError(f"{self.gen_root}: no such folder; `gen_root` names one with a folder for each model")
 
     def images(self, model: str, index: Index, paths: Mapping[str, str]) -> dict[str, str]:
         """``paths`` (relpath -> path as it was) of a model's images with their paths as they are now.
@@ -60,7 +60,7 @@ class Moved:
         names = [*_folder_names(paths), model, model.rpartition("@")[0]]
         found = next((self.gen_root / n for n in names if n and (self.gen_root / n).exists()), None)
         if found is None:
-            raise InputError(f"{self.gen_root}: no folder '{model}' here; name it with --gen {model}=DIR")
+            raise InputError(f"{self.gen_root}: no folder '{model}' here; name it with `gen` {model}=DIR")
         return found
 
 

@@ -40,7 +40,7 @@ def remove_models(directory: Path, models: Collection[str], index: Place | None 
         if idx.index_id != held.settings["index_id"]:
             raise SettingsError(
                 f"{directory}: scored against index {str(held.settings['index_id'])[:12]}, {idx.path} is {idx.index_id[:12]}; "
-                "name that one with --index, or score again with --update"
+                "name that one with `index`, or score again with `update`"
             )
         removed = Removed()
         notices = earlier_notices(held)

@@ -50,7 +50,7 @@ def reproduce_results(
     mine = str(results.settings["index_id"])
     if index.index_id != mine:
         raise SettingsError(
-            f"{results.path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; name that one with --index"
+            f"{results.path}: scored against index {mine[:12]}, {index.path} is {index.index_id[:12]}; name that one with `index`"
         )
     moved.require_models(results.models)
     tables = []

@@ -143,7 +143,7 @@ def open_results(directory: Path | str, mode: str | None = None) -> Results | No
         return None
     if mode is not None and mode not in found:
         raise SettingsError(
-            f"{directory}: holds results of mode={found[0]}, asked for {mode}; name a new folder with --out"
+            f"{directory}: holds results of mode={found[0]}, asked for {mode}; name a new folder with `out`"
         )
     path = scores_path(directory, mode or found[0])
     try:
@@ -201,21 +201,21 @@ def index_of(results: Results) -> Place:
     named = meta_of(results).get("index")
     path = named.get("path") if isinstance(named, dict) else None
     if not isinstance(path, str) or "\0" in path or not (is_url(path) or Path(path).is_dir()):
-        raise InputError(f"{results.path}: the index it was scored against is not where it was; name it with --index")
+        raise InputError(f"{results.path}: the index it was scored against is not where it was; name it with `index`")
     return place(path)
 
 
 def require_same_settings(held: Results, asked: Mapping[str, Any], update: bool) -> None:
     """Raises :class:`SettingsError` naming the first setting that differs. ``update`` lets the index differ."""
-    # what --update cannot mend comes first
+    # what update cannot mend comes first
     keys = sorted(dict.fromkeys(("reference_cells", *asked)), key=lambda key: key == "index_id")
     for key, old, value in differences(held.settings, asked, keys, {*HINTS, *(("index_id",) if update else ())}):
         if key == "index_id":
             raise SettingsError(
-                f"{held.path}: scored against index {str(old)[:12]}, this one is {value[:12]}; add --update to score every row again"
+                f"{held.path}: scored against index {str(old)[:12]}, this one is {value[:12]}; add `update` to score every row again"
             )
         raise SettingsError(
-            f"{held.path}: holds results with {key}={old}, asked for {value}; name a new folder with --out"
+            f"{held.path}: holds results with {key}={old}, asked for {value}; name a new folder with `out`"
         )
 
 

@@ -92,12 +92,12 @@ def score(
     out_csv, out_meta = (None if path is None else local(path) for path in (writing.csv, writing.meta))
     mode, metrics, cache = options.mode, options.metrics, run.cache
     if out.is_file():
-        raise InputError(f"{out}: a file; name a folder with --out")
+        raise InputError(f"{out}: a file; name a folder with `out`")
     given = choose_images(idx, generated, options, select)
     report = ScoreReport(skipped=[s for chosen in given.work.values() for s in chosen.skipped])
     require_served(run.search_shards, run.engine)
     if run.engine is not None and cache is None:
-        raise InputError("another engine embeds into the cache: name one with --cache, and leave --no-cache out")
+        raise InputError("another engine embeds into the cache, and this run has none: name one with `cache` instead")
     plan = Plan(
         *idx.specs, idx.grid, idx.settings["pixels"], max_pixels=run.max_pixels, batch_size=run.batch_size,
         workers=run.processes(given.total),
@@ -172,7 +172,7 @@ def _thresholds(idx: Index, options: ScoreOptions, held: Results | None) -> dict
         out[metric] = defaults[metric] if tau is None else tau
     if out["vr"] is None and "vr" in options.metrics:
         raise InputError(
-            "--patch-tau is missing: 0.60 was published for crop mode and the last layer's mean, and belongs to no other vectors; "
+            "`tau_vr` is missing: 0.60 was published for crop mode and the last layer's mean, and belongs to no other vectors; "
             "name any, and let 'iconicity calibrate' find one"
         )
     return out
@@ -395,6 +395,6 @@ def _usable(image: Image, outcome: Outcome) -> Image:
     if outcome.reason is not None and image.problem is None and image.stored:
         raise InputError(
             f"{image.path}: {outcome.reason}, and its vectors are not in the cache, so that its row of {image.model} "
-            "cannot be scored again; restore the file, or score into a new folder with --out"
+            "cannot be scored again; restore the file, or score into a new folder with `out`"
         )
     return image

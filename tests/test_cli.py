@@ -181,10 +181,13 @@ def test_errors_are_one_line_with_the_fix(place: Path, tmp_path: Path) -> None:
         (["score", "--index", tmp_path / "none", "--gen", place / "gen" / "m1"], "iconicity index build"),
         (["summary", tmp_path], "iconicity score"),
         (["index", "build", "--refs", tmp_path / "none", "--index", tmp_path / "x", *models(place)], "no such folder"),
-        (["score", "--index", place / "i", "--gen", f"m={place / 'gen'}", "--out", tmp_path / "o"], "--gen-root"),
+        (
+            ["score", "--index", place / "i", "--gen", f"m={place / 'gen'}", "--out", tmp_path / "o"],
+            "each model: --gen m",
+        ),
         (
             ["score", "--index", place / "i", "--gen", place / "gen" / "m1" / "alpha", "--out", tmp_path / "o"],
-            "a --gen folder holds a folder for each concept",
+            "a folder of --gen holds a folder for each concept",
         ),
         (
             ["index", "build", "--refs", place / "refs" / "beta", "--index", tmp_path / "x", *models(place)],

@@ -15,8 +15,11 @@ import iconicity.cli  # noqa: F401  the commands say which flags there are
 from iconicity.indexer.flags import FLAGS_OF, with_flags
 from iconicity.indexer.text import echo
 
-ROOMS = ("data", "indexer")
+ROOMS = ("data", "indexer", "scorer")
 OF_COMMANDS = {ROOT / "indexer" / name for name in ("commands.py", "command_line.py")}
+OF_COMMANDS |= {
+    p for room in ("commands", "app") for p in (ROOT / "scorer" / room).rglob("*.py")
+}  # the app runs commands
 SOURCES = [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py")) if p not in OF_COMMANDS]
 COMMAND_LINE = re.compile(r"'(iconicity|pip) [^']*'|pip install [\w. =-]*")  # a whole command to run
 
@@ -66,6 +69,7 @@ def test_the_test_sees_what_is_wrong() -> None:
 
 
 def test_the_command_line_says_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert with_flags("`Results.open`, `Layout.columns`, `generated`") == "--results, --columns, --gen"
     assert with_flags("`concepts`, `Select.concepts`, `tau_vr`") == "`concepts`, --prompt-csv, --patch-tau"
     echo("a `workers`")
     echo('["a `workers`"]', data=True)

@@ -253,7 +253,7 @@ def test_heads_too_deep_or_of_later_versions_are_refused(results: Path) -> None:
 )
 def test_meta_files_that_lie_name_no_index(results: Path, meta: str) -> None:
     (results / "results_cra_dynamic.meta.json").write_text(meta)
-    with pytest.raises(InputError, match="name it with --index"):
+    with pytest.raises(InputError, match="name it with `index`"):
         index_of(require_results(results))
 
 

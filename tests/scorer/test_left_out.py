@@ -16,7 +16,7 @@ from iconicity.scorer.merge import merge_results
 from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.results import require_results
 
-BEYOND = "images beyond --k-gen 2, not counted"
+BEYOND = "images beyond `k_gen` 2, not counted"
 
 
 def left_out(out: Path) -> list[str]:
@@ -48,7 +48,7 @@ def test_a_run_over_some_concepts_keeps_what_was_said_of_others(study: Study, ge
     (gen / "alpha" / "02.png").unlink()
     report = study({"m1": gen}, ScoreOptions(k_gen=2), select=Select(concepts=["alpha", "omega", "omega"]))
     assert left_out(study.out) == [
-        "concepts of --prompt-csv that neither the index nor the images have: m1 1; first 'omega'",
+        "concepts of `Select.concepts` that neither the index nor the images have: m1 1; first 'omega'",
         f"{BEYOND}: m1 2 of 6; first beta/02.png, gamma/02.png",
         "rows of `Select.concepts` that name a concept once more: m1 1 of 3; first 'omega'",
     ]
@@ -59,7 +59,7 @@ def test_concepts_a_restricted_run_leaves_out_are_counted(study: Study, gen: Pat
     study({"m1": gen}, select=Select(concepts=["alpha"]))
     assert left_out(study.out) == [
         "concepts of the index without an image in these results: m1 2; first 'beta'",
-        "images of concepts that --prompt-csv does not name, not scored: m1 6; first 'beta', 'gamma'",
+        "images of concepts that `Select.concepts` does not name, not scored: m1 6; first 'beta', 'gamma'",
     ]
     study({"m1": gen}, select=Select(concepts=["beta", "gamma"]))
     assert left_out(study.out) == []

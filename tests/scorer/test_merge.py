@@ -101,7 +101,7 @@ def test_rows_of_other_concepts_stay_and_those_of_the_parts_are_taken_whole(
     (models["m1"] / "alpha" / "01.png").unlink()
     study(models, out=tmp_path / "whole")
     study({"m1": models["m1"]}, out=tmp_path / "part", select=Select(concepts=["alpha"]))
-    with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*--replace"):
+    with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*`replace`"):
         merge_results([tmp_path / "part"], tmp_path / "merged")
     merge_results([tmp_path / "part"], tmp_path / "merged", replace=True)
     assert require_results(tmp_path / "merged").table().equals(require_results(tmp_path / "whole").table())
@@ -116,7 +116,7 @@ def test_other_settings_thresholds_and_calibrations_are_named(
         (ScoreOptions(k_gen=2), f"{b}: scored with k_gen=2, {a} with 50"),
         (ScoreOptions(scope="all"), "scope=all, .* with concept"),
         (ScoreOptions(mode="static"), "mode=static, .* with dynamic"),
-        (ScoreOptions(tau_vr=0.61), f"{b}: scored with tau_vr=0.61, {a} with 0.6; .*--patch-tau"),
+        (ScoreOptions(tau_vr=0.61), f"{b}: scored with tau_vr=0.61, {a} with 0.6; .*`tau_vr`"),
     ):
         study({"m": gen}, options, out=b)
         with pytest.raises(SettingsError, match=said):
@@ -162,7 +162,7 @@ def test_one_image_with_two_rows_and_more_images_than_count(study: Study, gen: P
         (tmp_path / "g" / name / "alpha" / "00.png").rename(tmp_path / "g" / name / "alpha" / f"new{i}.png")
         (tmp_path / "g" / name / "alpha" / "01.png").rename(tmp_path / "g" / name / "alpha" / f"other{i}.png")
         study({"m": tmp_path / "g" / name}, ScoreOptions(k_gen=3), out=tmp_path / name)
-    with pytest.raises(InputError, match="4 images of 'alpha' by m, where --k-gen counts 3"):
+    with pytest.raises(InputError, match="4 images of 'alpha' by m, where `k_gen` counts 3"):
         merge_results([tmp_path / "c", tmp_path / "d"], tmp_path / "out")
 
 
@@ -181,7 +181,7 @@ def test_what_is_no_part(study: Study, gen: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none of its parts"):
         merge_results([tmp_path / "a"], tmp_path / "a")
     study.index.rename(tmp_path / "moved")
-    with pytest.raises(InputError, match="name it with --index"):
+    with pytest.raises(InputError, match="name it with `index`"):
         merge_results([tmp_path / "a"], tmp_path / "out")
     done = run("results", "merge", tmp_path / "a", "--out", tmp_path / "out", "--index", tmp_path / "moved")
     assert "9 rows of 1 part, 1 model" in done.stdout

@@ -24,7 +24,7 @@ def test_another_folder_under_a_models_name_is_refused(study: Study, gen: Path, 
     other = make_gen(tmp_path / "gen" / "m2", seed=9000)  # the same file names; 00.png is the same picture too
     study({"m1": gen})
     before = study.results().table()
-    with pytest.raises(InputError, match=r"6 of 9 rows of m1 would go, first that of .*m1/alpha/01\.png.*replace=True"):
+    with pytest.raises(InputError, match=r"6 of 9 rows of m1 would go, first that of .*m1/alpha/01\.png.*`replace`"):
         study({"m1": other})
     assert study.results().table().equals(before)
     study({"m1": other}, writing=Writing(replace=True))
@@ -61,7 +61,7 @@ def test_images_that_only_stop_to_count_are_said_and_not_refused(study: Study, g
     study({"m1": gen}, ScoreOptions(k_gen=3))
     write(gen / "alpha" / "000.png", draw(5))
     report = study({"m1": gen}, ScoreOptions(k_gen=3))
-    assert any("images beyond --k-gen 3, not counted: m1 1 of 4; first alpha/02.png" in n for n in report.notices)
+    assert any("images beyond `k_gen` 3, not counted: m1 1 of 4; first alpha/02.png" in n for n in report.notices)
 
 
 def test_update_takes_rows_away_with_their_references_alone(study: Study, gen: Path) -> None:

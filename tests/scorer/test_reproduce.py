@@ -92,9 +92,9 @@ def test_moved_images_are_found_in_any_layout(study: Study, gen: Path, tmp_path:
         *[("changed", "the file has other bytes now")] * 3,
         ("gone", "cannot be read: No such file or directory"),
     ]
-    with pytest.raises(InputError, match="--gen o: no model of these results; they hold m, n"):
+    with pytest.raises(InputError, match="`gen` o: no model of these results; they hold m, n"):
         counts(Moved(gen={"o": root}))
-    with pytest.raises(InputError, match="no folder 'n' here; name it with --gen n=DIR"):
+    with pytest.raises(InputError, match="no folder 'n' here; name it with `gen` n=DIR"):
         (root / "n").rename(root / "other")
         counts(Moved(gen_root=root))
 

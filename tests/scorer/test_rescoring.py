@@ -40,7 +40,7 @@ def test_one_more_reference_and_update_embed_nothing(study: Study, gen: Path, re
     passes = study.forwards
     write(refs / "alpha" / "new.png", draw(5001))  # m1's alpha/01.png
     add_references(refs, study.index, run=running())
-    with pytest.raises(SettingsError, match="--update"):
+    with pytest.raises(SettingsError, match="`update`"):
         study({"m1": gen})
     report = study({"m1": gen}, writing=Writing(update=True))
     assert report.embedded == 0 and study.forwards == passes and study.loads == 1

@@ -107,7 +107,7 @@ def test_hostile_folders_are_said_in_one_line(
 
 def test_a_study_inside_its_images_is_refused(refs: Path, gen: Path) -> None:
     for out in (refs / "study", gen / "study", gen):
-        with pytest.raises(InputError, match="name an --out elsewhere"):
+        with pytest.raises(InputError, match="name an `out` elsewhere"):
             ic.evaluate(refs, gen, out)
 
 

@@ -185,7 +185,7 @@ def test_changed_new_and_vanished_images(study: Study, gen: Path, tmp_path: Path
     write(gen / "alpha" / "01.png", draw(77))
     write(gen / "beta" / "09.png", draw(78))
     (gen / "gamma" / "02.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*--replace \(replace=True\)"):
+    with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*`replace`"):
         study({"m1": gen})
     study({"m1": gen}, writing=Writing(replace=True))
     assert study.forwards == passes + 2 * 17
@@ -217,7 +217,7 @@ def test_what_cannot_be_scored_is_reported_not_fatal(study: Study, gen: Path, tm
     assert f"folders without an image: m1 1; first {gen / 'gamma'}" in notices
     with pytest.raises(InputError, match="no such folder"):
         study({"m1": tmp_path / "none"})
-    with pytest.raises(InputError, match="--gen-root"):
+    with pytest.raises(InputError, match=f"`generated` {gen.name}={gen}"):
         study({"m1": gen.parent})
     with pytest.raises(InputError, match="no generated image belongs"):
         make_gen(tmp_path / "strange", ["nothing"])
@@ -323,7 +323,7 @@ def test_token_mode_asks_for_a_threshold(gen: Path, refs: Path, tmp_path: Path) 
     encoders = load_encoders(EncoderOptions("offline", patch_mode="token"))
     build_index(refs, tmp_path / "t", encoders)
     own = running(encoders, cache=VectorCache(tmp_path / "c"))
-    with pytest.raises(InputError, match="--patch-tau is missing"):
+    with pytest.raises(InputError, match="`tau_vr` is missing"):
         score(tmp_path / "t", {"m1": gen}, tmp_path / "o", run=own)
     report = score(tmp_path / "t", {"m1": gen}, tmp_path / "o", ScoreOptions(metrics=("cra",)), run=own)
     assert report.tau == {"cra": 0.75, "vr": None} and report.forwards == 9
