@@ -12,6 +12,7 @@ from iconicity.indexer.null.same_work import same_works
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.finding import EXACT, Finding, exact_words, interval_columns
 from iconicity.scorer.measure.image_null import ImageNull, image_null
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, benjamini_hochberg, interval
@@ -31,8 +32,8 @@ def attribute(
     """Tables ``models``, ``concepts``, ``confusion`` and ``images`` of results made with scope ``all``.
 
     An image is attributed to the concept of its nearest reference: ``own``, ``same_work`` (another name of the own
-    work: the two share a picture) or ``other``. ``unprompted`` is an ``other`` at or above tau_cra: something famous
-    is recognised that the prompt did not name; with a ``calibration`` at its threshold of the own concept. ``margin`` is the similarity to the own concept minus that to the best
+    work: the two share a picture) or ``other``. ``unprompted`` is an ``other`` at or above the CRA threshold that decides: something
+    famous is recognised that the prompt did not name; with a ``calibration`` at its threshold of the own concept. ``margin`` is the similarity to the own concept minus that to the best
     other one. p: share of unrelated concepts, with as many references as the own one, that are as similar; q adjusts
     it over all images. Shares of models are means over concepts. ``study`` needs :data:`COLUMNS`.
     Raises :class:`SettingsError` for results of scope ``concept``, or of another index.
@@ -45,7 +46,7 @@ def attribute(
     study.require_index(index)
     study = study.with_calibration(calibration)
     said: list[str] = []
-    tau = np.full(len(study.model), study.tau["cra"], np.float64)
+    tau = decide(study).tau_cra
     if calibration is not None:
         said = calibration.notes_for(study)
         tau = calibration.tau(study, "cra")[study.concept]

@@ -1,8 +1,9 @@
 """What a decision at a threshold means for the encoders that ran.
 
 A published threshold belongs to the encoders and settings it was published for. Any threshold means nothing where
-unrelated concepts reach it often. Every table, page and figure says what is found here, and gives no verdict where
-the threshold means nothing.
+unrelated concepts reach it often. Where the threshold means nothing, the one that was fitted to the encoders decides
+instead; where there is none, there is no verdict. :func:`deciding` says which thresholds decide, and every table, page
+and figure asks it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import NULL_EDGES, Calibration, read_calibration
-from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR, passes
+from iconicity.scorer.measure.measures import CRA, CRA_CAL, STRICT, VR, VR_CAL
+from iconicity.scorer.measure.metrics import DEFAULT_TAU_CRA, DEFAULT_TAU_VR, Bools, passes
 from iconicity.scorer.text import percent
+from iconicity.scorer.thresholds import CALIBRATION, INDEX, PACKAGE
 
 if TYPE_CHECKING:
     from iconicity.indexer.store.index import Index
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 CHANCE = 0.05  # share of unrelated concepts that may reach a threshold which still means something
 FEWEST = 5  # images; where fewer reach a threshold without exception, that is no sign that it separates nothing
 UNPROVEN, ANOTHER = "weights unproven", "another encoder"
+GIVEN, NAMED, HELD = (
+    "given",
+    "calibration named",
+    "held",
+)  # thresholds that may decide: of the results, of a calibration, see scorer/thresholds.py
+_OWNERS = {INDEX: "the index's", PACKAGE: "the package's", CALIBRATION: "the calibration's"}
 _PUBLISHED = {"cra": PAPER_CLIP, "vr": PAPER_DINO}
 _ENCODER = {"cra": "clip", "vr": "dino"}
 _CLIP_NAME = 'transformers CLIPModel {"hidden_act":"quick_gelu","image_size":224,"layer_norm_eps":1e-05,"num_attention_heads":12}'
@@ -70,6 +79,20 @@ class Evidence:
     calibrated: bool = False  # the threshold is one of the calibration's own
     elsewhere: float | None = None
     saturated: str = ""  # "all 30 images", where all of enough do
+    instead: bool = False  # the results hold a threshold that was fitted to the encoders
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Which thresholds of a metric decide: their kind, whose they are, and what the measure at them is called.
+
+    ``strict``: a patch must reach both thresholds of VR strict.
+    """
+
+    kind: str
+    owner: str
+    label: str
+    strict: bool = False
 
 
 def departures(index: Index) -> dict[str, str]:
@@ -141,6 +164,7 @@ def judge(metric: str, tau: float, settings: Mapping[str, Any], evidence: Eviden
     ]
     if not holds:
         way = "use the calibrated thresholds" if chance is not None else "run 'iconicity calibrate'"
+        way = "fitted thresholds decide" if evidence.instead else way
         words.append(f"a decision at it is no verdict: {way}")
     elif origin == "given" and chance is None and evidence.elsewhere is None:
         words.append("how often unrelated concepts reach it is not known: 'iconicity calibrate' measures it")
@@ -212,12 +236,11 @@ def beside(results: Sequence[Results]) -> tuple[Calibration | None, list[str]]:
 
 def judgements(study: Study, calibration: Calibration | None, source: str) -> tuple[Judgement, ...]:
     """Judge the thresholds of a study for the metrics it was scored for. ``source`` names the ``calibration``."""
-    scored = {"cra": ~np.isnan(study.similarity[:, None]), "vr": ~np.isnan(study.p)}
     values = {"cra": study.similarity[:, None], "vr": study.p}
     references = [int(j) for j in study.references if j > 0]
     out = []
     for metric, tau in study.tau.items():
-        usable = study.ok & scored[metric].all(axis=1)
+        usable = _usable(study, metric)
         if tau is None or not usable.any():
             continue
         hit = passes(values[metric][usable], tau)
@@ -226,9 +249,70 @@ def judgements(study: Study, calibration: Calibration | None, source: str) -> tu
         known = None if calibration is None else chance_at(calibration, metric, tau, references)
         calibrated = calibration is not None and tau in calibration.taus(metric).values()
         saturated = f"all {counted(hit.size, thing, 'patches' if metric == 'vr' else None)}" if whole else ""
-        evidence = Evidence(known, source, calibrated, _elsewhere(study, metric, tau), saturated)
+        instead = _fitted(study, metric) is not None
+        evidence = Evidence(known, source, calibrated, _elsewhere(study, metric, tau), saturated, instead)
         out.append(judge(metric, tau, _settings(study), evidence))
     return tuple(out)
+
+
+def _usable(study: Study, metric: str) -> Bools:
+    """Images (n,) that can be used and were scored for a metric."""
+    values = study.similarity[:, None] if metric == "cra" else study.p
+    return np.asarray(study.ok & ~np.isnan(values).any(axis=1))
+
+
+def deciding(study: Study) -> dict[str, Basis]:
+    """Metric -> the thresholds that decide. A metric is not in it where no threshold means anything.
+
+    First the results' own threshold, where it means something. Then those of the calibration that the user named, else
+    those that the results hold (of the index, or of the package).
+    """
+    out = {}
+    for metric, measure in (("cra", CRA), ("vr", VR)):
+        own = study.judged.get(metric)
+        if own is not None and own.holds:
+            out[metric] = Basis(GIVEN, "the results' own", measure.label)
+        elif (fitted := _fitted(study, metric)) is not None:
+            out[metric] = fitted
+    return out
+
+
+def _fitted(study: Study, metric: str) -> Basis | None:
+    """The thresholds of a metric that were fitted to the encoders, where there are some and images to decide on."""
+    usable = _usable(study, metric)
+    of = study.concept[usable]
+    if study.named is not None:
+        there = not np.isnan(study.named.tau(study, metric)[of]).all()
+        return Basis(NAMED, "the calibration's", f"{metric.upper()} (calibrated)") if there else None
+    held = study.thresholds
+    if held is None or np.isnan(held.each(metric, study.references)[of]).all():
+        return None
+    used = {s for s in held.sources(metric, study.references[np.unique(of)]) if s}
+    owner = " and ".join(_OWNERS[s] for s in sorted(used))
+    if metric == "cra":
+        return Basis(HELD, owner, CRA_CAL.label)
+    strict = _strict(study, usable & ~np.isnan(held.each(metric, study.references)[study.concept]))
+    return Basis(HELD, owner, (STRICT if strict else VR_CAL).label, strict)
+
+
+def _strict(study: Study, images: Bools) -> bool:
+    """Whether all that VR strict needs is known of some images (n,)."""
+    if study.thresholds is None:
+        return False
+    tau = study.thresholds.each("vr_csls", study.references)[study.concept[images]]
+    csls = patch_matrix(study.table, "p_csls")[0][images]
+    return not (np.isnan(tau).any() or np.isnan(csls).any())
+
+
+def decided_words(study: Study) -> str:
+    """At which fitted thresholds was decided, in a line; empty where none decides."""
+    fitted = [b for b in study.deciding.values() if b.kind != GIVEN]
+    if not fitted:
+        return ""
+    owners = " and ".join(dict.fromkeys(b.owner for b in fitted))
+    labels = ", ".join(b.label for b in fitted)
+    alpha = study.named.alpha if study.named is not None else study.thresholds.alpha if study.thresholds else 0.0
+    return f"decided at {owners} thresholds ({labels}): {percent(alpha)} of unrelated references reach them"
 
 
 def of_settings(

@@ -44,6 +44,8 @@ ARRAYS: Mapping[str, str] = {
     "tau_strict": "(n,) calibrated threshold of strict_p",
     "csls": "(n, K) how much nearer each patch is to its own references than to other concepts",
     "tau_csls": "(n,) calibrated threshold of csls",
+    "recognised": "(n,) 1 where an image is recognised at the threshold that decides, else 0",
+    "reused": "(n, K) 1 where a patch is reused at the thresholds that decide, else 0",
 }
 _CALIBRATED_ARRAYS = {"tau_cra_cal", "tau_vr_cal", "strict_p", "tau_strict", "csls", "tau_csls"}
 
@@ -130,6 +132,14 @@ def _same(similarity: npt.ArrayLike) -> npt.ArrayLike:
     return np.asarray(similarity, np.float64)
 
 
+def _reused(reused: npt.ArrayLike) -> Float64:
+    return np.asarray(np.mean(reused, axis=-1), np.float64)
+
+
+def _transformed_there(recognised: npt.ArrayLike, reused: npt.ArrayLike) -> Float64:
+    return np.asarray(recognised, np.float64) * (1.0 - _reused(reused))
+
+
 def _of_patches(which: int) -> Callable[[npt.ArrayLike], npt.ArrayLike]:
     return lambda p: patch_statistics(p)[which]
 
@@ -188,9 +198,24 @@ STRICT = Measure(
     "vr_strict", "VR strict", ("strict_p", "tau_strict", "csls", "tau_csls"), _strict,
     "Share of the patches that reach the calibrated VR threshold and are nearer to their own references than to others.",
 )  # fmt: skip
+CRA_DECIDED = Measure(
+    "cra_decided", "CRA decided", ("recognised",), _same,
+    "CRA at the thresholds that decide: the results' own where they mean something, else CRA cal.",
+    image=None, compared=False, shown=False,
+)  # fmt: skip
+VR_DECIDED = Measure(
+    "vr_decided", "VR decided", ("reused",), _reused,
+    "VR at the thresholds that decide: the results' own where they mean something, else VR strict where there is one, else VR cal.",
+    image=None, compared=False, shown=False,
+)  # fmt: skip
+CRT_DECIDED = Measure(
+    "crt_decided", "CRT decided", ("recognised", "reused"), _transformed_there,
+    "CRA decided times the VI of the recognised images at the same thresholds.", image=None, compared=False, shown=False,
+)  # fmt: skip
 # In the order of tables and exports.
 MEASURES = (
     SIMILARITY, CRA, VR_RECOGNISED, VR, VI_RECOGNISED, VI, CRT, MAX, MEAN, P90, ARRANGED, CRA_CAL, VR_CAL, STRICT,
+    CRA_DECIDED, VR_DECIDED, CRT_DECIDED,
 )  # fmt: skip
 
 

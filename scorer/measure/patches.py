@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.image_null import require_null
-from iconicity.scorer.measure.metrics import GENERIC_SHARE, passes
+from iconicity.scorer.measure.metrics import GENERIC_SHARE
 from iconicity.scorer.measure.study import Study
 
 COLUMNS = ("p_ref_id", "p_ref_cell")  # of the scores, that a study needs here
@@ -19,17 +20,18 @@ FEW_DRAWS = 20  # below it a share of 0.05 cannot be told from 0
 
 
 def reused_patches(study: Study) -> tuple[pd.DataFrame, list[str]]:
-    """A row for each patch that reaches tau_vr, and notes.
+    """A row for each reused patch, and notes.
 
     ``reached`` is the share of ``draws`` from unrelated concepts that are as similar, ``other_*`` the best of them.
     ``verdict``: specific (at most :data:`GENERIC_SHARE` of the draws reach the patch), generic (more do, as with sky,
     borders and paper), or unknown (fewer than :data:`FEW_DRAWS` draws). ``study`` needs :data:`COLUMNS`. Raises
     :class:`InputError` without a VR threshold, or before ``iconicity calibrate``.
     """
-    null, tau = require_null(study), study.tau["vr"]
-    if tau is None:
+    null = require_null(study)
+    reused = decide(study).reused
+    if np.isnan(reused).all():
         raise InputError(f"{study.sources[0].path}: has no VR threshold; name one with `tau_vr`")
-    at, patch = np.nonzero(passes(study.p, tau))
+    at, patch = np.nonzero(reused == 1.0)
     own = {c: study.table.column(c) for c in ("p_ref_id", "p_ref_cell")}
     other = {c: null.table.column(c) for c in ("p_best", "p_best_ref_id", "p_best_ref_cell")}
 

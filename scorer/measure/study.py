@@ -22,8 +22,8 @@ from iconicity.scorer.caveats import caveats_of
 from iconicity.scorer.left_out import left_out_of
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
-from iconicity.scorer.measure.judgement import Judgement, beside, judgements
-from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints, passes, visual_reuse
+from iconicity.scorer.measure.judgement import Basis, Judgement, beside, decided_words, deciding, judgements
+from iconicity.scorer.measure.metrics import Bools, Float32, Ints
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.thresholds import Thresholds
@@ -91,10 +91,15 @@ class Study:
         first = self.sources[0].thresholds
         return first if all(s.thresholds == first for s in self.sources) else None
 
+    @cached_property
+    def deciding(self) -> Mapping[str, Basis]:
+        """Metric -> the thresholds at which images are called recognised, and patches reused; none where no threshold holds."""
+        return deciding(self)
+
     @property
     def decides(self) -> bool:
-        """Whether images may be called recognised, copied or transformed at these thresholds."""
-        return all(j.holds for j in self.judged.values())
+        """Whether images may be called recognised, copied or transformed."""
+        return self.judged.keys() <= self.deciding.keys()
 
     def __repr__(self) -> str:
         counts = f"{counted(len(self.model), 'image')}, models {brief(self.models)}, {counted(len(self.concepts), 'concept')}"
@@ -107,15 +112,17 @@ class Study:
 
     @property
     def verdict(self) -> list[str]:
-        """What matters most: thresholds at which a decision means nothing; empty where none is like that."""
+        """What matters most: at which thresholds is decided, and which mean nothing; empty where the results' own decide."""
         void = [j for j in self.judged.values() if not j.holds]
-        if not void:
-            return []
         names = " and ".join(f"the {j.metric.upper()} threshold {j.tau:g}" for j in void)
-        way = "use calibrated thresholds" if all(j.chance is not None for j in void) else "run 'iconicity calibrate'"
-        if self.thresholds is not None:
-            way = "read the columns cal. and strict instead"
-        return [f"no verdict: {names} {'mean' if len(void) > 1 else 'means'} nothing for these encoders; {way}"]
+        nothing = f"{names} {'mean' if len(void) > 1 else 'means'} nothing for these encoders"
+        decided = decided_words(self)
+        if void and not self.decides:
+            way = (
+                "use calibrated thresholds" if all(j.chance is not None for j in void) else "run 'iconicity calibrate'"
+            )
+            return [*filter(None, [decided]), f"no verdict: {nothing}; {way}"]
+        return ["; ".join(filter(None, [decided, nothing if void else ""]))] if decided else []
 
     @property
     def notes(self) -> list[str]:
@@ -186,6 +193,7 @@ class Study:
             "patch_mode": s.get("patch_mode"), "results": ",".join(named(str(r.path)) for r in self.sources),
             **{f"encoder_{name}": label for name, label in s["encoders"].items()},
             **{name: fact for j in self.judged.values() for name, fact in j.facts().items()},
+            "decided": decided_words(self), **{f"decided_{m}": b.label for m, b in self.deciding.items()},
         }  # fmt: skip
 
 
@@ -271,21 +279,3 @@ def _tau(held: Sequence[Results], metric: str, given: float | None) -> float | N
                 f"{r.path}: holds tau_{metric} {r.tau[metric]}, {held[0].path} {held[0].tau[metric]}; name one with `tau_{metric}`"
             )
     return held[0].tau[metric]
-
-
-Tau = float | Float64 | None  # one for all, one a concept (C,) with nan where there is none, or none at all
-
-
-def decisions(study: Study, tau_cra: Tau, tau_vr: Tau) -> tuple[Bools, Bools, Float64, Bools]:
-    """Of each image: recognised, whether that is defined, VR (nan where not defined), whether it is defined."""
-    t_cra, t_vr = (np.full(len(study.model), np.nan) if t is None else _each(study, t) for t in (tau_cra, tau_vr))
-    has_cra = study.ok & ~np.isnan(study.similarity) & ~np.isnan(t_cra)
-    has_vr = study.ok & ~np.isnan(study.p).any(axis=1) & ~np.isnan(t_vr)
-    recognised = passes(study.similarity, t_cra) & has_cra
-    vr = np.where(has_vr, visual_reuse(study.p, t_vr), np.nan)
-    return recognised, has_cra, vr, has_vr
-
-
-def _each(study: Study, tau: float | Float64) -> Float64:
-    array = np.asarray(tau, np.float64)
-    return np.full(len(study.model), float(array)) if array.ndim == 0 else array[study.concept]

@@ -14,11 +14,13 @@ from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.finding import AT, EXACT, Finding, exact_words, interval_columns
 from iconicity.scorer.measure.image_null import image_null
 from iconicity.scorer.measure.intervals import DRAWS, LEVEL, Interval, interval
+from iconicity.scorer.measure.judgement import HELD
 from iconicity.scorer.measure.measures import (
     CALIBRATED,
     CRA,
     CRA_CAL,
     CRT,
+    CRT_DECIDED,
     SIMILARITY,
     STRICT,
     VI,
@@ -117,21 +119,26 @@ def summarise(study: Study, calibration: Calibration | None = None, **options: A
         **({} if null is None else {f"null_{k}": v for k, v in null.facts.items()}),
     }  # fmt: skip
     shown = {
-        "models": ["model", AT, "images", "concepts", *_shown(frame, chosen.vi_scope)],
-        "concepts": ["model", "concept", AT, "references", "images", *_shown(concepts, chosen.vi_scope)],
+        "models": ["model", AT, "images", "concepts", *_shown(frame, chosen.vi_scope, study)],
+        "concepts": ["model", "concept", AT, "references", "images", *_shown(concepts, chosen.vi_scope, study)],
     }
     return Finding(tables, list(dict.fromkeys(notes)), facts, _scalars(models), shown)
 
 
-def _shown(frame: pd.DataFrame, vi_scope: str) -> list[str]:
-    """Measures of the default table: those that have a value, CRT last."""
+def _shown(frame: pd.DataFrame, vi_scope: str, study: Study) -> list[str]:
+    """Measures of the default table: those that have a value, CRT last. None at a threshold that means nothing, where
+    another decides."""
     kinds = [part for _, part in frame.groupby(AT)] if AT in frame else [frame]
     there = vi_scope == "recognised" and all(part[VI_RECOGNISED.key].notna().any() for part in kinds)
     vi = VI_RECOGNISED if there else VI
     ours = [CRA, CRA_CAL, VR, VR_CAL, STRICT, vi, CRT]
+    known = {VI, *ours}
     if CRA_CAL.key in frame and vi is VI:  # no room for what is 1 - VR
         ours.remove(VI)
-    known = {VI, *ours}
+    held = [m for m, basis in study.deciding.items() if basis.kind == HELD]
+    if held and study.decides:
+        void = {"cra": CRA, "vr": VR}
+        ours = [m for m in ours if m not in (vi, CRT, *(void[metric] for metric in held))] + [CRT_DECIDED]
     added = [m for m in of_concepts() if m.shown and m.key not in {k.key for k in (*known, VI_RECOGNISED)}]
     return [m.key for m in (*ours, *added) if m.key in frame and frame[m.key].notna().any()]
 
@@ -192,7 +199,8 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         def named(reason: str, mine: Sequence[Mapping[str, Any]] = mine) -> list[Mapping[str, Any]]:
             return [r for r in mine if reason in r["undefined"].split(",")]
 
-        if none := named("none_recognised"):
+        unsaid = given and any(b.kind == HELD for b in study.deciding.values())  # what is at a threshold that means nothing
+        if not unsaid and (none := named("none_recognised")):
             best = brief([f"{r['model']} {number(r[BEST])}" for r in none])
             so = f"{VI_RECOGNISED.label} does not exist"
             so += "" if all(np.isnan(r[CRT.key]) for r in none) else " and CRT is 0"
@@ -210,7 +218,7 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
             column = f"{measure.key}_n"
             known = [r for r in mine if column in r and r[of] and r[column]]
             part = [f"{r['model']} {r[column]} of {r[of]}" for r in known if r[column] < r[of]]
-            if part:
+            if part and not (unsaid and measure is VI_RECOGNISED):
                 out.append(f"{at}concepts behind {measure.label}: {brief(part)} (in the others: {why})")
     return out
 

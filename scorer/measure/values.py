@@ -12,10 +12,11 @@ import numpy.typing as npt
 from iconicity.indexer.grid import overlaps
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.image_null import ImageNull, image_null
 from iconicity.scorer.measure.measures import CRA, Measure, of_concepts, of_images
 from iconicity.scorer.measure.metrics import Bools, Float64, Ints
-from iconicity.scorer.measure.study import Study, Tau
+from iconicity.scorer.measure.study import Study
 
 CELL_COLUMN = "p_ref_cell"  # of the scores, that measures of arrangement need
 GIVEN, AT_CALIBRATED = "given", "calibrated"
@@ -67,6 +68,7 @@ def inputs_of(study: Study, calibration: Calibration | None = None) -> tuple[lis
         arrays |= {"cell": cell, "grid": (*study.settings["grid"], overlaps(study.settings))}
     given = {f"tau_{m}": _each(study, study.tau[m]) for m in ("cra", "vr")}
     given |= _own_thresholds(study) if calibration is None else {}
+    given |= _decided(study.with_calibration(calibration))
     out = [Inputs(GIVEN, study.ok, arrays | given)]
     if calibration is None:
         return out, []
@@ -101,6 +103,13 @@ def _own_thresholds(study: Study) -> dict[str, Any]:
     return {name: values for name, values in out.items() if not np.isnan(values).all()}
 
 
+def _decided(study: Study) -> dict[str, Any]:
+    """What is recognised and reused at the thresholds that decide, where some do."""
+    found = decide(study)
+    values = {"recognised": found.recognised, "reused": found.reused} if study.decides else {}
+    return {name: each for name, each in values.items() if not np.isnan(each).all()}
+
+
 def _strict(study: Study, null: ImageNull, calibration: Calibration) -> dict[str, Any]:
     (first, metric), (csls, other) = null.strict(study.p)
     return {
@@ -109,8 +118,8 @@ def _strict(study: Study, null: ImageNull, calibration: Calibration) -> dict[str
     }  # fmt: skip
 
 
-def _each(study: Study, tau: Tau) -> Float64:
-    """Threshold of each image (n,), nan where there is none."""
+def _each(study: Study, tau: float | Float64 | None) -> Float64:
+    """Threshold of each image (n,), nan where there is none. ``tau``: one for all, or one a concept (C,)."""
     array = np.asarray(np.nan if tau is None else tau, np.float64)
     return np.full(len(study.model), float(array)) if array.ndim == 0 else array[study.concept]
 

@@ -22,9 +22,22 @@ from iconicity.indexer.store.files import replacing
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.finding import Finding
-from iconicity.scorer.measure.measures import CRA, CRT, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
-from iconicity.scorer.measure.metrics import passes, visual_reuse
+from iconicity.scorer.measure.judgement import GIVEN
+from iconicity.scorer.measure.measures import (
+    CRA,
+    CRA_DECIDED,
+    CRT,
+    CRT_DECIDED,
+    VI,
+    VI_RECOGNISED,
+    VR,
+    VR_DECIDED,
+    VR_RECOGNISED,
+    Measure,
+    of_concepts,
+)
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.recognised import recognised_rows
 from iconicity.scorer.measure.study import Study, brief
@@ -43,6 +56,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
 _BARS = (CRA, VR_RECOGNISED, VI_RECOGNISED, CRT)
+_DECIDED = {CRA.key: CRA_DECIDED, VR.key: VR_DECIDED, CRT.key: CRT_DECIDED}
 
 
 @contextmanager
@@ -89,11 +103,26 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _fitted(facts: Mapping[str, Any], frame: pd.DataFrame) -> bool:
+    """Whether a table is to be shown at thresholds that were fitted to the encoders, since these decide."""
+    return bool(facts.get("decided")) and any(m.key in frame for m in _DECIDED.values())
+
+
 def _captioned(
-    figure: Figure, facts: Mapping[str, Any], metrics: Sequence[str] = ("cra", "vr"), said: str = ""
+    figure: Figure,
+    facts: Mapping[str, Any],
+    metrics: Sequence[str] = ("cra", "vr"),
+    said: str = "",
+    fitted: bool = False,
 ) -> Figure:
-    """The figure with a caption: what is ``said``, and each threshold in use that means nothing."""
+    """The figure with a caption: what is ``said``, and each threshold in use that means nothing.
+
+    ``fitted``: what it shows is at the thresholds that decide, and the caption says which these are.
+    """
     lines = [said] if said else []
+    if fitted:
+        lines.append(facts["decided"])
+        metrics = ()
     for metric, encoder in zip(metrics, ({"cra": "clip", "vr": "dino"}[m] for m in metrics), strict=True):
         if facts.get(f"tau_{metric}_holds") is False:
             name = f"{metric.upper()} threshold {facts[f'tau_{metric}']:g}"
@@ -145,19 +174,22 @@ def figure_of(
 
 
 def bars(summary: Finding) -> Figure:
-    """CRA, VR and VI of the recognised images, and CRT of each model, with intervals.
+    """CRA, VR and VI of the recognised images, and CRT of each model, with intervals; or those at the thresholds that decide.
 
     A bar without an interval is hollow and dashed. Where a value is 0 stands 0, where it is undefined n/a.
     """
     from matplotlib.patches import Patch
 
-    models = summary.table("models").to_dict("records")
-    figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
+    frame = summary.table("models")
+    fitted = _fitted(summary.facts, frame)
+    drawn_measures = [m for m in _DECIDED.values() if m.key in frame] if fitted else _BARS
     shown: list[Patch] = []
-    width = 0.8 / len(_BARS)
-    for k, measure in enumerate(_BARS):
-        name, label = measure.key, measure.label
-        x = np.arange(len(models)) + (k - (len(_BARS) - 1) / 2) * width
+    models = frame.to_dict("records")
+    figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
+    width = 0.8 / len(drawn_measures)
+    for k, measure in enumerate(drawn_measures):
+        name, label = measure.key, _label(measure, summary.facts)
+        x = np.arange(len(models)) + (k - (len(drawn_measures) - 1) / 2) * width
         value, low, high = (np.array([m[f"{name}{end}"] for m in models], np.float64) for end in ("", "_low", "_high"))
         known = ~np.isnan(low)
         hatch = ("", "///", "...", "xx")[k]
@@ -182,7 +214,14 @@ def bars(summary: Finding) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("mean over concepts")
     axes.legend(handles=shown, ncols=4, frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 1.15))
-    return _captioned(figure, summary.facts)
+    return _captioned(figure, summary.facts, fitted=fitted)
+
+
+def _label(measure: Measure, facts: Mapping[str, Any]) -> str:
+    """Heading of a measure; of one that is decided that of the measure at these thresholds, as VR strict."""
+    return str(
+        {CRA_DECIDED: facts.get("decided_cra"), VR_DECIDED: facts.get("decided_vr")}.get(measure) or measure.label
+    )
 
 
 def recognition(summary: Finding) -> Figure:
@@ -195,17 +234,21 @@ def recognition(summary: Finding) -> Figure:
             f"{crt:g}", (1.0, crt), fontsize=7, color="0.4", xytext=(3, 0), textcoords="offset points", va="center"
         )
     frame = summary.table("concepts")
+    fitted = _fitted(summary.facts, frame) and CRT_DECIDED.key in frame
     for m, (model, mine) in enumerate(frame.groupby("model", sort=False)):
-        vi = mine.vi_recognised.fillna(mine.vi_all)
+        cra, vi = (mine[CRA.key], mine[VI_RECOGNISED.key].fillna(mine[VI.key]))
+        if fitted:
+            cra = mine[CRA_DECIDED.key]
+            vi = (mine[CRT_DECIDED.key] / cra.where(cra > 0)).fillna(1.0 - mine[VR_DECIDED.key])
         axes.scatter(
-            mine.cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
+            cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
         )
     axes.set(
         xlabel="CRA (recognition)", ylabel="VI (independence)\nof the recognised images, else of all",
         xlim=(-0.03, 1.06), ylim=(-0.03, 1.03),
     )  # fmt: skip
     axes.legend(frameon=False, fontsize=7)
-    return _captioned(figure, summary.facts)
+    return _captioned(figure, summary.facts, fitted=fitted)
 
 
 def curves(swept: Finding, measure: Measure) -> Figure:
@@ -264,14 +307,21 @@ def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mappi
 
 
 def heatmap(summary: Finding, measure: Measure) -> Figure:
-    """A measure of each concept (rows) and model (columns); what is undefined is left white."""
-    wide = summary.table("concepts").pivot(index="concept", columns="model", values=measure.key)
+    """A measure of each concept (rows) and model (columns); what is undefined is left white.
+
+    CRA, VR and CRT are shown at the thresholds that decide.
+    """
+    frame = summary.table("concepts")
+    decided = _DECIDED.get(measure.key, measure)
+    fitted = _fitted(summary.facts, frame) and decided.key in frame and decided is not measure
+    measure = decided if fitted else measure
+    wide = frame.pivot(index="concept", columns="model", values=measure.key)
     figure, axes = _figure(2.2 + 0.45 * wide.shape[1], 1.4 + 0.2 * wide.shape[0])
     image = axes.imshow(wide.to_numpy(np.float64), vmin=0, vmax=1, cmap="cividis", aspect="auto")
     axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=60, ha="right", fontsize=7)
     axes.set_yticks(range(wide.shape[0]), [str(c).replace("_", " ") for c in wide.index], fontsize=6)
-    figure.colorbar(image, label=measure.label, shrink=0.6)
-    return _captioned(figure, summary.facts)
+    figure.colorbar(image, label=_label(measure, summary.facts), shrink=0.6)
+    return _captioned(figure, summary.facts, fitted=fitted)
 
 
 def recognised_images(study: Study) -> list[str]:
@@ -295,12 +345,13 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
         raise InputError(f"{image}: no image of these results; name one as MODEL/CONCEPT/FILE, as the report does")
     if len(at) > 1:
         raise InputError(f"{image}: fits {len(at)} images ({brief(known)}); name one as MODEL/CONCEPT/FILE")
-    if np.isnan(study.p[at[0]]).any() or study.tau["vr"] is None:
+    decision = decide(study)
+    if np.isnan(decision.reused[at[0]]).any():
         raise InputError(f"{known[0]}: VR was not scored for this image; score it, too (`metrics`)")
     model, relpath = study.models[study.model[at[0]]], study.relpaths[at[0]]
     row = {c: study.table.column(c)[at[0]].as_py() for c in EVIDENCE_COLUMNS}
     p = study.p[at[0]]
-    reused = np.flatnonzero(passes(p, study.tau["vr"]))
+    reused = np.flatnonzero(decision.reused[at[0]])
     matched = [row["p_ref_id"][k] for k in (reused if reused.size else [int(p.argmax())])]
     ref_id = max(sorted(set(matched)), key=matched.count)
     drawn = sorted((k for k in reused if row["p_ref_id"][k] == ref_id), key=lambda k: -p[k])[:most]
@@ -345,7 +396,14 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
         figure.add_artist(
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
-    said = f"VR {visual_reuse(p, study.tau['vr']):.3f} at the VR threshold {study.tau['vr']}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
+    basis = study.deciding.get("vr")
+    fitted = basis is not None and basis.kind != GIVEN
+    name, tau = (
+        (basis.label, f"{basis.owner} thresholds")
+        if basis and fitted
+        else ("VR", f"the VR threshold {study.tau['vr']}")
+    )
+    said = f"{name} {decision.vr[at[0]]:.3f} at {tau}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
     if credit := credit_line(reference.path):
         said += f". Reference: {credit}"
-    return _captioned(figure, study.facts(), ("vr",), said)
+    return _captioned(figure, study.facts(), () if fitted else ("vr",), said)

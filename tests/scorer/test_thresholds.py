@@ -18,9 +18,13 @@ from iconicity.indexer.null.sample import query_cells
 from iconicity.indexer.null.thresholds import IndexThresholds, thresholds_of
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.manifest import read_manifest, write_manifest
+from iconicity.scorer.measure.decision import decide
+from iconicity.scorer.measure.judgement import GIVEN, HELD
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.options import ScoreOptions
+from iconicity.scorer.say import figures
+from iconicity.scorer.say.report.data import COLUMNS, ImageParts, needed_references
 from iconicity.scorer.thresholds import INDEX, PACKAGE
 
 NAMES = [f"k{i:02}" for i in range(26)]
@@ -119,6 +123,40 @@ def test_the_summary_shows_them_and_says_where_they_come_from(scored: Study) -> 
     )
 
 
+def test_the_thresholds_of_the_index_decide_where_the_published_ones_mean_nothing(made: Path, scored: Study) -> None:
+    study = open_study(scored.out, COLUMNS)
+    assert study.decides and {m: (b.kind, b.label) for m, b in study.deciding.items()} == {
+        "cra": (HELD, "CRA cal."),
+        "vr": (HELD, "VR strict"),
+    }
+    assert study.verdict == [
+        "decided at the index's thresholds (CRA cal., VR strict): 1 % of unrelated references reach them; "
+        "the CRA threshold 0.75 and the VR threshold 0.6 mean nothing for these encoders"
+    ]
+    vr, cra = (
+        pd.read_csv(scored.out / f"results_{m}_dynamic.csv").set_index("gen_relpath").loc[study.relpaths]
+        for m in ("vr", "cra")
+    )
+    found = decide(study)
+    assert found.vr == pytest.approx(vr.vr_strict.to_numpy())
+    assert found.recognised.tolist() == cra.cra_cal.astype(float).tolist()
+    images = pd.DataFrame({"c": study.concept, "crt": found.recognised * (1.0 - found.vr)})
+    summary = summarise(study, draws=100)
+    (row,) = summary.table().to_dict("records")
+    assert (row["cra_decided"], row["vr_decided"]) == (row["cra_cal"], row["vr_strict"])
+    assert row["crt_decided"] == pytest.approx(images.groupby("c").crt.mean().mean())
+    assert {"cra", "vr_all", "vi_recognised", "crt"}.isdisjoint(summary.shown["models"])
+    offsets: Any = figures.recognition(summary).axes[0].collections[0].get_offsets()
+    assert offsets[:, 0].tolist() == summary.table("concepts").cra_decided.tolist()
+    assert figures.bars(summary).get_supxlabel().replace("\n", " ") == summary.facts["decided"]
+    parts = ImageParts(study, needed_references(study, open_index(made / "i")), {}, {}, "shown")
+    (shown, *_) = parts.examples()["replica"]
+    image = parts.concept(shown[0], {})["images"][shown[1]]
+    assert image["recognised"] and image["vr"] == vr.vr_strict[image["file"]] >= 0.5
+    own = open_study(scored.out, tau_cra=0.4, tau_vr=0.9)  # the user's own decision comes first
+    assert [b.kind for b in own.deciding.values()] == [GIVEN, GIVEN] and not own.verdict
+
+
 def test_another_model_moves_no_threshold_and_no_row(made: Path, scored: Study) -> None:
     before = (made / "i" / "manifest.json").read_bytes()
     rows, thresholds = scored.results().rows("m0"), scored.results().thresholds
@@ -180,6 +218,10 @@ def test_few_concepts_take_the_thresholds_of_the_package(
     assert found is not None and list(found.digests) == [PACKAGE] and "cra" not in found.tau
     assert set(vr.tau_source.dropna()) == {PACKAGE} and set(vr.tau_cal.dropna()) <= {0.7, 0.72, 0.74}
     assert vr.vr_cal.notna().any() and vr.vr_strict.isna().all()
+    opened = open_study(study.out)
+    assert [b.label for b in opened.deciding.values()] == ["VR cal."] and not opened.decides  # CRA has none
+    assert opened.verdict[0].startswith("decided at the package's thresholds (VR cal.)")
+    assert opened.verdict[1].startswith("no verdict: the CRA threshold 0.75")
 
 
 @pytest.mark.parametrize("patch_encoder", ["offline", "sscd", "sscd-distilled"])

@@ -9,17 +9,31 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from iconicity.indexer.encode.fit import Facts, seen
 from iconicity.indexer.flags import bare
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.store.rows import Reference
 from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_null, thresholds_finding
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.finding import AT, Finding
 from iconicity.scorer.measure.image_null import image_null
-from iconicity.scorer.measure.measures import CRA, CRT, VI, VI_RECOGNISED, VR, of_concepts
-from iconicity.scorer.measure.metrics import GENERIC_SHARE, passes
-from iconicity.scorer.measure.study import Study, decisions
+from iconicity.scorer.measure.judgement import GIVEN, decided_words
+from iconicity.scorer.measure.measures import (
+    CRA,
+    CRA_DECIDED,
+    CRT,
+    CRT_DECIDED,
+    VI,
+    VI_RECOGNISED,
+    VR,
+    VR_DECIDED,
+    Measure,
+    of_concepts,
+)
+from iconicity.scorer.measure.metrics import GENERIC_SHARE
+from iconicity.scorer.measure.study import Study
 from iconicity.scorer.measure.sweep import ModelGrid, grid, model_grids
 from iconicity.scorer.say.report.labels import Labels
 from iconicity.scorer.say.report.thumbnails import thumbnail_key
@@ -75,12 +89,10 @@ def overview(
     calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Models with intervals, a point for each concept and model, curves, examples, and what the numbers rest on."""
-    points = summary.table("concepts")
-    if AT in points:
-        points = points[points[AT] == "given"]
+    points = _points(study, summary)
     return {
         "id": identity(study),
-        "measures": [[m.key, m.label] for m in of_concepts()],
+        "measures": [[m.key, m.label] for m in _listed(study)],
         "models": _models(summary, "given"), "calibrated": [] if calibration is None else _models(summary, "calibrated"),
         "concepts": list(study.concepts),
         "points": [
@@ -88,6 +100,7 @@ def overview(
              *_numbers([r[m.key] for m in (CRA, VR, VI_RECOGNISED, VI, CRT)])]
             for r in points.to_dict("records")
         ],
+        "labels": {m: b.label for m, b in study.deciding.items()}, "decided": decided_words(study),
         "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
         "vi_scope": summary.facts["vi_scope"], "notes": list(map(bare, summary.notes)), "encoders": dict(study.settings["encoders"]),
         "judged": {m: {"holds": j.holds, "sentence": j.sentence} for m, j in study.judged.items()}, "decides": study.decides,
@@ -99,6 +112,30 @@ def overview(
             "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         },
     }  # fmt: skip
+
+
+def _listed(study: Study) -> list[Measure]:
+    """Measures of the table of models. CRA and VR decided stand there as what they are: CRA, CRA cal., VR strict, ..."""
+    twice = {CRA_DECIDED.key, VR_DECIDED.key, *(() if decided_words(study) else (CRT_DECIDED.key,))}
+    return [m for m in of_concepts() if m.key not in twice]
+
+
+def _points(study: Study, summary: Finding) -> pd.DataFrame:
+    """The table of concepts, its measures at the thresholds that decide, where fitted ones do."""
+    points = summary.table("concepts")
+    if AT in points:
+        points = points[points[AT] == "given"]
+    points = points.copy()
+    if not (study.decides and any(b.kind != GIVEN for b in study.deciding.values())):
+        return points
+    decided = {CRA: CRA_DECIDED, VR: VR_DECIDED, CRT: CRT_DECIDED}
+    for of, measure in decided.items():
+        points[of.key] = points.get(measure.key, np.nan)
+    cra = points[CRA.key]
+    points[VI.key] = 1.0 - points[VR.key]
+    points[VI_RECOGNISED.key] = points[CRT.key] / cra.where(cra > 0)
+    points["recognised"] = (cra.fillna(0.0) * points["images"]).round().astype(int)
+    return points
 
 
 def identity(study: Study) -> str:
@@ -156,7 +193,9 @@ class ImageParts:
         self._labels = labels
         self._preprocess, self._pixels = patches, pixels
         self._study, self._references, self._failed = study, references, failed
-        self._recognised, self._has_cra, self._vr, _ = decisions(study, study.tau["cra"], study.tau["vr"])
+        decision = decide(study)
+        self._recognised, self._has_cra = decision.recognised == 1.0, ~np.isnan(decision.recognised)
+        self._reused, self._vr = decision.reused, decision.vr
         self._null = image_null(study)
         own_rank = study.table.column("own_rank").to_pandas()
         self._misattributed = (own_rank.notna() & (own_rank != 1)).to_numpy()
@@ -174,7 +213,7 @@ class ImageParts:
     def examples(self) -> dict[str, list[list[int]]]:
         """(concept, place in it) of the recognised images with the highest VR and the lowest, one a concept.
 
-        Where a threshold means nothing, no image is called recognised or copied: the most similar ones come instead.
+        Where no threshold means anything, no image is called recognised or copied: the most similar ones come instead.
         """
         if not self._study.decides:
             return {"similar": self._similar()}
@@ -251,7 +290,7 @@ class ImageParts:
             yield [self._patches(i, row, place) for i, row in zip(rows, table, strict=True)]
 
     def _patches(self, i: int, row: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, Any]:
-        tau, null = self._study.tau["vr"], self._null
+        null = self._null
         found = {
             "prompt": row["prompt"], "seed": row["seed"], "match": place.get(row["cra_ref_id"]),
             "other": self._other(row),
@@ -262,7 +301,7 @@ class ImageParts:
         return found | {
             "seen": self._seen(row["width"], row["height"]),
             "p": _numbers(row["p"]), "ref": [place.get(r) for r in row["p_ref_id"]], "cell": row["p_ref_cell"],
-            "reused": None if tau is None else passes(row["p"], tau).tolist(),
+            "reused": None if np.isnan(self._reused[i]).any() else (self._reused[i] == 1.0).tolist(),
             "generic": generic,
         }  # fmt: skip
 

@@ -186,13 +186,13 @@ const ICONICITY = (() => {
     "transformed": "recognised, and fewer than half of its patches are reused",
     "nearer to another concept": "a reference of another concept is more similar", "could not be used": "the file is damaged or gone",
   };
-  // No verdict at a threshold that means nothing for the encoders that ran.
+  // No verdict where no threshold means anything for the encoders that ran.
   const verdict = image => ICONICITY.data.decides && image.recognised && image.vr !== null ? (image.vr >= ICONICITY.data.replica ? "replica" : "transformed") : null;
   function badges(image) {
     const names = [];
     if (blind.on) return image.ok ? [] : [el("span", { class: "badge", title: BADGES["could not be used"] }, "could not be used")];
     if (!image.ok) names.push("could not be used");
-    else if (image.recognised !== null && ICONICITY.data.judged.cra?.holds) names.push(image.recognised ? "recognised" : "not recognised");
+    else if (image.recognised !== null && ICONICITY.data.labels.cra) names.push(image.recognised ? "recognised" : "not recognised");
     if (image.ok && verdict(image)) names.push(verdict(image));
     if (image.misattributed) names.push("nearer to another concept");
     return names.map(n => el("span", { class: `badge score ${n.replaceAll(" ", "-")}`, title: BADGES[n] }, n));

@@ -6,7 +6,7 @@ ICONICITY.card = async (item, labelled = true) => {
   return el("li", { class: "card" },
     el("a", { class: "pic", href: imageLink(name, item.file) }, el("span", { class: "frame" }, picture(image.thumb, image.problem, `${concept}, ${name}, ${item.file}`))),
     el("p", {}, `${name}: `, el("a", { href: conceptLink(concept) }, called(concept))),
-    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, VR ${number(item.vr)}`), el("p", {}, ...badges(item)), said(image), labelled ? labels.select(name, concept, item.file) : null);
+    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, ${data.labels.vr ?? "VR"} ${number(item.vr)}`), el("p", {}, ...badges(item)), said(image), labelled ? labels.select(name, concept, item.file) : null);
 };
 
 // Images to choose from: all of them, or those of one concept. What is chosen stands in the address.
@@ -15,10 +15,10 @@ ICONICITY.gallery = items => {
   const PAGE = 60;
   const SHOW = {
     "": ["all images", () => true],
-    ...(data.judged.cra?.holds ? { recognised: ["recognised", i => i.recognised], not: ["not recognised", i => i.recognised === false] }
+    ...(data.labels.cra ? { recognised: ["recognised", i => i.recognised], not: ["not recognised", i => i.recognised === false] }
       : { recognised: ["at or above the CRA threshold", i => i.recognised], not: ["below the CRA threshold", i => i.recognised === false] }),
-    ...(data.decides ? { replica: [`replicas: recognised, VR ${data.replica} or more`, i => verdict(i) === "replica"],
-      transformed: [`transformed: recognised, VR below ${data.replica}`, i => verdict(i) === "transformed"] } : {}),
+    ...(data.decides ? { replica: [`replicas: recognised, ${data.labels.vr ?? "VR"} ${data.replica} or more`, i => verdict(i) === "replica"],
+      transformed: [`transformed: recognised, ${data.labels.vr ?? "VR"} below ${data.replica}`, i => verdict(i) === "transformed"] } : {}),
     misattributed: ["nearer to another concept", i => i.misattributed], unusable: ["could not be used", i => !i.ok],
   };
   const SORT = { similarity: "similarity", vr: "VR", crt: "CRT", file: "file" };

@@ -98,6 +98,6 @@ ICONICITY.imagePage = async (model, file) => {
     matched.filter(reused).forEach(i => sources.set(found.ref[i], (sources.get(found.ref[i]) ?? 0) + 1));
     const named = [...sources].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([r, n]) => `${n} in ${part.references[r].file}`).join(", ");
     const count = found.p.filter((_, i) => reused(i)).length;
-    return `${first}${count} of ${found.p.length} patches ${data.judged.vr?.holds ? "are reused" : "reach the VR threshold"} (VR ${number(image.vr)})${named ? `: ${named}` : ""}${sources.size > 4 ? " and others" : ""}.`;
+    return `${first}${count} of ${found.p.length} patches ${data.labels.vr ? "are reused" : "reach the VR threshold"} (${data.labels.vr ?? "VR"} ${number(image.vr)})${named ? `: ${named}` : ""}${sources.size > 4 ? " and others" : ""}.`;
   }
 };

@@ -38,19 +38,20 @@ ICONICITY.modelsPage = async () => {
   const interval = (value, low, high) => [number(value), value === null || low === null ? "" : el("small", {}, `${number(low)} to ${number(high)}`)];
   const show = ([value, low, high, n]) => [...interval(value, low, high), value === null ? "" : el("small", {}, `n ${n}`)];
   function draw() {
-    const given = !moved;
+    const given = !moved, decides = c => /cal\.|strict|decided/.test(c.title);
+    const own = MEASURES.filter(([key]) => given || !key.endsWith("recognised")).map(([key, title]) => ({ title, key: m => given ? m[key][0] : swept(m, key), show: m => given ? show(m[key]) : number(swept(m, key)) }));
+    const more = (given ? MORE : []).map(([key, title]) => ({ title, key: m => m[key]?.[0] ?? null, show: m => m[key] ? show(m[key]) : "" }));
     const columns = [
       { title: "model", key: m => m.name, show: m => m.name },
       ...(given && data.calibrated.length ? [{ title: "thresholds", key: m => m.tau, show: m => m.tau }] : []),
       { title: "images", key: m => m.images, show: m => String(m.images) },
       { title: "concepts", key: m => m.concepts, show: m => String(m.concepts) },
-      ...MEASURES.filter(([key]) => given || !key.endsWith("recognised")).map(([key, title]) => ({ title, key: m => given ? m[key][0] : swept(m, key), show: m => given ? show(m[key]) : number(swept(m, key)) })),
-      ...(given ? MORE : []).map(([key, title]) => ({ title, key: m => m[key]?.[0] ?? null, show: m => m[key] ? show(m[key]) : "" })),
+      ...(data.decided ? [...more.filter(decides), ...own, ...more.filter(c => !decides(c))] : [...own, ...more]), // what decides comes first
     ];
     const rows = given ? [...data.models.map(m => ({ ...m, tau: "given" })), ...data.calibrated.map(m => ({ ...m, tau: "calibrated" }))] : data.models;
     fill(holder, ...table(columns, rows, "models"));
     said.textContent = given
-      ? `Means over concepts at ${at(data.tau.cra, data.tau.vr)}, the results' own thresholds, with 95 % intervals; n is the number of concepts.`
+      ? `Means over concepts at ${at(data.tau.cra, data.tau.vr)}, the results' own thresholds${data.decided ? " (columns with cal., strict or decided: at those that decide)" : ""}, with 95 % intervals; n is the number of concepts.`
       : `Means over concepts at ${at(...[tau.cra, tau.vr].map(t => t === null ? null : (t / 100).toFixed(2)))}; 'iconicity summary' gives their intervals.`;
     if (tau.cra !== null) CHARTS.curves(curve.cra, data, "cra", held => held.cra, tau.cra / 100);
     if (tau.vr !== null) CHARTS.curves(curve.vr, data, "vr", held => held.vr_all, tau.vr / 100);
@@ -80,7 +81,7 @@ ICONICITY.modelsPage = async () => {
       { title: "model", key: r => r.model, show: r => r.model },
       { title: "images", key: r => r.images, show: r => String(r.images) },
       { title: "recognised", key: r => r.recognised, show: r => String(r.recognised) },
-      ...[["CRA", "cra"], ["VR", "vr"], ["VI rec.", "vi"], ["CRT", "crt"]].map(([title, k]) => ({ title, key: r => r[k], show: r => number(r[k]) })),
+      ...[[data.labels.cra ?? "CRA", "cra"], [data.labels.vr ?? "VR", "vr"], ["VI rec.", "vi"], ["CRT", "crt"]].map(([title, k]) => ({ title, key: r => r[k], show: r => number(r[k]) })),
     ], rows, "concepts"));
   }
 
@@ -88,13 +89,14 @@ ICONICITY.modelsPage = async () => {
   fill(main,
     el("h1", {}, data.decides ? "Recognised, and copied or transformed?" : "How similar are the images to their references?"),
     el("p", {}, "CRA: share of images whose similarity to a reference reaches the CRA threshold. VR: share of patches whose similarity reaches the VR threshold. VI = 1 − VR. CRT = CRA × VI of the recognised images. Open a concept to see which patch came from where, or ", el("a", { href: "#/images" }, "look through all images"), "."),
+    data.decided ? el("p", { class: "decided" }, `${data.decided[0].toUpperCase()}${data.decided.slice(1)}.`) : null,
     ...(data.decides ? [] : [el("h2", {}, "No verdict"), el("p", {}, "At these thresholds nothing is called recognised, copied or transformed: they mean nothing for the encoders that ran. The numbers below say how many images and patches reach them, and no more."),
       el("ul", { class: "notes" }, ...Object.values(data.judged).filter(j => !j.holds).map(j => el("li", {}, j.sentence)))]),
     ...(data.decides && data.examples.replica.length + data.examples.transformed.length ? [el("p", {}, `Recognised: the similarity reaches the CRA threshold. Replica: recognised, and at least ${data.replica * 100} % of the patches are reused. Transformed: recognised, and fewer are.`)] : []),
     ...examples("replica", "Recognised and copied"), ...examples("transformed", "Recognised and transformed"), ...examples("similar", "Most similar to a reference"),
     el("h2", {}, "Models"), el("div", { class: "bar" }, tau.cra === null ? null : slider("cra"), tau.vr === null ? null : slider("vr"), back), said, holder,
     el("h2", {}, "Recognition against independence"),
-    el("p", { class: "soft" }, "One dot is a concept of a model; dotted lines join equal CRT. Right: recognised. Bottom: copied. Click a dot to open its concept."), dots,
+    el("p", { class: "soft" }, "One dot is a concept of a model", data.decided ? ", at the thresholds that decide" : null, "; dotted lines join equal CRT. Right: recognised. Bottom: copied. Click a dot to open its concept."), dots,
     el("h2", {}, "Concepts"), el("div", { class: "bar" }, el("label", {}, "model", model), el("label", {}, "name holds", text), el("label", {}, only, data.decides ? "something recognised" : "an image reaches the CRA threshold")), concepts,
     ...(data.said ? people() : []),
     el("h2", {}, "Thresholds"), el("div", { class: "charts" }, curve.cra, tau.vr === null ? null : curve.vr),

@@ -26,6 +26,7 @@ from iconicity.indexer.errors import InputError, SettingsError
 from iconicity.indexer.options import IndexOptions
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.calibrate.calibration import (
+    NOT_CALIBRATED,
     NULL_EDGES,
     SETTINGS,
     Calibration,
@@ -159,7 +160,7 @@ def test_parts_have_the_evidence(place: Path) -> None:
         i, row = by_key[models[image["model"]], image["file"]]
         assert found["p"] == near(row["p"]) and found["cell"] == row["p_ref_cell"]
         assert [f"alpha/{part['references'][r]['file']}" for r in found["ref"]] == row["p_ref_id"]
-        assert found["reused"] == (study.p[i] >= np.float32(0.9)).tolist()
+        assert found["reused"] == (study.p[i] >= np.float32(0.9375)).tolist()  # the calibration's decides
         assert image["misattributed"] == (row["own_rank"] != 1) == found["other"]["first"]
         assert (mine[k] in listing["misattributed"]) == image["misattributed"]
         assert [listing[n][mine[k]] for n in ("model", "similarity", "vr", "recognised")] == [
@@ -175,15 +176,28 @@ def test_parts_have_the_evidence(place: Path) -> None:
     assert dropped and part["references"][dropped[0]["dup_of"]]["kept"]
 
 
-def test_no_verdict_at_a_threshold_that_means_nothing(place: Path) -> None:
-    overview, listing = data(place, "overview"), data(place, "images")
+def test_no_verdict_where_no_threshold_means_anything(place: Path, tmp_path: Path) -> None:
+    lost = [{**t, "status": NOT_CALIBRATED} for t in calibration(place).thresholds]
+    held = replace(calibration(place), thresholds=lost)
+    report(place / "out", open_index(place / "i"), tmp_path / "site", calibration=held)
+    overview, listing = data(tmp_path, "overview"), data(tmp_path, "images")
     assert not overview["decides"] and not any(j["holds"] for j in overview["judged"].values())
+    assert not overview["labels"] and not overview["decided"]
     assert "was published for openai/clip-vit-base-patch16, and thumbnail" in overview["judged"]["cra"]["sentence"]
     assert "25 % of comparisons with unrelated concepts reach it" in overview["judged"]["cra"]["sentence"]
     first = [listing["concept"].index(c) + k for c, k in overview["examples"].pop("similar")]
     assert not overview["examples"]  # none is called a replica or transformed
     similar = [listing["similarity"][i] for i in first]
     assert similar == sorted(similar, reverse=True) and similar[0] == max(s for s in listing["similarity"] if s)
+
+
+def test_a_calibration_that_is_named_decides(place: Path) -> None:
+    overview, listing = data(place, "overview"), data(place, "images")
+    assert overview["decides"] and overview["labels"] == {"cra": "CRA (calibrated)", "vr": "VR (calibrated)"}
+    assert overview["decided"].startswith("decided at the calibration's thresholds")
+    assert overview["examples"]["replica"] and "similar" not in overview["examples"]
+    known = [(s, r) for s, r in zip(listing["similarity"], listing["recognised"], strict=True) if r is not None]
+    assert all(r == (s >= 0.8125) for s, r in known) and {r for _, r in known} == {True, False}
 
 
 def test_examples_where_thresholds_mean_something(place: Path) -> None:
@@ -397,7 +411,7 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
     found = data(place, f"evidence_{c}_0")[k]
     visit(page, "#/image/m1/alpha%2F1.png", ".cell")
     assert page.locator(".cell.reused").count() == sum(found["reused"]) in range(4, 13)
-    assert f"{sum(found['reused'])} of 16 patches reach the VR threshold" in page.locator("main").inner_text()
+    assert f"{sum(found['reused'])} of 16 patches are reused (VR (calibrated) " in page.locator("main").inner_text()
     for i in (0, 3, 14):
         page.locator(".cell").nth(i).hover()
         assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][i])
@@ -455,7 +469,7 @@ def test_lists_filters_links_and_hostile_names(page: Any, place: Path) -> None:
     wanted = [i for i, v in enumerate(listing["vr"]) if listing["recognised"][i] and v >= 0.5]
     assert cards.count() == len(wanted) and recognised > 0
     order = page.locator(".gallery .card .score:has-text('VR')").all_inner_texts()
-    vr = [float(t.split("VR ")[1]) for t in order]
+    vr = [float(t.split("VR (calibrated) ")[1]) for t in order]
     assert vr == sorted(vr)  # CRT of a recognised image is 1 - VR
     page.locator(".gallery .card a.pic").first.click()
     page.wait_for_selector(".cell")
