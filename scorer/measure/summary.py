@@ -199,7 +199,9 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         def named(reason: str, mine: Sequence[Mapping[str, Any]] = mine) -> list[Mapping[str, Any]]:
             return [r for r in mine if reason in r["undefined"].split(",")]
 
-        unsaid = given and any(b.kind == HELD for b in study.deciding.values())  # what is at a threshold that means nothing
+        unsaid = given and any(
+            b.kind == HELD for b in study.deciding.values()
+        )  # what is at a threshold that means nothing
         if not unsaid and (none := named("none_recognised")):
             best = brief([f"{r['model']} {number(r[BEST])}" for r in none])
             so = f"{VI_RECOGNISED.label} does not exist"

@@ -9,7 +9,8 @@ from toys import draw
 from iconicity.indexer.grid import cell_boxes
 
 pytest.importorskip("skimage")
-from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, picture, some_cells
+from iconicity.data import demo
+from iconicity.data.demo import CONCEPTS, DONORS, RECIPE, SIZE, chosen_encoders, picture, some_cells
 
 
 @pytest.mark.parametrize("k", [0, 4, 12, 16])
@@ -26,3 +27,11 @@ def test_recipe_and_pictures() -> None:
     assert {m.model for m in RECIPE} == {"copier", "transformer"}
     assert picture("coffee").size == (SIZE, SIZE)
     assert picture("bay_at_dusk").tobytes() == picture("bay_at_dusk").tobytes() != picture("town_in_snow").tobytes()
+
+
+def test_the_encoder_that_finds_copies_is_taken_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "_NEEDS", ("json",))
+    assert chosen_encoders() == ("offline-copy", "encoders: offline-copy")
+    monkeypatch.setattr(demo, "_NEEDS", ("json", "no_such_package"))
+    preset, said = chosen_encoders()
+    assert preset == "offline" and said.startswith("encoders: offline, since no_such_package cannot be imported")
