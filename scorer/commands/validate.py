@@ -38,6 +38,7 @@ WAYS_ON = (
     "No rule meets all demands with these patch vectors. Try --patch-encoder sscd-distilled; or of a ViT layer=N, two thirds "
     "of the way to the last; or pool=gem."
 )
+TOO_FEW = "open: a figure misses its demand, but its interval does not. Give more concepts to decide it."
 NOT_JUDGED = {
     "S": "Second scans (S) could not be judged: --rungs leaves S out, or no reference has another scan that registers with "
     "it, or scikit-image is not installed (pip install 'iconicity[validate]').",
@@ -153,17 +154,24 @@ def say_claims(claims: Sequence[Claim]) -> None:
     verdicts = []
     for rule, demands in ((r, list(d)) for r, d in groupby(claims, lambda c: c.rule)):
         verdicts.append(verdict(demands))
-        words = [
-            f"{c.claim} {c.value:.3f}{'' if c.holds else f' (wanted {c.wanted})'}"
-            for c in demands if c.holds is not None
-        ]  # fmt: skip
+        words = [f"{c.claim} {c.value:.3f}{_missed(c)}" for c in demands if c.made]
         echo_line(f"{verdicts[-1]}: {rule}: {', '.join(words)}")
-    for lacking in sorted({c.group for c in claims if c.holds is None}):
+    if any(c.made and c.holds is None for c in claims):
+        echo_line(TOO_FEW)
+    for lacking in sorted({c.group for c in claims if not c.made}):
         echo_line(NOT_JUDGED[lacking])
     if finds_repainted(claims) is False:
         echo_line("With this patch encoder VR does not find repainted copies.")
     if verdicts and set(verdicts) == {"FAILS"}:
         echo_line(WAYS_ON)
+
+
+def _missed(claim: Claim) -> str:
+    """What was wanted, where it is not met; with the interval, where that reaches what was wanted."""
+    if claim.holds:
+        return ""
+    ends = f" [{claim.low:.3f}, {claim.high:.3f}]" if claim.holds is None else ""
+    return f"{ends} (wanted {claim.wanted})"
 
 
 _LABEL_COLUMNS = {

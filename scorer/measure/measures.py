@@ -133,7 +133,7 @@ def _same(similarity: npt.ArrayLike) -> npt.ArrayLike:
 
 
 def _reused(reused: npt.ArrayLike) -> Float64:
-    return np.asarray(np.mean(reused, axis=-1), np.float64)
+    return np.asarray(np.asarray(reused, np.float64).mean(axis=-1), np.float64)
 
 
 def _transformed_there(recognised: npt.ArrayLike, reused: npt.ArrayLike) -> Float64:

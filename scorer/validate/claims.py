@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,11 @@ _WANTED = (
 
 @dataclass(frozen=True)
 class Claim:
-    """What must hold at a calibrated threshold, and what was found by one rule. ``holds`` is None where the images were not made."""
+    """What must hold at a calibrated threshold, and what was found by one rule.
+
+    ``holds`` is False where the figure misses the limit with its whole interval. It is None where the figure misses it and the
+    interval reaches it, so that too few concepts were seen; and where the images were not made (the value is nan).
+    """
 
     rule: str
     claim: str
@@ -32,6 +37,11 @@ class Claim:
     wanted: str
     holds: bool | None
     group: str = "R2"
+
+    @property
+    def made(self) -> bool:
+        """Whether there were images to judge by."""
+        return self.holds is not None or not math.isnan(self.value)
 
 
 def claims(cells: pd.DataFrame) -> list[Claim]:
@@ -50,18 +60,25 @@ def claims(cells: pd.DataFrame) -> list[Claim]:
 
 def _claim(rule: str, row: Mapping[str, Any], group: str, figure: str, words: str, limit: float, sign: int) -> Claim:
     value, low, high = (float(row.get(name, NAN)) for name in (figure, f"{figure}_low", f"{figure}_high"))
-    holds = bool(sign * (value - limit) >= 0) if row else None
+    holds: bool | None = None
+    if row:
+        nearest = high if sign > 0 else low  # end of the interval on the good side
+        missed = not sign * (value - limit) >= 0  # nan too
+        holds = None if missed and sign * (nearest - limit) >= 0 else not missed
     return Claim(rule, words, value, low, high, f"{'>=' if sign > 0 else '<='} {limit:.4g}", holds, group)
 
 
 def verdict(demands: Sequence[Claim]) -> str:
-    """``holds``, ``FAILS``, or ``open`` where images of a demand are lacking, second scans apart: not every study has some."""
+    """``holds``, ``FAILS``, or ``open`` where too few concepts were seen to say, or images of a demand are lacking.
+
+    Second scans may be lacking: not every study has some.
+    """
     if any(c.holds is False for c in demands):
         return "FAILS"
-    return "open" if any(c.holds is None and c.group != SCANS for c in demands) else "holds"
+    return "open" if any(c.holds is None and (c.made or c.group != SCANS) for c in demands) else "holds"
 
 
 def finds_repainted(demands: Sequence[Claim]) -> bool | None:
     """Whether some rule finds repainted copies; None where they were not made."""
-    judged = [c.holds for c in demands if c.group == "G" and c.holds is not None]
+    judged = [c.holds is not False for c in demands if c.group == "G" and c.made]
     return any(judged) if judged else None

@@ -281,6 +281,25 @@ def test_claims_hold_or_fail_by_their_figures() -> None:
     assert claims(whole.assign(rule="token calibrated")) == []
 
 
+def test_a_demand_fails_where_its_whole_interval_misses_and_is_open_where_a_part_meets_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def judged(**ends: float) -> tuple[list[Claim], Claim]:
+        demands = claims(cells_of(R2=R2 | ends, G={"recall": 0.9}))
+        return demands, next(c for c in demands if c.claim.startswith("false-positive"))
+
+    demands, rate = judged(fpr=0.013, fpr_low=0.004, fpr_high=0.03)
+    assert rate.holds is None and rate.made and verdict(demands) == "open"
+    say_claims(demands)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("open: ") and "cells 0.013 [0.004, 0.030] (wanted <= 0.01)" in lines[0]
+    assert lines[1].startswith("open: a figure misses its demand, but its interval does not")
+    demands, rate = judged(fpr=0.024, fpr_low=0.012, fpr_high=0.04)
+    assert rate.holds is False and verdict(demands) == "FAILS"
+    demands, rate = judged(fpr=0.009, fpr_low=0.004, fpr_high=0.03)
+    assert rate.holds is True and verdict(demands) == "holds"
+
+
 @pytest.mark.parametrize(
     ("groups", "said", "found"),
     [
@@ -300,7 +319,7 @@ def test_a_verdict_needs_repainted_copies_and_second_scans_where_there_are_some(
 
 def test_claims_are_said_in_a_line_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
     high = Claim("calibrated", "recall", 0.9, 0.8, 1.0, ">= 0.8", True)
-    low = Claim("calibrated", "false-positive rate", 0.02, 0.0, 0.1, "<= 0.01", False)
+    low = Claim("calibrated", "false-positive rate", 0.02, 0.015, 0.1, "<= 0.01", False)
     none = Claim("strict", "recall of cells of second scans", np.nan, np.nan, np.nan, ">= 0.9", None, "S")
     say_claims([high, low, replace(high, rule="strict"), none])
     lines = capsys.readouterr().out.splitlines()
