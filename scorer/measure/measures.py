@@ -212,6 +212,7 @@ CRT_DECIDED = Measure(
     "crt_decided", "CRT decided", ("recognised", "reused"), _transformed_there,
     "CRA decided times the VI of the recognised images at the same thresholds.", image=None, compared=False, shown=False,
 )  # fmt: skip
+DECIDED = {CRA.key: CRA_DECIDED, VR.key: VR_DECIDED, CRT.key: CRT_DECIDED}
 # In the order of tables and exports.
 MEASURES = (
     SIMILARITY, CRA, VR_RECOGNISED, VR, VI_RECOGNISED, VI, CRT, MAX, MEAN, P90, ARRANGED, CRA_CAL, VR_CAL, STRICT,

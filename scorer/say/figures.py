@@ -25,19 +25,7 @@ from iconicity.scorer.measure.calibrate.calibration import Calibration, own_and_
 from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.measure.judgement import GIVEN
-from iconicity.scorer.measure.measures import (
-    CRA,
-    CRA_DECIDED,
-    CRT,
-    CRT_DECIDED,
-    VI,
-    VI_RECOGNISED,
-    VR,
-    VR_DECIDED,
-    VR_RECOGNISED,
-    Measure,
-    of_concepts,
-)
+from iconicity.scorer.measure.measures import CRA, CRT, DECIDED, VI_RECOGNISED, VR, VR_RECOGNISED, Measure, of_concepts
 from iconicity.scorer.measure.naming import ImageNames
 from iconicity.scorer.measure.recognised import recognised_rows
 from iconicity.scorer.measure.study import Study, brief
@@ -56,7 +44,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
 _BARS = (CRA, VR_RECOGNISED, VI_RECOGNISED, CRT)
-_DECIDED = {CRA.key: CRA_DECIDED, VR.key: VR_DECIDED, CRT.key: CRT_DECIDED}
+_CRA, _VR, _CRT = DECIDED.values()
 
 
 @contextmanager
@@ -105,7 +93,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Any]:
 
 def _fitted(facts: Mapping[str, Any], frame: pd.DataFrame) -> bool:
     """Whether a table is to be shown at thresholds that were fitted to the encoders, since these decide."""
-    return bool(facts.get("decided")) and any(m.key in frame for m in _DECIDED.values())
+    return bool(facts.get("decided")) and any(m.key in frame for m in DECIDED.values())
 
 
 def _captioned(
@@ -182,7 +170,7 @@ def bars(summary: Finding) -> Figure:
 
     frame = summary.table("models")
     fitted = _fitted(summary.facts, frame)
-    drawn_measures = [m for m in _DECIDED.values() if m.key in frame] if fitted else _BARS
+    drawn_measures = [m for m in DECIDED.values() if m.key in frame] if fitted else _BARS
     shown: list[Patch] = []
     models = frame.to_dict("records")
     figure, axes = _figure(max(5.0, 1.1 * len(models) + 1.5), 3.4)
@@ -219,9 +207,8 @@ def bars(summary: Finding) -> Figure:
 
 def _label(measure: Measure, facts: Mapping[str, Any]) -> str:
     """Heading of a measure; of one that is decided that of the measure at these thresholds, as VR strict."""
-    return str(
-        {CRA_DECIDED: facts.get("decided_cra"), VR_DECIDED: facts.get("decided_vr")}.get(measure) or measure.label
-    )
+    named = {_CRA: facts.get("decided_cra"), _VR: facts.get("decided_vr")}
+    return named.get(measure) or measure.label
 
 
 def recognition(summary: Finding) -> Figure:
@@ -234,12 +221,12 @@ def recognition(summary: Finding) -> Figure:
             f"{crt:g}", (1.0, crt), fontsize=7, color="0.4", xytext=(3, 0), textcoords="offset points", va="center"
         )
     frame = summary.table("concepts")
-    fitted = _fitted(summary.facts, frame) and CRT_DECIDED.key in frame
+    fitted = _fitted(summary.facts, frame) and _CRT.key in frame
     for m, (model, mine) in enumerate(frame.groupby("model", sort=False)):
-        cra, vi = (mine[CRA.key], mine[VI_RECOGNISED.key].fillna(mine[VI.key]))
+        cra, vi = (mine[CRA.key], mine[VI_RECOGNISED.key].fillna(1.0 - mine[VR.key]))
         if fitted:
-            cra = mine[CRA_DECIDED.key]
-            vi = (mine[CRT_DECIDED.key] / cra.where(cra > 0)).fillna(1.0 - mine[VR_DECIDED.key])
+            cra = mine[_CRA.key]
+            vi = (mine[_CRT.key] / cra.where(cra > 0)).fillna(1.0 - mine[_VR.key])
         axes.scatter(
             cra, vi, s=26, alpha=0.75, color=_COLOURS[m % 8], marker=_MARKS[m % 8], label=str(model), linewidths=0
         )
@@ -312,7 +299,7 @@ def heatmap(summary: Finding, measure: Measure) -> Figure:
     CRA, VR and CRT are shown at the thresholds that decide.
     """
     frame = summary.table("concepts")
-    decided = _DECIDED.get(measure.key, measure)
+    decided = DECIDED.get(measure.key, measure)
     fitted = _fitted(summary.facts, frame) and decided.key in frame and decided is not measure
     measure = decided if fitted else measure
     wide = frame.pivot(index="concept", columns="model", values=measure.key)
@@ -397,12 +384,9 @@ def evidence(study: Study, index: Index, image: str, most: int = 6, max_pixels: 
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=axes[0], axesB=axes[1], color=colour, linewidth=1.2)
         )
     basis = study.deciding.get("vr")
-    fitted = basis is not None and basis.kind != GIVEN
-    name, tau = (
-        (basis.label, f"{basis.owner} thresholds")
-        if basis and fitted
-        else ("VR", f"the VR threshold {study.tau['vr']}")
-    )
+    name, tau = "VR", f"the VR threshold {study.tau['vr']}"
+    if fitted := basis is not None and basis.kind != GIVEN:
+        name, tau = basis.label, f"{basis.owner} thresholds"
     said = f"{name} {decision.vr[at[0]]:.3f} at {tau}; {len(drawn)} of {counted(len(reused), 'reused patch', 'reused patches')} drawn"
     if credit := credit_line(reference.path):
         said += f". Reference: {credit}"

@@ -25,6 +25,7 @@ from iconicity.scorer.measure.measures import (
     CRA_DECIDED,
     CRT,
     CRT_DECIDED,
+    DECIDED,
     VI,
     VI_RECOGNISED,
     VR,
@@ -128,9 +129,8 @@ def _points(study: Study, summary: Finding) -> pd.DataFrame:
     points = points.copy()
     if not (study.decides and any(b.kind != GIVEN for b in study.deciding.values())):
         return points
-    decided = {CRA: CRA_DECIDED, VR: VR_DECIDED, CRT: CRT_DECIDED}
-    for of, measure in decided.items():
-        points[of.key] = points.get(measure.key, np.nan)
+    for key, measure in DECIDED.items():
+        points[key] = points.get(measure.key, np.nan)
     cra = points[CRA.key]
     points[VI.key] = 1.0 - points[VR.key]
     points[VI_RECOGNISED.key] = points[CRT.key] / cra.where(cra > 0)
