@@ -86,13 +86,15 @@ class Evidence:
 class Basis:
     """Which thresholds of a metric decide: their kind, whose they are, and what the measure at them is called.
 
-    ``strict``: a patch must reach both thresholds of VR strict.
+    ``strict``: a patch must reach both thresholds of VR strict. ``alpha``: share of unrelated references that reach a
+    fitted one.
     """
 
     kind: str
     owner: str
     label: str
     strict: bool = False
+    alpha: float = 0.0
 
 
 def departures(index: Index) -> dict[str, str]:
@@ -283,16 +285,18 @@ def _fitted(study: Study, metric: str) -> Basis | None:
     of = study.concept[usable]
     if study.named is not None:
         there = not np.isnan(study.named.tau(study, metric)[of]).all()
-        return Basis(NAMED, "the calibration's", f"{metric.upper()} (calibrated)") if there else None
+        if not there:
+            return None
+        return Basis(NAMED, "the calibration's", f"{metric.upper()} (calibrated)", alpha=study.named.alpha)
     held = study.thresholds
     if held is None or np.isnan(held.each(metric, study.references)[of]).all():
         return None
     used = {s for s in held.sources(metric, study.references[np.unique(of)]) if s}
     owner = " and ".join(_OWNERS[s] for s in sorted(used))
     if metric == "cra":
-        return Basis(HELD, owner, CRA_CAL.label)
+        return Basis(HELD, owner, CRA_CAL.label, alpha=held.alpha)
     strict = _strict(study, usable & ~np.isnan(held.each(metric, study.references)[study.concept]))
-    return Basis(HELD, owner, (STRICT if strict else VR_CAL).label, strict)
+    return Basis(HELD, owner, (STRICT if strict else VR_CAL).label, strict, held.alpha)
 
 
 def _strict(study: Study, images: Bools) -> bool:
@@ -311,8 +315,7 @@ def decided_words(study: Study) -> str:
         return ""
     owners = " and ".join(dict.fromkeys(b.owner for b in fitted))
     labels = ", ".join(b.label for b in fitted)
-    alpha = study.named.alpha if study.named is not None else study.thresholds.alpha if study.thresholds else 0.0
-    return f"decided at {owners} thresholds ({labels}): {percent(alpha)} of unrelated references reach them"
+    return f"decided at {owners} thresholds ({labels}): {percent(fitted[0].alpha)} of unrelated references reach them"
 
 
 def of_settings(

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from iconicity.indexer.text import counted
-from iconicity.scorer.measure.recognised import FITTED, Found, Recognition, recognition
+from iconicity.scorer.measure.judgement import GIVEN
+from iconicity.scorer.measure.recognised import Found, Recognition, recognition
 from iconicity.scorer.measure.study import FEW, Study
+from iconicity.scorer.text import percent
 from iconicity.scorer.thresholds import NEEDED
 
 MOST_MODELS = 8  # that are told one by one
@@ -30,7 +32,12 @@ def _models(found: Found) -> Iterator[str]:
         yield f"{_recognises(model)} {_reuses(model)}".rstrip()
     if len(found.models) > MOST_MODELS:
         yield f"{counted(len(found.models) - MOST_MODELS, 'more model')} in the table above."
-    source = "which 1 % of unrelated references reach" if found.cra == FITTED else "the results' own"
+    assert found.cra is not None
+    source = (
+        "the results' own"
+        if found.cra.kind == GIVEN
+        else f"{found.cra.owner}, which {percent(found.cra.alpha)} of unrelated references reach"
+    )
     few = any(0 < m.concepts < FEW for m in found.models)
     yield (
         f"A concept counts as recognised when at least half of its images reach the CRA threshold ({source})."

@@ -79,6 +79,6 @@ def verdict(demands: Sequence[Claim]) -> str:
 
 
 def finds_repainted(demands: Sequence[Claim]) -> bool | None:
-    """Whether some rule finds repainted copies; None where they were not made."""
-    judged = [c.holds is not False for c in demands if c.group == "G" and c.made]
-    return any(judged) if judged else None
+    """Whether some rule finds repainted copies; None where they were not made, or too few were seen to say."""
+    judged = [c.holds for c in demands if c.group == "G" and c.made]
+    return True if any(judged) else None if not judged or None in judged else False
