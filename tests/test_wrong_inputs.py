@@ -31,7 +31,7 @@ index repair --index INDEX
 score --index INDEX --gen GEN --out OUT | --prompt-csv CSV | --calibration CALIBRATION | --cache FOLDER
 score --index INDEX --gen GEN --out NEW --metric cra | --outcsv FILE | --outmeta FILE
 score --index INDEX --gen-root ROOT --out NEW
-run --refs REFS --gen GEN --out NEW --encoders offline | --prompt-csv CSV
+run REFS GEN --out NEW --encoders offline | --prompt-csv CSV
 summary RESULTS --draws 100 | --calibration CALIBRATION | --out TABLE
 sweep RESULTS --draws 100 --step 0.5 | --out TABLE
 calibrate RESULTS --index INDEX --draws 100 --to FILE | --same-work CSV | --related CSV | --apply CALIBRATION | --cache FOLDER | --out TABLE
@@ -150,4 +150,7 @@ def test_every_command_that_takes_a_place_is_here() -> None:
             yield name
 
     here = COMMANDS.strip().splitlines()
-    assert [name for name in leaves(cli, "") if not any(line.startswith(f"{name} ") for line in here)] == []
+    served = ["app"]  # until it is stopped: tests/scorer/app/test_server.py
+    assert [
+        name for name in leaves(cli, "") if name not in served and not any(line.startswith(f"{name} ") for line in here)
+    ] == []

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from iconicity.indexer.flags import bare
 from iconicity.indexer.left_out import LeftOut, left_out_lines
 from iconicity.indexer.options import Select
 from iconicity.indexer.sources.suffixes import passed_over
@@ -46,6 +47,6 @@ def check(refs: str, gen: str, out: Path) -> dict[str, Any]:
     return {
         "references": f"{counted(len(counts), 'concept')}, {counted(len(given.images), 'reference image')}",
         "models": rows,
-        "notes": list(map(one_line, notes)),
+        "notes": list(bare(one_line(n)) for n in notes),
         "ready": any(row["images"] for row in rows),
     }

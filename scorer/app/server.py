@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from iconicity.indexer.errors import IconicityError, InputError, LockedError
+from iconicity.indexer.flags import bare
 from iconicity.indexer.sources.folders import MAX_BYTES
 from iconicity.indexer.store.disks import cure
 from iconicity.indexer.text import one_line
@@ -119,9 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self._say(e.status, {"error": str(e)})
         except LockedError as e:
-            self._say(HTTPStatus.CONFLICT, {"error": one_line(str(e))})
+            self._say(HTTPStatus.CONFLICT, {"error": bare(one_line(str(e)))})
         except IconicityError as e:
-            self._say(HTTPStatus.BAD_REQUEST, {"error": one_line(str(e))})
+            self._say(HTTPStatus.BAD_REQUEST, {"error": bare(one_line(str(e)))})
         except ConnectionError:
             self.close_connection = True  # the browser went away
         except OSError as e:

@@ -175,7 +175,7 @@ def _column(frame: pd.DataFrame, rule: Rule, of: str) -> str:
     if of == "image" and end:
         raise RuleError(f"{said}an image's value has no interval; judge concepts or models with `of`; {listed}")
     if measure is not None and (measure.calibrated_only or (cal and measure.thresholded)):
-        raise InputError(f"{said}{name} needs thresholds of 'iconicity calibrate', by `calibration`; {listed}")
+        raise InputError(f"{said}{rule.measure} needs thresholds of 'iconicity calibrate', by `calibration`; {listed}")
     raise RuleError(f"{said}no measure of {of}s; {listed}")
 
 
@@ -214,7 +214,9 @@ def _group_values(
     for kind, part in kinds.items():
         rows = given[keys].merge(part, on=keys, how="left")
         calibrated = kind == AT_CALIBRATED
-        for measure in (m for m in of_concepts() if m.key in rows and (calibrated or not m.calibrated_only)):
+        for measure in (m for m in of_concepts() if m.key in rows):
+            if measure.calibrated_only and not calibrated and rows[measure.key].isna().all():
+                continue  # the results hold no thresholds of their own
             name = measure.name(calibrated)
             for end in ("", "_n", *(_ENDS if ends else ())):
                 if f"{measure.key}{end}" in rows:

@@ -18,6 +18,7 @@ from iconicity.indexer.null.sample import query_cells
 from iconicity.indexer.null.thresholds import IndexThresholds, thresholds_of
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.manifest import read_manifest, write_manifest
+from iconicity.scorer.measure.check import check
 from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.judgement import GIVEN, HELD
 from iconicity.scorer.measure.study import open_study
@@ -65,6 +66,15 @@ def held(index: Path) -> IndexThresholds:
     found = thresholds_of(read_manifest(index))
     assert found is not None
     return found
+
+
+@pytest.mark.parametrize("of", ["image", "concept", "model"])
+def test_a_rule_is_judged_at_the_thresholds_of_the_index(scored: Study, of: str) -> None:
+    study = open_study(scored.out, COLUMNS)
+    for measure in ("cra_cal", "vr_cal"):
+        values = check(study, [f"{measure} >= 0"], of).table("failures").value
+        shown = summarise(study).table("models")[measure]
+        assert len(values) == {"image": 9, "concept": 3, "model": 1}[of] and values.mean() == pytest.approx(shown[0])
 
 
 def test_csls_of_an_image_is_that_of_the_loops(made: Path, scored: Study) -> None:
