@@ -20,12 +20,14 @@ Condition = tuple[np.ndarray, Float64]
 class Decision:
     """Of n images: 1 where so, 0 where not, nan where it is not decided.
 
-    ``recognised`` (n,), ``reused`` (n, K) patch by patch. ``tau_cra`` (n,): the threshold of the similarity.
+    ``recognised`` (n,), ``reused`` (n, K) patch by patch. ``tau_cra``, ``tau_vr`` (n,): the thresholds of the
+    similarity of the image and of its patches; of VR strict the one of the cosine.
     """
 
     recognised: Float64
     reused: Float64
     tau_cra: Float64
+    tau_vr: Float64
 
     @property
     def vr(self) -> Float64:
@@ -37,8 +39,8 @@ def decide(study: Study) -> Decision:
     """Decide on all images of a study; of a metric of which no threshold means anything, say what reaches the own one."""
     conditions: Mapping[str, list[Condition]] = {m: _conditions(study, m, study.deciding.get(m)) for m in ("cra", "vr")}
     recognised = _reach(study, study.similarity[:, None], conditions["cra"])[:, 0]
-    tau_cra = conditions["cra"][0][1] if conditions["cra"] else np.full(len(recognised), np.nan)
-    return Decision(recognised, _reach(study, study.p, conditions["vr"]), tau_cra)
+    tau_cra, tau_vr = (c[0][1] if c else np.full(len(recognised), np.nan) for c in conditions.values())
+    return Decision(recognised, _reach(study, study.p, conditions["vr"]), tau_cra, tau_vr)
 
 
 def _conditions(study: Study, metric: str, basis: Basis | None) -> list[Condition]:

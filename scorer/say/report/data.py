@@ -102,6 +102,7 @@ def overview(
             for r in points.to_dict("records")
         ],
         "labels": {m: b.label for m, b in study.deciding.items()}, "decided": decided_words(study),
+        "reached": parts.thresholds(), "start": parts.middle(),
         "curves": sweeps.curves(), "examples": parts.examples(), "tau": dict(study.tau), "replica": REPLICA, "grid": list(index.grid), "steps": 2 if index.overlapping else 1, "evidence": EVIDENCE,
         "vi_scope": summary.facts["vi_scope"], "notes": list(map(bare, summary.notes)), "encoders": dict(study.settings["encoders"]),
         "judged": {m: {"holds": j.holds, "sentence": j.sentence} for m, j in study.judged.items()}, "decides": study.decides,
@@ -196,6 +197,7 @@ class ImageParts:
         decision = decide(study)
         self._recognised, self._has_cra = decision.recognised == 1.0, ~np.isnan(decision.recognised)
         self._reused, self._vr = decision.reused, decision.vr
+        self._tau = {"cra": decision.tau_cra, "vr": decision.tau_vr}
         self._null = image_null(study)
         own_rank = study.table.column("own_rank").to_pandas()
         self._misattributed = (own_rank.notna() & (own_rank != 1)).to_numpy()
@@ -205,6 +207,26 @@ class ImageParts:
         # a stable sort keeps the study's order within a concept: place of an image = its place in its concept's part
         self._rows = np.argsort(study.concept, kind="stable")
         self._starts = np.searchsorted(study.concept[self._rows], np.arange(len(study.concepts) + 1))
+
+    def thresholds(self) -> dict[str, list[list[float | None]]]:
+        """(number of references, threshold) of each metric at whose fitted thresholds is decided."""
+        study = self._study
+        references = np.asarray(study.references)[study.concept]
+        return {
+            m: [
+                [int(j), _number(self._tau[m][references == j][0])]
+                for j in np.unique(references[~np.isnan(self._tau[m])])
+            ]
+            for m, basis in study.deciding.items()
+            if basis.kind != GIVEN
+        }
+
+    def middle(self) -> dict[str, float | None]:
+        """The middle one of the thresholds of all images, for each metric: where the sliders stand at first."""
+        return {
+            m: None if self._study.tau[m] is None or np.isnan(tau).all() else _number(np.nanmedian(tau))
+            for m, tau in self._tau.items()
+        }
 
     def of(self, c: int) -> Any:
         """Rows of the study (by place) of a concept's images."""
@@ -293,7 +315,7 @@ class ImageParts:
         null = self._null
         found = {
             "prompt": row["prompt"], "seed": row["seed"], "match": place.get(row["cra_ref_id"]),
-            "other": self._other(row),
+            "other": self._other(row), "tau": {m: _number(tau[i]) for m, tau in self._tau.items()},
         }  # fmt: skip
         if row["p"] is None:
             return found

@@ -95,11 +95,12 @@ const ICONICITY = (() => {
   function table(columns, rows, name) {
     let sorted = null, up = false, all = false;
     const body = el("tbody"), more = el("button", { type: "button", onclick: () => { all = true; draw(); } });
+    const cell = shown => el("td", shown.length === 1 && typeof shown[0] === "string" && shown[0].length > 40 ? { class: "text" } : {}, ...shown);
     const draw = () => {
       const key = sorted === null ? null : columns[sorted].key;
       const known = key === null ? rows : rows.filter(r => key(r) !== null && key(r) !== undefined);
       const ordered = key === null ? rows : [...[...known].sort((a, b) => compare(key(a), key(b)) * (up ? 1 : -1)), ...rows.filter(r => !known.includes(r))];
-      body.replaceChildren(...ordered.slice(0, all ? undefined : MOST).map(r => el("tr", {}, ...columns.map(c => el("td", {}, ...[].concat(c.show(r)))))));
+      body.replaceChildren(...ordered.slice(0, all ? undefined : MOST).map(r => el("tr", {}, ...columns.map(c => cell([].concat(c.show(r)))))));
       more.hidden = all || rows.length <= MOST;
       more.textContent = `Show all ${rows.length} rows`;
     };

@@ -13,6 +13,10 @@ ICONICITY.imagePage = async (model, file) => {
   const place = cell => `left:${100 * (cell % across) / data.steps / cols}%;top:${100 * Math.floor(cell / across) / data.steps / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
   // the centre that the encoder looks at; the rest of the cell is dimmed
   const centre = shares => shares ? el("span", { class: "seen", style: `left:${50 * (1 - shares[0])}%;top:${50 * (1 - shares[1])}%;width:${100 * shares[0]}%;height:${100 * shares[1]}%` }) : null;
+  // "threshold 0.296 for 1 reference": the one that decides on this image
+  const kept = data.facts.mode === "static" ? 1 : part.references.filter(r => r.kept).length;
+  const threshold = metric => found.tau?.[metric] == null ? "" : ` (threshold ${number(found.tau[metric])}${data.reached[metric] ? ` for ${kept} ${kept === 1 ? "reference" : "references"}` : ""})`;
+  const alike = i => found.reused && !reused(i) && found.tau.vr !== null && found.p[i] >= found.tau.vr; // only VR strict asks for more
   const matched = found.p ? found.p.map((_, i) => i).filter(i => found.ref[i] !== null) : [];
 
   const right = el("figure", { "aria-live": "polite" }), line = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -28,7 +32,7 @@ ICONICITY.imagePage = async (model, file) => {
       frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }, centre(r.seen)));
     }
     fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}${data.steps > 1 ? " (of those at half steps)" : ""}: `,
-      el("span", { class: "score" }, `cosine ${number(found.p[i])}, ${reused(i) ? "reused" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
+      el("span", { class: "score" }, `cosine ${number(found.p[i])}${threshold("vr")}, ${reused(i) ? "reused" : alike(i) ? "not reused: not nearer to it than to other works (CSLS)" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
     cells.forEach((node, j) => { node.classList.toggle("on", j === i); node.tabIndex = j === i ? 0 : -1; });
     connect();
   }
@@ -92,12 +96,12 @@ ICONICITY.imagePage = async (model, file) => {
   // what was found, as a sentence
   function inWords() {
     const near = found.match === null || found.match === undefined ? "" : ` (nearest: ${part.references[found.match].file})`;
-    const first = image.similarity === null ? "" : `Similarity ${number(image.similarity)}${near}, by ${data.encoders.clip}. `;
+    const first = image.similarity === null ? "" : `Similarity ${number(image.similarity)}${threshold("cra")}${near}, by ${data.encoders.clip}. `;
     if (!found.p || image.vr === null) return first;
     const sources = new Map();
     matched.filter(reused).forEach(i => sources.set(found.ref[i], (sources.get(found.ref[i]) ?? 0) + 1));
     const named = [...sources].sort((a, b) => b[1] - a[1]).slice(0, 4).map(([r, n]) => `${n} in ${part.references[r].file}`).join(", ");
     const count = found.p.filter((_, i) => reused(i)).length;
-    return `${first}${count} of ${found.p.length} patches ${data.labels.vr ? "are reused" : "reach the VR threshold"} (${data.labels.vr ?? "VR"} ${number(image.vr)})${named ? `: ${named}` : ""}${sources.size > 4 ? " and others" : ""}.`;
+    return `${first}${count} of ${found.p.length} patches ${data.labels.vr ? "are reused" : "reach the VR threshold"} (${data.labels.vr ?? "VR"} ${number(image.vr)}${found.tau.vr === null ? "" : `,${threshold("vr").replace(/[()]/g, "")}`})${named ? `: ${named}` : ""}${sources.size > 4 ? " and others" : ""}.`;
   }
 };

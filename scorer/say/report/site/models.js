@@ -16,10 +16,19 @@ ICONICITY.modelsPage = async () => {
   const MORE = data.measures.filter(([key]) => !OWN.includes(key) && [...data.models, ...data.calibrated].some(m => m[key] && m[key][0] !== null));
   const { query } = address();
   const hundredths = (name, given) => given === null ? null : query.has(name) ? Math.min(100, Math.max(0, Math.round(Number(query.get(name)) * 100))) : Math.round(given * 100);
-  const tau = { cra: hundredths("tau_cra", data.tau.cra), vr: hundredths("tau_vr", data.tau.vr) };
+  const tau = { cra: hundredths("tau_cra", data.start.cra), vr: hundredths("tau_vr", data.start.vr) };
   let moved = query.has("tau_cra") || query.has("tau_vr"), crt = moved ? await load("crt") : null;
 
   const at = (cra, vr) => [cra === null ? null : `a CRA threshold of ${cra}`, vr === null ? null : `a VR threshold of ${vr}`].filter(Boolean).join(" and ");
+  const STAY = ` The sliders move this table and the curves alone: concepts, lists and images stay at ${data.decided ? "the thresholds that decide" : "the results' own thresholds"}.`;
+  const strict = data.labels.vr === "VR strict";
+  function spelt([metric, reached]) { // "VR threshold: 0.296 for 1 reference, 0.307 for 2."
+    const of = n => `${n} ${n === 1 ? "reference" : "references"}`, first = reached[0], last = reached[reached.length - 1];
+    if (!reached.length) return "";
+    const words = reached.every(r => r[1] === first[1]) ? number(first[1]) : reached.length > 6 ? `${number(first[1])} for ${of(first[0])} to ${number(last[1])} for ${last[0]}`
+      : reached.map(([n, t], i) => `${number(t)} for ${i ? n : of(n)}`).join(", ");
+    return ` ${metric.toUpperCase()} threshold: ${words}.`;
+  }
   const holder = el("div"), said = el("p", { class: "soft", role: "status" });
   const chart = (label) => el("div", { class: "chart", role: "img", "aria-label": label });
   const curve = { cra: chart("CRA at each threshold, a line a model"), vr: chart("VR of all images at each threshold, a line a model") };
@@ -51,8 +60,8 @@ ICONICITY.modelsPage = async () => {
     const rows = given ? [...data.models.map(m => ({ ...m, tau: "given" })), ...data.calibrated.map(m => ({ ...m, tau: "calibrated" }))] : data.models;
     fill(holder, ...table(columns, rows, "models"));
     said.textContent = given
-      ? `Means over concepts at ${at(data.tau.cra, data.tau.vr)}, the results' own thresholds${data.decided ? " (columns with cal., strict or decided: at those that decide)" : ""}, with 95 % intervals; n is the number of concepts.`
-      : `Means over concepts at ${at(...[tau.cra, tau.vr].map(t => t === null ? null : (t / 100).toFixed(2)))}; 'iconicity summary' gives their intervals.`;
+      ? `Means over concepts ${data.decided ? "at the thresholds that decide (columns with cal., strict or decided), the others " : ""}at ${at(data.tau.cra, data.tau.vr)}, the results' own thresholds, with 95 % intervals; n is the number of concepts.${STAY}`
+      : `Means over concepts at ${at(...[tau.cra, tau.vr].map(t => t === null ? null : (t / 100).toFixed(2)))}; 'iconicity summary' gives their intervals.${STAY}`;
     if (tau.cra !== null) CHARTS.curves(curve.cra, data, "cra", held => held.cra, tau.cra / 100);
     if (tau.vr !== null) CHARTS.curves(curve.vr, data, "vr", held => held.vr_all, tau.vr / 100);
   }
@@ -68,7 +77,7 @@ ICONICITY.modelsPage = async () => {
     };
     return el("label", {}, `${metric.toUpperCase()} threshold`, el("input", { type: "range", min: 0, max: 100, step: 1, value: tau[metric], id: `tau-${metric}`, oninput: move }), out);
   }
-  const back = el("button", { type: "button", onclick: () => { remember({}); ICONICITY.modelsPage(); } }, "The results' own");
+  const back = el("button", { type: "button", onclick: () => { remember({}); ICONICITY.modelsPage(); } }, data.decided ? "The thresholds that decide" : "The results' own");
 
   const points = data.points.map(p => ({ model: data.models[p[0]].name, concept: data.concepts[p[1]], images: p[2], recognised: p[3], cra: p[4], vr: p[5], vi: p[6], crt: p[8] }));
   const concepts = el("div"), text = el("input", { id: "text", type: "search", oninput: () => list() });
@@ -89,7 +98,7 @@ ICONICITY.modelsPage = async () => {
   fill(main,
     el("h1", {}, data.decides ? "Recognised, and copied or transformed?" : "How similar are the images to their references?"),
     el("p", {}, "CRA: share of images whose similarity to a reference reaches the CRA threshold. VR: share of patches whose similarity reaches the VR threshold. VI = 1 − VR. CRT = CRA × VI of the recognised images. Open a concept to see which patch came from where, or ", el("a", { href: "#/images" }, "look through all images"), "."),
-    data.decided ? el("p", { class: "decided" }, `${data.decided[0].toUpperCase()}${data.decided.slice(1)}.`) : null,
+    data.decided ? el("p", { class: "decided" }, `${data.decided[0].toUpperCase()}${data.decided.slice(1)}.${Object.entries(data.reached).map(spelt).join("")}${strict ? " VR strict also asks that a patch is nearer to its references than to other works (CSLS)." : ""}`) : null,
     ...(data.decides ? [] : [el("h2", {}, "No verdict"), el("p", {}, "At these thresholds nothing is called recognised, copied or transformed: they mean nothing for the encoders that ran. The numbers below say how many images and patches reach them, and no more."),
       el("ul", { class: "notes" }, ...Object.values(data.judged).filter(j => !j.holds).map(j => el("li", {}, j.sentence)))]),
     ...(data.decides && data.examples.replica.length + data.examples.transformed.length ? [el("p", {}, `Recognised: the similarity reaches the CRA threshold. Replica: recognised, and at least ${data.replica * 100} % of the patches are reused. Transformed: recognised, and fewer are.`)] : []),

@@ -216,7 +216,8 @@ def test_evidence_is_split(place: Path, tmp_path: Path, monkeypatch: pytest.Monk
     from iconicity.scorer.say.report import data as module
 
     monkeypatch.setattr(module, "EVIDENCE", 4)
-    report(place / "out", open_index(place / "i"), tmp_path / "s")
+    held = read_calibration(place / "calibration.json")
+    report(place / "out", open_index(place / "i"), tmp_path / "s", calibration=held)
     whole = data(place, "evidence_0_0")
     shutil.copytree(tmp_path / "s", tmp_path / "site")
     parts = [data(tmp_path, f"evidence_0_{b}") for b in range(2)]
@@ -376,6 +377,23 @@ def models_table(page: Any) -> list[dict[str, str]]:
     return [dict(zip(head, row.locator("td").all_inner_texts(), strict=True)) for row in rows]
 
 
+def test_the_pages_say_the_thresholds_that_decide(page: Any, place: Path) -> None:
+    known = data(place, "overview")
+    held = read_calibration(place / "calibration.json")
+    for metric, reached in known["reached"].items():
+        assert reached and all(tau == pytest.approx(held.taus(metric)[j], abs=1e-6) for j, tau in reached)
+        said = re.search(rf" {metric.upper()} threshold: ([.0-9]+)", page.locator("p.decided").inner_text())
+        assert said and float(said[1].rstrip(".")) == pytest.approx(reached[0][1], abs=6e-4)
+        assert page.locator(f"#tau-{metric}").input_value() == f"{round(100 * known['start'][metric])}"
+    page.evaluate("location.hash = '#/images'")
+    page.locator(".card a.pic").first.click()
+    page.wait_for_selector(".cell")
+    words = page.locator("p.score").first.inner_text()
+    for reached in known["reached"].values():
+        said = [(int(j), float(t)) for t, j in re.findall(r"threshold ([.0-9]+) for (\d+) reference", words)]
+        assert any(j == n and t == pytest.approx(tau, abs=6e-4) for j, tau in reached for n, t in said)
+
+
 def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place: Path) -> None:
     assert [r["thresholds"] for r in models_table(page)] == ["given"] * 3 + ["calibrated"] * 3
     page.evaluate(
@@ -398,7 +416,7 @@ def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place
     page.reload()  # a link shows the same
     page.wait_for_selector("table")
     agree()
-    page.get_by_text("The results' own").click()
+    page.get_by_role("button", name="The thresholds that decide").click()
     until(page, "document.querySelectorAll('table')[0].rows.length === 7")
     page.locator("#nulls .js-plotly-plot").nth(1).wait_for()
 
