@@ -12,6 +12,7 @@ import socketserver
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from html import escape
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -118,23 +119,19 @@ class _Handler(BaseHTTPRequestHandler):
             act(address.path, given)
         except Refused as e:
             self.close_connection = True
-            self._say(e.status, {"error": str(e)})
+            self._refuse(e.status, str(e))
         except LockedError as e:
-            self._say(HTTPStatus.CONFLICT, {"error": bare(one_line(str(e)))})
+            self._refuse(HTTPStatus.CONFLICT, bare(one_line(str(e))))
         except IconicityError as e:
-            self._say(HTTPStatus.BAD_REQUEST, {"error": bare(one_line(str(e)))})
+            self._refuse(HTTPStatus.BAD_REQUEST, bare(one_line(str(e))))
         except ConnectionError:
             self.close_connection = True  # the browser went away
         except OSError as e:
             name = self.server.study.folder if e.filename is None else e.filename
-            self._say(
-                HTTPStatus.INSUFFICIENT_STORAGE, {"error": one_line(f"{name}: {e.strerror or e}; {cure(e.errno)}")}
-            )
+            self._refuse(HTTPStatus.INSUFFICIENT_STORAGE, one_line(f"{name}: {e.strerror or e}; {cure(e.errno)}"))
         except Exception:
             traceback.print_exc(file=sys.stderr)
-            self._say(
-                HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "A fault of the program; the terminal shows where it is"}
-            )
+            self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of the program; the terminal shows where it is")
 
     def _require_own(self, given: Mapping[str, str]) -> None:
         host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
@@ -270,6 +267,17 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         self.send_response(status)
         self._end(json.dumps(value).encode(), "application/json", _PLAIN)
+
+    def _refuse(self, status: HTTPStatus, sentence: str) -> None:
+        """Say what went wrong: to a person who opened an address as a page with a way back, to a script as JSON."""
+        if self.command != "GET" or "text/html" not in self.headers.get("Accept", ""):
+            return self._say(status, {"error": sentence})
+        self.send_response(status)
+        page = (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>iconicity</title><p>{escape(sentence)}</p>'
+            '<p><a href="/">\u2190 Your study</a></p></html>'
+        )
+        self._end(page.encode(), _TYPES[".html"], _PLAIN)
 
     def _text(self, text: str, suffix: str, policy: str = _PLAIN) -> None:
         self.send_response(HTTPStatus.OK)

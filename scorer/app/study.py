@@ -19,6 +19,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from iconicity.indexer.display import SECONDS
 from iconicity.indexer.encode.names import PRESETS
@@ -242,7 +243,7 @@ class Study:
         self._write(picture, body, length)
         page = picture.with_name(f"{picture.name}.html")
         self._tool(["search", "--index", "index", "-k", "5", "--html", str(page), "--", str(picture)])
-        return {"page": f"/searched/{page.name}"}
+        return {"page": f"/searched/{quote(page.name)}"}
 
     def make(self, name: str) -> dict[str, Any]:
         """Make a table or a figure with its caption beside it. What the command says is its text."""

@@ -341,6 +341,14 @@ def test_many_pages_label_at_once(client: Client) -> None:
     assert client.ask("GET", "/status")["labels"] == 24
 
 
+def test_a_person_gets_a_page_with_a_way_back_where_nothing_is(client: Client) -> None:
+    status, headers, data = client.raw("GET", "/searched/x.html", Accept="text/html,*/*;q=0.8")
+    assert (status, headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "There is no such page." in data.decode() and '<a href="/">' in data.decode()
+    status, headers, data = client.raw("GET", "/folders?at=/%3Cb%3E", Accept="text/html")
+    assert status == 400 and b"/&lt;b&gt;: no such folder" in data
+
+
 def test_a_command_that_fails_says_why(client: Client) -> None:
     assert client.ask("POST", "/make", {"name": "../x"}, 400)["error"] == "'../x' is no table or figure"
     for name in ("x.exe", "../x.png", ".png", ""):

@@ -390,8 +390,8 @@ def test_the_pages_say_the_thresholds_that_decide(page: Any, place: Path) -> Non
     page.wait_for_selector(".cell")
     words = page.locator("p.score").first.inner_text()
     for reached in known["reached"].values():
-        said = [(int(j), float(t)) for t, j in re.findall(r"threshold ([.0-9]+) for (\d+) reference", words)]
-        assert any(j == n and t == pytest.approx(tau, abs=6e-4) for j, tau in reached for n, t in said)
+        pairs = [(int(j), float(t)) for t, j in re.findall(r"threshold ([.0-9]+) for (\d+) reference", words)]
+        assert any(j == n and t == pytest.approx(tau, abs=6e-4) for j, tau in reached for n, t in pairs)
 
 
 def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place: Path) -> None:
