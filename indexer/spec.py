@@ -63,9 +63,11 @@ class EncoderSpec:
         return cls(**{k: data[k] for k in cls.__dataclass_fields__ if k in data or k != "layer"})
 
     def differences(self, other: EncoderSpec) -> list[str]:
-        """``field: own value against other value`` for each fact that differs."""
+        """``field: own value against other value`` for each fact that differs; of the preprocessing its own facts."""
         mine, theirs = ({"layer": "last", **spec.to_dict()} for spec in (self, other))
-        return [f"{k}: {_short(a)} against {_short(b)}" for k, a, b in differences(mine, theirs, mine, ("source",))]
+        ways = differences(mine.pop("preprocess"), theirs.pop("preprocess"))
+        facts = [*differences(mine, theirs, mine, ("source",)), *((f"preprocess {k}", a, b) for k, a, b in ways)]
+        return [f"{k}: {_short(a)} against {_short(b)}" for k, a, b in facts]
 
 
 def differences(

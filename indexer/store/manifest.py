@@ -117,9 +117,12 @@ def settings_difference(held: Mapping[str, Any], asked: Mapping[str, Any], order
     """The first setting in which two indexes differ, in words: ``order`` says whose of two values comes first, and
     ``other`` leads to the second one.
     """
-    for name, have, want in zip(("clip", "dino"), encoder_specs(held), encoder_specs(asked), strict=True):
+    for role, have, want in zip(("global", "patch"), encoder_specs(held), encoder_specs(asked), strict=True):
         if have.fingerprint != want.fingerprint:
-            return f"another {name} encoder ({order}): {'; '.join(have.differences(want))}"
+            facts = (
+                "; ".join(have.differences(want)) if have.label == want.label else f"{have.label} against {want.label}"
+            )
+            return f"another {role} encoder ({order}): {facts}"
     keys = ("grid", "reference_cells", "patch_mode", "pixels", "dedup_distance", "vectors")
     one, two = ({"reference_cells": "grid", **settings} for settings in (held, asked))
     return next((f"{key}={a}, {other} {b}" for key, a, b in differences(one, two, keys)), None)

@@ -222,6 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         def check() -> dict[str, Any]:
             from iconicity.scorer.app.check import check
 
+            study.require_encoders(text("encoders"))
             return check(text("refs"), text("gen"), study.folder)
 
         def start() -> None:

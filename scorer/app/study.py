@@ -146,10 +146,24 @@ class Study:
 
     # ------------------------------------------------------------ the run
 
+    def require_encoders(self, encoders: str) -> None:
+        """Raises :class:`InputError` for other encoders than those that the study's index was made with."""
+        try:
+            held = json.loads((self.folder / "index" / "manifest.json").read_text(encoding="utf-8"))["settings"]
+            pair = held["clip"]["family"], held["dino"]["family"]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            return  # there is no index yet, or the run says what is wrong with it
+        made = [name for name, families in PRESETS.items() if families == pair]
+        if made and encoders in PRESETS and encoders not in made:
+            raise InputError(
+                f"this study was made with {made[0]}; choose {made[0]}, or start 'iconicity app' with another study folder"
+            )
+
     def start(self, refs: str, gen: str, encoders: str, prune: bool = False) -> None:
         """Start ``iconicity run``, or go on with it. Raises :class:`LockedError` where it runs already."""
         if encoders not in PRESETS:
             raise InputError(f"'{encoders}' names no encoders")
+        self.require_encoders(encoders)
         choice = {"refs": str(folder_at(refs)), "gen": str(folder_at(gen)), "encoders": encoders}
         fd = hold(self.folder / ".run.lock")
         if fd is None:

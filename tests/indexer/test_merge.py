@@ -163,7 +163,7 @@ def test_other_settings_are_named(refs: Path, tmp_path: Path) -> None:
     for name, encoders, options in (
         ("grid=.*with .4, 4.", toy_encoders(), IndexOptions((2, 2))),
         ("dedup_distance=3, .*with 18", toy_encoders(), IndexOptions(dedup_distance=3)),
-        ("another clip encoder", toy_encoders(clip_seed=7), IndexOptions()),
+        ("another global encoder", toy_encoders(clip_seed=7), IndexOptions()),
     ):
         shutil.rmtree(parts[1])
         build_index(refs, parts[1], encoders, options, select=Select(shard=Shard(2, 2)))
@@ -171,7 +171,7 @@ def test_other_settings_are_named(refs: Path, tmp_path: Path) -> None:
             merge_indexes(parts, tmp_path / "i")
         assert not (tmp_path / "i").exists()
     merge_indexes(parts[:1], tmp_path / "i")
-    with pytest.raises(SettingsError, match=f"{tmp_path / 'i'}: made with another clip encoder .*against {parts[1]}"):
+    with pytest.raises(SettingsError, match=f"{tmp_path / 'i'}: made with another global encoder .*against {parts[1]}"):
         merge_indexes(parts[1:], tmp_path / "i")
 
 

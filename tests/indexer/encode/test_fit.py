@@ -110,7 +110,7 @@ def test_the_fit_is_part_of_an_encoder_and_comes_back(choice: EncoderOptions, tm
         with_fit(choice, "stretch")
     write(tmp_path / "refs" / "a" / "0.png", draw(0))
     build_index(tmp_path / "refs", tmp_path / "i", crop)
-    with pytest.raises(SettingsError, match="another clip encoder"):
+    with pytest.raises(SettingsError, match="another global encoder"):
         build_index(tmp_path / "refs", tmp_path / "i", squash)
 
 

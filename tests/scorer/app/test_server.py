@@ -19,6 +19,7 @@ from app_server import WAITS, Client, serving
 from run import ICONICITY, run
 from toys import draw, make_gen, make_refs, write
 
+from iconicity.indexer.encode.names import PRESETS
 from iconicity.indexer.errors import InputError
 from iconicity.scorer.app.study import Study
 
@@ -193,6 +194,18 @@ def test_check_says_what_is_there_and_what_is_wrong(client: Client, tmp_path: Pa
     listing = client.ask("GET", f"/folders?at={quote(str(refs))}")
     assert [HOSTILE, str(refs / HOSTILE)] in listing["folders"] and listing["above"] == str(tmp_path)
     assert files(client) == {"app.json"}
+
+
+def test_check_refuses_other_encoders_than_those_of_the_study(client: Client, tmp_path: Path) -> None:
+    sent = {"refs": str(make_refs(tmp_path / "refs")), "gen": str(make_gen(tmp_path / "gen"))}
+    families = {half: {"family": family} for half, family in zip(("clip", "dino"), PRESETS["copy"], strict=True)}
+    (client.app.study.folder / "index").mkdir()
+    (client.app.study.folder / "index" / "manifest.json").write_text(json.dumps({"settings": families}))
+    for path in ("/check", "/start"):
+        said = client.ask("POST", path, {**sent, "encoders": "paper"}, 400)["error"]
+        assert said.startswith("this study was made with copy; choose copy, or start")
+    assert client.ask("POST", "/check", {**sent, "encoders": "copy"})["ready"]
+    assert client.ask("GET", "/status")["choice"] == {}
 
 
 @pytest.mark.parametrize(
