@@ -41,6 +41,7 @@ _PACKAGES = {
 _STEP = re.compile(r"(\d) of 3, (.*): (\d+) of (\d+) \(.*?\)(?:, (about .* left))?")
 _TAIL = 1 << 16  # bytes at the end of the log that are read
 _NAME_BYTES = 200
+_MOST = 10  # skipped files that are named
 
 # Name -> arguments of the command that makes it, and what stands below it. {out} is its file without a suffix.
 MADE: Mapping[str, tuple[Sequence[str], str]] = {
@@ -336,9 +337,20 @@ def _outcome(lines: Sequence[str]) -> tuple[str, list[str]]:
     last = lines[-1] if lines else ""
     if last.startswith("report: "):
         blocks = "\n".join(lines).split("\n\n")
-        return "done", blocks[-2].splitlines() if len(blocks) > 1 else []
+        return "done", [*(blocks[-2].splitlines() if len(blocks) > 1 else []), *_skipped(lines)]
     if last.lower().startswith("error: "):
         return "failed", [last[7:]]
     if last.startswith("stopped; "):
         return "stopped", ["Stopped. What is finished stays; go on when you like."]
     return "ended", ["The run ended in the middle. What is finished stays; go on when you like."]
+
+
+def _skipped(lines: Sequence[str]) -> list[str]:
+    """Files that a run could not use, by name; of many the first ones.
+
+    >>> _skipped(["skipped: gen/a/1.png: cannot be read", "1 image scored"])
+    ['Not used: gen/a/1.png: cannot be read']
+    """
+    found = [f"Not used: {line.removeprefix('skipped: ')}" for line in lines if line.startswith("skipped: ")]
+    more = [f"Not used: {len(found) - _MOST} more, below 'What the program says'"] if len(found) > _MOST else []
+    return found[:_MOST] + more
