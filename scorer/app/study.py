@@ -41,6 +41,7 @@ _PACKAGES = {
 _STEP = re.compile(r"(\d) of 3, (.*): (\d+) of (\d+) \(.*?\)(?:, (about .* left))?")
 _TAIL = 1 << 16  # bytes at the end of the log that are read
 _NAME_BYTES = 200
+_NO_COPY = "; label a copy as replica or variant first"  # a page has no options
 _MOST = 10  # skipped files that are named
 
 # Name -> arguments of the command that makes it, and what stands below it. {out} is its file without a suffix.
@@ -282,7 +283,8 @@ class Study:
             )  # fmt: skip
         if done.returncode not in (0, 3):  # 3: something was skipped, and is said
             last = (done.stderr.strip() or "it ended without a word").splitlines()[-1]
-            raise InputError(re.sub("^[Ee]rror: ", "", last))
+            said = re.sub("^[Ee]rror: ", "", last)
+            raise InputError(re.sub("; name those that mean copied with --copied$", _NO_COPY, said))
         return done.stdout
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-COPIED = ("copy", "replica")
+COPIED = ("copy", "replica", "variant")
 NOT_COPIED = (
-    "other", "unrelated", "variant", "reinterpretation", "wrong concept", "transformed", "different", "original",
+    "other", "unrelated", "reinterpretation", "wrong concept", "transformed", "different", "original",
     "no copy", "not a copy", "not copied", "none", "no",
 )  # fmt: skip

@@ -161,11 +161,12 @@
   const TITLES = { summary: "Table of all models", bars: "Bars", recognition: "Recognised, or new?", curves: "VR over thresholds", labels: "How well do the scores tell copies from other images?" };
   const made = {};
   function figure(item) { // its button, links and picture stay where they are while nothing changes
-    const text = el("pre", { hidden: true, tabindex: "0" }), notes = el("ul", { class: "notes" }), button = el("button", { type: "button" }, "Make"), files = el("span"), image = el("p");
+    const text = el("pre", { hidden: true, tabindex: "0" }), notes = el("ul", { class: "notes" }), name = `Make: ${TITLES[item.name]}`, button = el("button", { type: "button" }, name), files = el("span"), image = el("p"), fault = el("p", { role: "alert", hidden: true });
     button.addEventListener("click", acting(button, async () => {
       button.textContent = "Making …";
-      try { const got = await post("/make", { name: item.name }); show(got.text.split("\n")); made[item.name].turn += 1; }
-      finally { button.textContent = "Make"; }
+      try { const got = await post("/make", { name: item.name }); show(got.text.split("\n")); made[item.name].turn += 1; tell(null, fault); }
+      catch (e) { tell(e, fault); }
+      finally { button.textContent = name; }
     }));
     const show = lines => { // a table, and notes below it
       const note = /^note: /, rows = lines.filter(l => !note.test(l)).join("\n").trim();
@@ -173,7 +174,7 @@
       text.hidden = !rows;
       fill(notes, lines.filter(l => note.test(l)).map(l => el("li", {}, l.replace(note, ""))));
     };
-    $(item.name === "labels" ? "made-labels" : "made").append(el("div", { class: "made" }, el("h3", {}, TITLES[item.name]), el("p", {}, item.caption), button, " ", files, image, text, notes));
+    $(item.name === "labels" ? "made-labels" : "made").append(el("div", { class: "made" }, el("h3", {}, TITLES[item.name]), el("p", {}, item.caption), button, " ", fault, files, image, text, notes));
     return made[item.name] = { files, image, turn: 0, shown: null };
   }
   function figures(now) {
@@ -194,7 +195,7 @@
     if (first) { encoders(now); $("s-choose").open = !now.report; first = false; }
     write($("folder"), now.folder);
     run(now);
-    $("after").hidden = $("to-report").hidden = !now.report;
+    $("after").hidden = $("to-report").hidden = !now.report || now.state === "running"; // its pictures may still be made
     figures(now);
     if (searched !== String(now.searched)) { searched = String(now.searched); fill($("searched"), now.searched.map(f => el("li", {}, el("a", { href: `/searched/${encodeURIComponent(f)}` }, f.slice(0, -5))))); }
     $("made-labels").hidden = !now.labels;

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -360,6 +361,13 @@ def test_a_person_gets_a_page_with_a_way_back_where_nothing_is(client: Client) -
     assert "There is no such page." in data.decode() and '<a href="/">' in data.decode()
     status, headers, data = client.raw("GET", "/folders?at=/%3Cb%3E", Accept="text/html")
     assert status == 400 and b"/&lt;b&gt;: no such folder" in data
+
+
+def test_a_page_is_not_told_of_an_option(client: Client) -> None:
+    says = "no label is one of copy, replica (labels: unrelated); name those that mean copied with --copied"
+    client.app.study._program = (sys.executable, "-c", f"import sys; sys.exit('error: {says}')")
+    said = client.ask("POST", "/make", {"name": "labels"}, 400)["error"]
+    assert said == "no label is one of copy, replica (labels: unrelated); label a copy as replica or variant first"
 
 
 def test_a_command_that_fails_says_why(client: Client) -> None:

@@ -141,6 +141,7 @@ const ICONICITY = (() => {
       else delete held[labels.key(l)];
       localStorage.setItem(labels.store, JSON.stringify(held));
     },
+    meaning: "replica: the reference again, hardly changed. variant: the reference with parts changed, moved or recoloured. reinterpretation: its subject, made anew. unrelated: something else. wrong concept: another known work than the one it stands under. Replica and variant count as copies.",
     hint: "Put labels.csv beside the results: the next report shows the labels, and 'iconicity validate labels' reads them.",
     all: () => Object.values(labels.held()),
     select(model, concept, file) {

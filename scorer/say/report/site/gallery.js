@@ -76,7 +76,7 @@ ICONICITY.gallery = items => {
     el("div", { class: "bar" }, el("label", {}, "rater", rater), el("button", { type: "button", onclick: labels.download }, "Download labels"),
       el("button", { type: "button", onclick: () => ICONICITY.download("images.csv", rows()) }, "Download this list"),
       el("span", { class: "soft" }, labels.hint)),
-    said, grid, more,
+    el("p", { class: "soft" }, labels.meaning), said, grid, more,
   ];
 };
 
