@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from iconicity.indexer.command_line import DIRECTORY, index_option, say_note, takes
+from iconicity.indexer.command_line import DIRECTORY, EXIT_SKIPPED, say_note, takes
 from iconicity.indexer.display import progress_bar
 from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.shared import Output, cache_option, output_options, results_argument
+from iconicity.scorer.commands.shared import Output, cache_option, output_options, results_argument, scored_index_option
 from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.options import CONCEPT_COL
 
@@ -56,7 +56,7 @@ class Relations:
 
 @command("calibrate")
 @results_argument
-@index_option
+@scored_index_option
 @takes(CalibrationOptions, "options")
 @takes(Relations, "relations")
 @click.option(
@@ -68,7 +68,7 @@ class Relations:
 @cache_option
 @output_options("thresholds")
 def calibrate_command(
-    results: Sequence[Path], index: Place, options: CalibrationOptions, relations: Relations, apply: Path | None, to: Path | None,
+    results: Sequence[Path], index: Place | None, options: CalibrationOptions, relations: Relations, apply: Path | None, to: Path | None,
     cache: Path | None, output: Output,
 ) -> int:  # fmt: skip
     """Find the CRA and VR thresholds at a chosen false-positive rate.
@@ -78,7 +78,7 @@ def calibrate_command(
 
     \b
     Example:
-      iconicity calibrate results/ --index paintings.index --alpha 0.01
+      iconicity calibrate results/ --alpha 0.01
     """
     from iconicity.indexer.store.cache import VectorCache, default_directory
     from iconicity.scorer.face import Index, Results
@@ -91,7 +91,8 @@ def calibrate_command(
             raise click.UsageError(f"--apply takes a calibration as it is; leave out {names}")
     opened, run = Results(results), Run(cache=VectorCache(cache or default_directory()), progress=progress_bar())
     options = replace(options, works=relations.works(), related={} if apply else relations.relatives())
-    found = opened.calibrate(Index.open(index), options, apply=apply, to=to, run=run)
+    found = opened.calibrate(None if index is None else Index.open(index), options, apply=apply, to=to, run=run)
     if apply is None:
         echo_line(str(to or opened.locations[0] / "calibration.json"), err=True)
-    return output.say(found.finding)
+    fitted = apply is not None or found.finding.table("thresholds").tau.notna().any()
+    return output.say(found.finding) or (0 if fitted else EXIT_SKIPPED)

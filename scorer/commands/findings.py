@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from iconicity.indexer.command_line import index_option
 from iconicity.indexer.help import command
 from iconicity.indexer.places import Place
 from iconicity.indexer.text import echo_line
-from iconicity.scorer.commands.shared import Output, results_option, takes_results, vi_scope_option
+from iconicity.scorer.commands.shared import Output, results_option, scored_index_option, takes_results, vi_scope_option
 
 if TYPE_CHECKING:
     from iconicity.scorer.face import Results
@@ -53,20 +52,20 @@ def sweep_command(results: Results, output: Output, step: float, vi_scope: str, 
 
 
 @command("attribute")
-@index_option
+@scored_index_option
 @takes_results("models", "concepts", "confusion", "images", thresholds=["cra"])
-def attribute_command(results: Results, output: Output, index: Place, draws: int, seed: int) -> int:
+def attribute_command(results: Results, output: Output, index: Place | None, draws: int, seed: int) -> int:
     """Find which concept each image resembles most.
 
     The answer is its own concept, the same work under another name, or another concept. The results must come from 'iconicity score --scope all'.
 
     \b
     Example:
-      iconicity attribute results-all/ --index paintings.index --table confusion
+      iconicity attribute results-all/ --table confusion
     """
     from iconicity.scorer.face import Index
 
-    return output.say(results.attribute(Index.open(index), draws=draws, seed=seed).finding)
+    return output.say(results.attribute(None if index is None else Index.open(index), draws=draws, seed=seed).finding)
 
 
 @command("compare")

@@ -107,7 +107,20 @@ def calibration_finding(
         found.write(to)
     finding = thresholds_finding(found)
     said = [j.sentence for j in judgements(study, found, "this calibration")]
-    return replace(finding, notes=[*finding.notes, *said])
+    none = [] if any(found.taus(metric) for metric in ("cra", "vr")) else [_none_fitted(study, found)]
+    return replace(finding, notes=[*none, *finding.notes, *said])
+
+
+def _none_fitted(study: Study, found: Calibration) -> str:
+    """Why no threshold could be fitted, how many concepts would do, and what is used instead."""
+    needed, most = math.ceil(1 / found.alpha), max((int(t["pairs_fit"]) for t in found.thresholds), default=0)
+    half = next(n for n in range(2, needed + 2) if n * (n - 1) >= needed)  # every concept of a half with every other
+    there = counted(len(set(study.concept[study.ok].tolist())), "concept has", "concepts have")
+    kept = "" if study.thresholds is None else "; the index's thresholds stay in use"
+    return (
+        f"no threshold could be fitted: {needed} pairs of concepts in half A are needed, and there are at most {most}; {there} "
+        f"images, about {2 * half} are needed{kept}"
+    )
 
 
 @dataclass(frozen=True)

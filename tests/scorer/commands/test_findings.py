@@ -82,6 +82,10 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
     assert "0 embedded" in scored.stdout
     assert "cra_cal" in (tmp_path / "s" / "results_cra_dynamic.csv").read_text().splitlines()[0]
     assert "no calibration" in run("summary", place / "o", "--calibration", place / "vit.safetensors", code=1).stderr
+    none = run(
+        "calibrate", place / "o", "--cache", place / "cache", "--alpha", 1e-6, "--to", tmp_path / "n.json", code=3
+    )
+    assert "no threshold could be fitted: 1000000 pairs" in none.stdout and "about 2002 are needed" in none.stdout
     empty = [*base[:4], "--cache", tmp_path / "empty"]
     assert "score again with this cache" in run(*empty, code=1).stderr
 
@@ -89,7 +93,7 @@ def test_calibrate_then_everything_that_uses_it(place: Path, tmp_path: Path) -> 
 def test_attribute(place: Path) -> None:
     text = run("attribute", place / "all", "--index", place / "i", "--notes", "all").stdout
     assert "unprompted" in text and "no p: " in text
-    assert "attributed to" in run("attribute", place / "all", "--index", place / "i", "--table", "confusion").stdout
+    assert "attributed to" in run("attribute", place / "all", "--table", "confusion").stdout
     assert "--scope all" in run("attribute", place / "o", "--index", place / "i", code=1).stderr
 
 
