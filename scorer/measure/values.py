@@ -14,7 +14,8 @@ from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.image_null import ImageNull, image_null
-from iconicity.scorer.measure.measures import CRA, Measure, of_concepts, of_images
+from iconicity.scorer.measure.judgement import HELD
+from iconicity.scorer.measure.measures import CRA, CRT, DECIDED, VR, Measure, of_concepts, of_images
 from iconicity.scorer.measure.metrics import Bools, Float64, Ints
 from iconicity.scorer.measure.study import Study
 
@@ -202,18 +203,30 @@ def compared_values(
 ) -> tuple[dict[str, Compared], list[str]]:
     """The measures that are compared between models, by name, with notes on what was left out.
 
-    The values are those of ``summary``. A ``calibration`` adds those at its thresholds.
+    The values are those of ``summary``. Where the thresholds that the results hold decide, the measures at these take the
+    place of those at thresholds that mean nothing. A ``calibration`` adds those at its thresholds.
     """
     sets, notes = inputs_of(study, calibration)
+    instead = _instead(study.with_calibration(calibration))
     out: dict[str, Compared] = {}
     for inputs in sets:
         found = cells(study, inputs, vi_scope)
-        for measure in of_concepts(vi_scope):
-            if measure.compared and measure.key in found.values and (inputs.calibrated or not measure.calibrated_only):
+        for plain in of_concepts(vi_scope):
+            measure = plain if inputs.calibrated else instead.get(plain.key, plain)
+            if plain.compared and measure.key in found.values and (inputs.calibrated or not measure.calibrated_only):
                 factor = found.of_images[measure.times] if measure.times else None
                 values = Compared(measure, found.values[measure.key], found.of_images[measure.key], factor)
                 out[measure.name(inputs.calibrated)] = values
     return out, notes
+
+
+def _instead(study: Study) -> dict[str, Measure]:
+    """Key of a measure at thresholds that mean nothing -> the measure at those that the results hold and that decide."""
+    held = [m for m, basis in study.deciding.items() if basis.kind == HELD]
+    if not held or not study.decides:
+        return {}
+    void = [CRT, *({"cra": CRA, "vr": VR}[metric] for metric in held)]
+    return {m.key: DECIDED[m.key] for m in void}
 
 
 def image_values(study: Study, calibration: Calibration | None = None) -> dict[str, Float64]:

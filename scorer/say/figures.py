@@ -123,7 +123,7 @@ def _captioned(
 
 def measure_of(name: str | None, swept: bool = False) -> Measure:
     """A measure by its name, for a heat map or (``swept``) for curves; None: CRT. Raises :class:`InputError`."""
-    known = [CRA, VR, CRT] if swept else [m for m in of_concepts() if not m.calibrated_only]
+    known = [CRA, VR, CRT] if swept else of_concepts()
     by_name = {name: m for m in known for name in (m.key, m.image_key, m.label.lower()) if name}
     wanted = CRT.key if name is None else name.lower()
     if wanted not in by_name:
@@ -296,12 +296,16 @@ def nulls(histograms: pd.DataFrame, study: Study, calibrated: Mapping[str, Mappi
 def heatmap(summary: Finding, measure: Measure) -> Figure:
     """A measure of each concept (rows) and model (columns); what is undefined is left white.
 
-    CRA, VR and CRT are shown at the thresholds that decide.
+    CRA, VR and CRT are shown at the thresholds that decide. Raises :class:`InputError` for a measure that has no values.
     """
     frame = summary.table("concepts")
     decided = DECIDED.get(measure.key, measure)
     fitted = _fitted(summary.facts, frame) and decided.key in frame and decided is not measure
     measure = decided if fitted else measure
+    if measure.key not in frame:
+        raise InputError(
+            f"`measure` {measure.key}: these results do not hold its thresholds; fit some with 'iconicity score --calibration'"
+        )
     wide = frame.pivot(index="concept", columns="model", values=measure.key)
     figure, axes = _figure(2.2 + 0.45 * wide.shape[1], 1.4 + 0.2 * wide.shape[0])
     image = axes.imshow(wide.to_numpy(np.float64), vmin=0, vmax=1, cmap="cividis", aspect="auto")

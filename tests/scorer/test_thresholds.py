@@ -23,6 +23,7 @@ from iconicity.scorer.measure.decision import decide
 from iconicity.scorer.measure.judgement import GIVEN, HELD
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
+from iconicity.scorer.measure.values import compared_values
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say import figures
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, needed_references
@@ -156,6 +157,11 @@ def test_the_thresholds_of_the_index_decide_where_the_published_ones_mean_nothin
     assert (row["cra_decided"], row["vr_decided"]) == (row["cra_cal"], row["vr_strict"])
     assert row["crt_decided"] == pytest.approx(images.groupby("c").crt.mean().mean())
     assert {"cra", "vr_all", "vi_recognised", "crt"}.isdisjoint(summary.shown["models"])
+    values, _ = compared_values(study)
+    assert list(values) == ["cra_decided", "vr_decided", "crt_decided"]
+    crt = summary.table("concepts").crt_decided.tolist()
+    assert values["crt_decided"].cells[study.images_of() > 0].tolist() == pytest.approx(crt)
+    assert figures.heatmap(summary, figures.measure_of("cra_cal")).axes[1].get_ylabel() == "CRA cal."
     offsets: Any = figures.recognition(summary).axes[0].collections[0].get_offsets()
     assert offsets[:, 0].tolist() == summary.table("concepts").cra_decided.tolist()
     assert figures.bars(summary).get_supxlabel().replace("\n", " ") == summary.facts["decided"]
