@@ -16,7 +16,7 @@ from iconicity.indexer.builder import BuildReport
 from iconicity.indexer.csv_cells import csv_line
 from iconicity.indexer.encode.encoder import load_encoders
 from iconicity.indexer.encode.names import EncoderOptions
-from iconicity.indexer.errors import IconicityError
+from iconicity.indexer.errors import IconicityError, typed
 from iconicity.indexer.options import Run
 from iconicity.indexer.progress import Progress
 from iconicity.indexer.store.cache import VectorCache
@@ -135,7 +135,7 @@ def run_demo(out: Path, progress: Progress) -> str:
     score(index, {m: out / "gen" / m for m in models}, out / "results", run=run)
     cache.close()
     study = open_study(out / "results")
-    few = Layout(notes=FEW_NOTES, more=f"'iconicity summary {out / 'results'} --notes all'")
+    few = Layout(notes=FEW_NOTES, more=f"'iconicity summary {typed(out / 'results')} --notes all'")
     site = report(out / "results", open_index(index), out / "report", run=run)
     return "\n".join(
         [

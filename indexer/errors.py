@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iconicity.indexer.places import Remote
+
+
+def typed(at: object) -> str:
+    """Return a location as one types it in a shell, in commands that a message names.
+
+    >>> typed("a/b"), typed("my study")
+    ('a/b', '"my study"')
+    """
+    text = str(at)
+    quoted = shlex.quote(text)
+    # double quotes, where these do: the command stands in single ones
+    return quoted if quoted == text or set(text) & set('"$`\\!') else f'"{text}"'
 
 
 class IconicityError(Exception):
@@ -53,7 +66,7 @@ def mending(directory: Path | Remote) -> str:
             "run the same command again; if that does not help, restore it from a copy, or delete it and build it again"
         )
     return (
-        f"mend it with 'iconicity index repair --index {directory}', restore it from a copy, or delete the folder and "
+        f"mend it with 'iconicity index repair --index {typed(directory)}', restore it from a copy, or delete the folder and "
         "build it again"
     )
 

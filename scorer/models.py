@@ -107,6 +107,10 @@ def _concepts(refs: Place) -> set[str]:
     return {concept_name(p.name) for p in refs.iterdir() if p.is_dir() and not p.name.startswith(".")} - {""}
 
 
+def _folders(refs: Place) -> list[Path]:
+    return [] if isinstance(refs, Remote) else [p for p in sorted(refs.iterdir()) if p.is_dir()]
+
+
 def _packed(folder: Path) -> bool:
     return any(p.name.lower().endswith((SUFFIX, *COMPRESSED)) for p in folder.iterdir())
 
@@ -125,6 +129,11 @@ def _nothing(gen: Path, refs: Place, concepts: Collection[str], folders: Collect
         if concepts
         else f"{refs} holds no folder of a concept"
     )
+    names = {concept_name(p.name) for p in folders}
+    if any(names & {concept_name(below.name) for below in p.iterdir()} for p in _folders(refs)):
+        return (
+            f"{gen}: its folders are named like those in the models below {refs}; are the references and GEN swapped?"
+        )
     return f"{gen}: no folder in it has the name of a concept ({_some(folders)}), and no folder below these; {like}"
 
 

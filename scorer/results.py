@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iconicity.indexer.errors import IconicityError, InputError, SettingsError
+from iconicity.indexer.errors import IconicityError, InputError, SettingsError, typed
 from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import LeftOut, read_left_out, stored_left_out
 from iconicity.indexer.places import Place, is_url, place
@@ -175,11 +175,11 @@ def require_results(directory: Path | str, mode: str | None = None) -> Results:
     results = open_results(directory, mode)
     if results is None and (Path(directory) / "manifest.json").is_file():
         raise InputError(
-            f"{directory}: an index; name a results directory, made with 'iconicity score --index {directory} --out results'"
+            f"{directory}: an index; name a results directory, made with 'iconicity score --index {typed(directory)} --out results'"
         )
     if results is None:
         raise InputError(
-            f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {directory}'"
+            f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {typed(directory)}'"
         )
     return results
 

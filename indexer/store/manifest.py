@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending
+from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, mending, typed
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.spec import EncoderSpec, differences, digest_of
 from iconicity.indexer.store.files import write_atomically
@@ -76,7 +76,7 @@ def read_manifest(directory: Place) -> dict[str, Any]:
         if isinstance(directory, Remote) and isinstance(e, FileNotFoundError):
             raise IndexFormatError(
                 f"{directory}: no {MANIFEST}: no index is there, or its build did not finish; run 'iconicity index build "
-                f"--refs DIR --index {directory}'"
+                f"--refs DIR --index {typed(directory)}'"
             ) from e
         raise CorruptIndexError(f"{path}: cannot be read ({e}); {mending(directory)}") from e
     # Where only the format number is damaged, the test of the digest below says so.

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
-from iconicity.indexer.errors import IconicityError, LockedError
+from iconicity.indexer.errors import IconicityError, LockedError, typed
 from iconicity.indexer.places import Place, Remote
 from iconicity.indexer.store.disks import cure_of_text
 from iconicity.indexer.store.files import sweep
@@ -70,7 +70,7 @@ def writing(directory: Place) -> Iterator[None]:
         way = cure_of_text(directory, str(e)) or "free space, allow writing"
         raise IconicityError(
             f"{directory}: cannot be written ({first_line(e)}); {way}, or mend it with "
-            f"'iconicity index repair --index {directory}', then run the same command again: what is written is kept"
+            f"'iconicity index repair --index {typed(directory)}', then run the same command again: what is written is kept"
         ) from e
 
 

@@ -12,6 +12,7 @@ import click
 from iconicity.indexer.command_line import DIRECTORY, PLACE, say_note, say_skipped, takes, takes_run, takes_select
 from iconicity.indexer.commands import say_build
 from iconicity.indexer.encode.names import EncoderOptions
+from iconicity.indexer.errors import typed
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run, Select
 from iconicity.indexer.places import Place
@@ -66,7 +67,7 @@ def run_command(
     assert results.built is not None and results.scored is not None and results.page is not None
     code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
     finding = results.summary().finding
-    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {out} --notes all'")
+    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {typed(out)} --notes all'")
     echo(as_text(finding, layout=layout))
     for sentence in ("", *results.sentences(), "", f"report: {results.page.resolve()}"):
         echo_line(sentence)

@@ -20,6 +20,7 @@ from iconicity.indexer.command_line import (
     index_option,
     json_option,
     options,
+    say_note,
     say_problems,
     say_skipped,
     takes,
@@ -291,6 +292,9 @@ def generated_by(gen: Sequence[str], gen_root: Path | None, model: str | None, f
             raise click.UsageError(f"--gen: the model name {name!r} is empty, given twice or not UTF-8")
         if "@" in name and not all(name.rpartition("@")[::2]):
             raise click.UsageError(f"--gen: {name!r} lacks a name or a variant; write NAME@VARIANT=DIR")
+    folders_of = [w for _, w in pairs]
+    for where in dict.fromkeys(w for w in folders_of if folders_of.count(w) > 1):
+        say_note(f"{where}: counts as {' and '.join(n for n, w in pairs if w == where)}, with the same images")
     return dict(pairs)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iconicity.indexer.errors import SettingsError
+from iconicity.indexer.errors import SettingsError, typed
 from iconicity.indexer.null.same_work import same_works
 from iconicity.indexer.store.index import Index
 from iconicity.indexer.text import counted
@@ -56,7 +56,7 @@ def attribute(
     frame = images[images.attribution != ""]
     if null is None:
         notes.append(
-            f"no p: what chance looks like is not known; run 'iconicity calibrate {study.sources[0].path} --index {index.path}' first"
+            f"no p: what chance looks like is not known; run 'iconicity calibrate {typed(study.sources[0].path)}' first"
         )
     else:
         few = int(((null.draws > 0) & (null.draws < FEW_DRAWS) & study.ok).sum())

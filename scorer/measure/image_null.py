@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.errors import InputError, SettingsError, typed
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.metrics import Float32, Float64, Ints
 from iconicity.scorer.measure.study import Study
@@ -141,6 +141,6 @@ def require_null(study: Study) -> ImageNull:
     if null is None:
         raise InputError(
             f"{study.sources[0].path}: what chance looks like is not known yet; run 'iconicity calibrate "
-            f"{study.sources[0].path} --index INDEX' first"
+            f"{typed(study.sources[0].path)}' first"
         )
     return null

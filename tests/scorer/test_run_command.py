@@ -11,7 +11,8 @@ from run import run
 from toys import draw, make_gen, make_refs, toy_encoders, write
 
 import iconicity as ic
-from iconicity.indexer.errors import InputError
+from iconicity.indexer.errors import InputError, typed
+from iconicity.scorer.commands.scoring import generated_by
 from iconicity.scorer.models import models_at
 
 
@@ -187,3 +188,18 @@ def test_the_report_is_opened(refs: Path, gen: Path, tmp_path: Path, monkeypatch
     done = run("run", refs, gen, "--out", tmp_path / "a study", "--open")
     assert opened == [(tmp_path / "a study" / "report" / "index.html").as_uri()]
     assert "no browser was found; open the report yourself" in done.stderr
+
+
+def test_swapped_folders_and_one_folder_as_two_models_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("models/a/scream", "models/b/scream", "my refs/scream"):
+        write(tmp_path / folder / "0.png", draw(1))
+    found = run(
+        "run", tmp_path / "models", tmp_path / "my refs", "--out", tmp_path / "o", "--encoders", "offline", code=1
+    )
+    assert "are the references and GEN swapped?" in found.stderr
+    same = tmp_path / "models" / "a"
+    assert list(generated_by([f"a={same}", f"b={same}"], None, None, False)) == ["a", "b"]
+    assert "counts as a and b, with the same images" in capsys.readouterr().err
+    assert typed(tmp_path / "my refs") == f'"{tmp_path}/my refs"' and typed("a$b c") == "'a$b c'"
