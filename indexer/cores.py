@@ -45,7 +45,7 @@ def _affinity() -> int:
 def _quotas(root: Path) -> Iterator[int]:
     """Whole cores that each control group above this process allows. A container sees its own as the topmost."""
     try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="ascii", errors="replace").splitlines()
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     mounted = root / "sys/fs/cgroup"
@@ -68,7 +68,7 @@ def _numbers(folder: Path) -> tuple[int, int] | None:
     files = [["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]]
     for names in files:
         try:
-            quota, period = " ".join((folder / n).read_text(encoding="ascii") for n in names).split()
+            quota, period = " ".join((folder / n).read_text(encoding="utf-8") for n in names).split()
             return int(quota), int(period)
         except (OSError, ValueError):  # ValueError: "max"
             continue
