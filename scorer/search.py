@@ -20,6 +20,7 @@ from iconicity.indexer.store.index import Index, open_index
 from iconicity.indexer.store.vectors import open_vectors
 from iconicity.scorer.measure.finding import Finding
 from iconicity.scorer.scoring import encoders_of
+from iconicity.scorer.thresholds import thresholds_for
 
 
 def search_image(
@@ -64,6 +65,24 @@ def search_image(
             for pr, ps in zip(p_rows, p_similarity, strict=True)
         ],
     }
+
+
+def hit_thresholds(hits: Mapping[str, Any], index: Index) -> dict[str, dict[str, tuple[float, int]]]:
+    """Metric (cra, vr) -> concept of a hit -> threshold and number of references; without those that have none.
+
+    They are those at a false-positive rate that travel with the index, else with the package, in mode dynamic.
+    """
+    held, _ = thresholds_for(index, "dynamic", None)
+    kept = {concept: n.kept for concept, n in index.concepts().items()}
+    found = {"cra": hits["image"], "vr": [hit for best in hits["patches"] for hit in best]}
+    out: dict[str, dict[str, tuple[float, int]]] = {metric: {} for metric in found}
+    if held is None:
+        return out
+    for metric, of in found.items():
+        for concept in {hit["concept"] for hit in of}:
+            if (tau := held.tau.get(metric, {}).get(kept[concept])) is not None:
+                out[metric][concept] = tau, kept[concept]
+    return out
 
 
 def hits_finding(hits: Mapping[str, Any]) -> Finding:

@@ -165,7 +165,7 @@ def search_command(image: Path, index: Place, k: int, as_json: bool, html: Path 
     """
     from iconicity.indexer.store.cache import default_directory
     from iconicity.indexer.store.index import open_index
-    from iconicity.scorer.search import search_image
+    from iconicity.scorer.search import hit_thresholds, search_image
     from iconicity.scorer.text import search_text
 
     opened = open_index(index)
@@ -182,6 +182,7 @@ def search_command(image: Path, index: Place, k: int, as_json: bool, html: Path 
             overlapping=opened.overlapping,
             pixels=opened.settings["pixels"],
             max_pixels=run.max_pixels,
+            thresholds=hit_thresholds(hits, opened),
         )
         echo_line(html, err=True)
     return 0

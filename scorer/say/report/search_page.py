@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from iconicity.indexer.encode.decoder import shared
@@ -14,6 +15,7 @@ from iconicity.indexer.errors import ImageError
 from iconicity.indexer.grid import cell_shape
 from iconicity.indexer.sources.folders import read_bytes
 from iconicity.indexer.store.files import write_atomically
+from iconicity.indexer.text import counted
 from iconicity.scorer.say.report.pages import render
 from iconicity.scorer.say.report.thumbnails import small
 
@@ -29,9 +31,10 @@ def write_search_page(
     overlapping: bool = False,
     pixels: str,
     max_pixels: int = MAX_PIXELS,
+    thresholds: Mapping[str, Mapping[str, tuple[float, int]]] = MappingProxyType({}),
 ) -> Path:
     """Write what :func:`~iconicity.scorer.search.search_image` found for an image: its nearest references, and for each patch of
-    the ``grid`` the nearest cell. A picture that can no longer be read is said in its place."""
+    the ``grid`` the nearest cell, with ``thresholds`` (of :func:`~iconicity.scorer.search.hit_thresholds`). A picture that can no longer be read is said in its place."""
     pictures: dict[str, str] = {}
     problems: dict[str, str] = {}
 
@@ -64,6 +67,10 @@ def write_search_page(
         image=str(image),
         encoders=dict.fromkeys(hits["encoders"]),
         hits=hits["image"],
+        thresholds={
+            m: {c: f"threshold {tau:.3f} for {counted(n, 'reference')}" for c, (tau, n) in of.items()}
+            for m, of in thresholds.items()
+        },
         patches=patches,
         pictures=pictures,
         problems=problems,

@@ -30,6 +30,12 @@ def test_pictures_of_the_hits(tmp_path: Path) -> None:
     text = page.read_text()
     assert "<script" not in text and "<img src=x" not in text and "<b>&" not in text
     assert "script-src" not in text and "default-src &#39;none&#39;" in text
+    assert "no threshold for these encoders" in text
+    concept = hits["patches"][0][0]["concept"]
+    known: dict[str, dict[str, tuple[float, int]]] = {"cra": {}, "vr": {concept: (0.25, 2)}}
+    page = write_search_page(hits, image, tmp_path / "t.html", grid=(4, 4), pixels="shown", thresholds=known)
+    said = page.read_text().count("(threshold 0.250 for 2 references)")
+    assert said == sum(found[0]["concept"] == concept for found in hits["patches"]) > 0
     shown = [html.unescape(p) for p in re.findall(r'<p class="soft">(.*?)</p>', text)][1:]
     assert shown[:3] == [h["ref_id"] for h in hits["image"]]
     assert shown[3:] == [f"{p[0]['ref_id']}, cell {p[0]['cell']}" for p in hits["patches"]]
