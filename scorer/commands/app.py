@@ -11,6 +11,7 @@ import click
 from iconicity.indexer.command_line import DIRECTORY, say_note
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.help import command
+from iconicity.indexer.store.files import hold
 from iconicity.indexer.text import echo_line
 
 
@@ -34,6 +35,9 @@ def app_command(study: Path, port: int, no_open: bool) -> int:
     from iconicity.scorer.app.study import Study
 
     held = Study(study)
+    alone = hold(held.folder / ".app.lock")  # until the program ends
+    if alone is None:
+        say_note(f"{study}: another 'iconicity app' is open on this study; both show and change the same files")
     try:
         app = App(held, port)
     except OSError as e:

@@ -98,9 +98,7 @@
 
   // ---------------------------------------------------------------- check and run
   on("check", async () => {
-    $("s-found").hidden = true;
     const found = await post("/check", chosen());
-    $("s-found").hidden = false;
     ready = found.ready;
     write($("found"), `References: ${found.references}.${found.ready ? "" : " No generated image belongs to one of these concepts."}`);
     fill($("models"), el("table", {}, el("thead", {}, el("tr", {}, ["model", "images", "concepts"].map(t => el("th", { scope: "col" }, t)))), el("tbody", {}, found.models.map(m => el("tr", {}, [m.model, m.images, m.concepts].map(v => el("td", {}, String(v))))))));
@@ -195,7 +193,7 @@
     if (first) { encoders(now); $("s-choose").open = !now.report; first = false; }
     write($("folder"), now.folder);
     run(now);
-    $("after").hidden = $("to-report").hidden = !now.report || now.state === "running"; // its pictures may still be made
+    $("after").hidden = $("to-report").hidden = !now.report || (now.state === "running" && now.step?.stage === 3); // it is being written again
     figures(now);
     if (searched !== String(now.searched)) { searched = String(now.searched); fill($("searched"), now.searched.map(f => el("li", {}, el("a", { href: `/searched/${encodeURIComponent(f)}` }, f.slice(0, -5))))); }
     $("made-labels").hidden = !now.labels;
