@@ -217,6 +217,7 @@ def labels_command(
       iconicity validate labels --csv labels.csv --results results/ --copied replica --copied variant
     """
     from iconicity.scorer.validate.labelled import labels_beside, read_labels
+    from iconicity.scorer.validate.labels import ENOUGH
 
     if not tables:
         tables = labels_beside(results.locations)
@@ -227,4 +228,10 @@ def labels_command(
             )
         say_note(f"labels of {', '.join(map(str, tables))}")
     labels = [label for path in tables for label in read_labels(path, **columns, tell=say_note)]
-    return output.say(results.labels(labels, copied, not_copied, draws=draws, seed=seed).finding)
+    found = results.labels(labels, copied, not_copied, draws=draws, seed=seed).finding
+    if not found.table("scores").concepts.any():
+        raise InputError(
+            f"{', '.join(map(str, tables))}: no concept has both a copy and another image among its labels, so that there is "
+            f"nothing to compare; label both kinds in {ENOUGH} concepts or more"
+        )
+    return output.say(found)

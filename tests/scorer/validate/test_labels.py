@@ -89,6 +89,9 @@ def test_what_is_asked_wrongly_is_said(tmp_path: Path) -> None:
     assert UNDECIDABLE in said and "auroc pooled" in said
     flat = run("validate", "labels", "--csv", csv, "--results", results, "--draws", 100, "--json")
     assert json.loads(flat.stdout)["cra_sim/auroc"] == 1.0 and "note: copy 4 count as copied; other 4" in flat.stderr
+    pd.DataFrame(labels)[lambda t: t.label == "copy"].to_csv(tmp_path / "copies.csv", index=False)
+    one = run("validate", "labels", "--csv", tmp_path / "copies.csv", "--results", results, code=1).stderr
+    assert "no concept has both" in one and "in 20 concepts or more" in one
     with pytest.raises(InputError, match="'other' cannot mean both"):
         validate_labels(study, read_labels(csv), ["copy", "other "], ["Other"])
     columns = validate_labels(study, read_labels(csv), draws=100).table("concepts").columns
