@@ -197,11 +197,18 @@ def meta_of(results: Results) -> dict[str, Any]:
 
 
 def index_of(results: Results) -> Place:
-    """The index that results were scored against, where their meta file says. Raises :class:`InputError`."""
+    """The index that results were scored against: where their meta file says, else beside them, as in a study that moved.
+
+    Raises :class:`InputError` where there is none.
+    """
     named = meta_of(results).get("index")
     path = named.get("path") if isinstance(named, dict) else None
     if not isinstance(path, str) or "\0" in path or not (is_url(path) or Path(path).is_dir()):
-        raise InputError(f"{results.path}: the index it was scored against is not where it was; name it with `index`")
+        path = str(results.path.parent / "index")
+        if not Path(path).is_dir():
+            raise InputError(
+                f"{results.path}: the index it was scored against is not where it was; name it with `index`"
+            )
     return place(path)
 
 

@@ -203,3 +203,9 @@ def test_swapped_folders_and_one_folder_as_two_models_are_named(
     assert list(generated_by([f"a={same}", f"b={same}"], None, None, False)) == ["a", "b"]
     assert "counts as a and b, with the same images" in capsys.readouterr().err
     assert typed(tmp_path / "my refs") == f'"{tmp_path}/my refs"' and typed("a$b c") == "'a$b c'"
+
+
+def test_a_study_that_moved_finds_its_index(refs: Path, gen: Path, tmp_path: Path) -> None:
+    ic.evaluate(refs, gen, tmp_path / "study")
+    (tmp_path / "study").rename(tmp_path / "moved")
+    assert ic.Results.open(tmp_path / "moved").report(tmp_path / "again").is_file()
