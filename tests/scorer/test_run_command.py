@@ -208,4 +208,4 @@ def test_swapped_folders_and_one_folder_as_two_models_are_named(
 def test_a_study_that_moved_finds_its_index(refs: Path, gen: Path, tmp_path: Path) -> None:
     ic.evaluate(refs, gen, tmp_path / "study")
     (tmp_path / "study").rename(tmp_path / "moved")
-    assert ic.Results.open(tmp_path / "moved").report(tmp_path / "again").is_file()
+    assert ic.Results.open(tmp_path / "moved" / "results").report(tmp_path / "again").is_file()
