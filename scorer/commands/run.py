@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
 def run_command(
-    refs: Place, gen: Place | None, named: Sequence[str], out: Path, encoders: EncoderOptions, prune: bool, opens: bool,
-    select: Select, run: Run,
+    refs: Place, gen: Place | None, named: Sequence[str], out: Path, encoders: EncoderOptions, select: Select, run: Run,
+    **switches: bool,
 ) -> int:  # fmt: skip
     """Compare generated images with references: index, scores and report in one command.
 
@@ -63,7 +63,7 @@ def run_command(
     )
     for notice in models.notices:
         say_note(notice)
-    results = evaluate(refs, models.generated, out, encoders=encoders, select=select, prune=prune, run=run)
+    results = evaluate(refs, models.generated, out, encoders=encoders, select=select, prune=switches["prune"], run=run)
     assert results.built is not None and results.scored is not None and results.page is not None
     code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
     finding = results.summary().finding
@@ -71,7 +71,7 @@ def run_command(
     echo(as_text(finding, layout=layout))
     for sentence in ("", *results.sentences(), "", f"report: {results.page.resolve()}"):
         echo_line(sentence)
-    if opens and not webbrowser.open(results.page.resolve().as_uri()):
+    if switches["opens"] and not webbrowser.open(results.page.resolve().as_uri()):
         say_note("no browser was found; open the report yourself")
     return code
 
