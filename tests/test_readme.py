@@ -53,6 +53,7 @@ NOT_RUN = {
 CODES = {
     "iconicity calibrate results/ --whiten": 3,  # two concepts are too few for a threshold
     "iconicity calibrate results-all/": 3,
+    "iconicity calibrate results/ --alpha 0.01": 3,
     "iconicity check demo/gate --fail-if 'vr_cal > 50%'": 4,
     "iconicity check results/ --fail-if 'vr > 0.5'": 4,  # the copies among the images break it
     "iconicity check results/ --of model --fail-if 'cra_low > 50%' --least-n 10": 3,  # two concepts are not ten
