@@ -33,7 +33,7 @@ from iconicity.scorer.measure.measures import (
 from iconicity.scorer.measure.metrics import Bools, Float64
 from iconicity.scorer.measure.patches import reused_patches
 from iconicity.scorer.measure.study import Study, brief
-from iconicity.scorer.measure.values import AT_CALIBRATED, GIVEN, Cells, Inputs, cells, inputs_of
+from iconicity.scorer.measure.values import AT_CALIBRATED, GIVEN, Cells, Inputs, cells, inputs_of, instead_of
 from iconicity.scorer.text import number
 
 AGGREGATES = ("macro", "micro")
@@ -135,10 +135,8 @@ def _shown(frame: pd.DataFrame, vi_scope: str, study: Study) -> list[str]:
     known = {VI, *ours}
     if CRA_CAL.key in frame and vi is VI:  # no room for what is 1 - VR
         ours.remove(VI)
-    held = [m for m, basis in study.deciding.items() if basis.kind == HELD]
-    if held and study.decides:
-        void = {"cra": CRA, "vr": VR}
-        ours = [m for m in ours if m not in (vi, CRT, *(void[metric] for metric in held))] + [CRT_DECIDED]
+    if instead := instead_of(study):
+        ours = [m for m in ours if m is not vi and m.key not in instead] + [CRT_DECIDED]
     added = [m for m in of_concepts() if m.shown and m.key not in {k.key for k in (*known, VI_RECOGNISED)}]
     return [m.key for m in (*ours, *added) if m.key in frame and frame[m.key].notna().any()]
 
@@ -199,9 +197,8 @@ def _words(rows: Sequence[Mapping[str, Any]], study: Study) -> list[str]:
         def named(reason: str, mine: Sequence[Mapping[str, Any]] = mine) -> list[Mapping[str, Any]]:
             return [r for r in mine if reason in r["undefined"].split(",")]
 
-        unsaid = given and any(
-            b.kind == HELD for b in study.deciding.values()
-        )  # what is at a threshold that means nothing
+        # what is at a threshold that means nothing
+        unsaid = given and any(b.kind == HELD for b in study.deciding.values())
         if not unsaid and (none := named("none_recognised")):
             best = brief([f"{r['model']} {number(r[BEST])}" for r in none])
             so = f"{VI_RECOGNISED.label} does not exist"

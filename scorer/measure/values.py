@@ -207,7 +207,7 @@ def compared_values(
     place of those at thresholds that mean nothing. A ``calibration`` adds those at its thresholds.
     """
     sets, notes = inputs_of(study, calibration)
-    instead = _instead(study.with_calibration(calibration))
+    instead = instead_of(study.with_calibration(calibration))
     out: dict[str, Compared] = {}
     for inputs in sets:
         found = cells(study, inputs, vi_scope)
@@ -220,7 +220,7 @@ def compared_values(
     return out, notes
 
 
-def _instead(study: Study) -> dict[str, Measure]:
+def instead_of(study: Study) -> dict[str, Measure]:
     """Key of a measure at thresholds that mean nothing -> the measure at those that the results hold and that decide."""
     held = [m for m, basis in study.deciding.items() if basis.kind == HELD]
     if not held or not study.decides:
