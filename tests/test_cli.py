@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -378,7 +379,8 @@ def test_an_earlier_layer_from_the_command_line(place: Path, tmp_path: Path) -> 
     base = ["score", "--index", tmp_path / "e", "--gen", place / "gen" / "m1", "--out", tmp_path / "o"]
     assert "--patch-tau is missing" in run(*base, code=1).stderr
     assert "tau_vr 0.9" in run(*base, "--patch-tau", 0.9).stdout
-    assert "layer: 2 against last" in run(*build, *models(place, ",pool=gem"), code=1).stderr
+    assert "another patch encoder" in (text := run(*build, *models(place, ",pool=gem"), code=1).stderr)
+    assert re.search(r"test_vit, layer 2, weights (\w+) against test_vit, weights \1;", text)
     assert "has layers 1 to " in run(*build, *models(place, ",layer=99"), code=1).stderr
 
 

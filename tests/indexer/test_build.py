@@ -204,7 +204,9 @@ def test_unusable_files_are_named_and_the_next_is_the_static_reference(refs: Pat
 
 def test_settings_of_an_index_do_not_change(refs: Path, tmp_path: Path) -> None:
     build_index(refs, tmp_path / "i", toy_encoders())
-    with pytest.raises(SettingsError, match=r"dino encoder.*weights_sha256"):
+    with pytest.raises(
+        SettingsError, match=r"another patch encoder .*thumbnail, weights \w+ against thumbnail, weights \w+;"
+    ):
         build_index(refs, tmp_path / "i", toy_encoders(dino_seed=5))
     with pytest.raises(SettingsError, match=r"grid=\[4, 4\], asked for \[2, 2\]"):
         build_index(refs, tmp_path / "i", toy_encoders(), IndexOptions(grid=(2, 2)))
