@@ -38,6 +38,16 @@ def concept_name(folder: str) -> str:
     return unicodedata.normalize("NFC", folder).strip().replace(" ", "_").lower()
 
 
+def named_concept(cell: str) -> str:
+    """Concept that a cell of a table names: that of a folder of this name, with ``_`` for ``/``; "" where none can be.
+
+    >>> named_concept("The Scream/1893"), named_concept("..")
+    ('the_scream_1893', '')
+    """
+    name = concept_name(cell).replace("/", "_")
+    return "" if name in (".", "..") else name
+
+
 class Inside:
     """Whether a path below a root leads to a place below it, links followed; each folder is looked at once."""
 

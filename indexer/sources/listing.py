@@ -10,13 +10,14 @@ from functools import lru_cache
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.left_out import Skipped
 from iconicity.indexer.places import Place
-from iconicity.indexer.sources.folders import NOT_AN_IMAGE, NOT_ASKED_FOR, Inside, concept_name
+from iconicity.indexer.sources.folders import NOT_AN_IMAGE, NOT_ASKED_FOR, Inside, concept_name, named_concept
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.metadata import Fields
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.text import counted
 
 _concept_name = lru_cache(1 << 14)(concept_name)
+_named_concept = lru_cache(1 << 14)(named_concept)
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class Source:
     def concept(self, fields: Fields, folder: str | None) -> str:
         """Concept an image belongs to: named, else its folder, else its prompt where the index has such a concept; else ""."""
         for named in (fields.concept, folder):
-            name = _concept_name(named or "").replace("/", "_")  # a concept is the name of a folder
-            if name not in ("", ".", ".."):
+            if name := _named_concept(named or ""):
                 return name
         for prompt in (fields.prompt or "", " ".join(re.sub(r"[^\w\s]", " ", fields.prompt or "").split())):
             if (name := _concept_name(prompt)) in self.known:

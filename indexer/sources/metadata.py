@@ -18,7 +18,7 @@ CONCEPT = ("concept", "label_clean", "slug", "label")
 PROMPT = ("prompt", "text", "caption")
 SEED, VARIANT = "seed", "variant"
 KNOWN = frozenset({FILE_NAME, SEED, VARIANT, *CONCEPT, *PROMPT})
-_NO_VALUE = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA"})  # as pandas has it
+NO_VALUE = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA"})  # as pandas has it
 _WHOLE = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")  # pandas writes 7.0 where a column has gaps
 
 
@@ -98,7 +98,7 @@ class Columns:
         return None
 
     def _is_no_value(self, text: str, name: str, where: str) -> bool:
-        if text in _NO_VALUE:
+        if text in NO_VALUE:
             self.fault("no value", f"{where}: {name} '{text}' counts as empty")
             return True
         return False
