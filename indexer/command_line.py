@@ -288,10 +288,11 @@ def _option(flag: Flag, of_field: Any) -> Callable[[F], F]:
     """Return the option for a flag whose field has this default."""
     text = flag.help + (f"  [default: {flag.shown}]" if flag.shown else "")
     if flag.kind == "switch":
-        return click.option(flag.name, flag.param, is_flag=True, help=text)
+        return click.option(flag.name, *flag.also, flag.param, is_flag=True, help=text)
     default = of_field if flag.default is OWN else flag.default
     return click.option(
         flag.name,
+        *flag.also,
         flag.param,
         type=_type(flag),
         default=default,

@@ -34,6 +34,7 @@ class Flag:
     shown: str = ""
     metavar: str | None = None
     repeats: bool = False
+    also: Sequence[str] = ()  # other names that the command line takes
 
     @property
     def param(self) -> str:

@@ -23,7 +23,7 @@ from iconicity.scorer.measure.calibrate.options import CalibrationOptions
 from iconicity.scorer.measure.intervals import DRAWS
 from iconicity.scorer.models import models_at, require_apart
 from iconicity.scorer.options import AttributeFiles, ScoreOptions, Writing
-from iconicity.scorer.results import index_of, require_results
+from iconicity.scorer.results import STUDY, index_of, require_results, results_in
 from iconicity.scorer.table import Table
 from iconicity.scorer.validate.words import COPIED, NOT_COPIED
 
@@ -165,8 +165,10 @@ class Results:
         tau_cra: float | None = None,
         tau_vr: float | None = None,
     ) -> Results:
-        """Results that are there. A calibration.json adds its thresholds to each table; thresholds left None are the results' own."""
-        found = cls([local(at) for at in locations], calibration=calibration, tau_cra=tau_cra, tau_vr=tau_vr)
+        """Results that are there, also by the folder of their study. A calibration.json adds its thresholds to each table; thresholds left None are the results' own."""
+        found = cls(
+            [results_in(local(at)) for at in locations], calibration=calibration, tau_cra=tau_cra, tau_vr=tau_vr
+        )
         found.study()
         return found
 
@@ -385,8 +387,8 @@ def evaluate(
         return replace(run, progress=within(number, run.progress))
 
     index = Index.build(references, folder / "index", encoders, prune=prune, select=select, run=stage("1 of 3"))
-    writing = Writing(update=True, replace=prune)
-    results = index.score(generated, folder / "results", scoring, select=select, writing=writing, run=stage("2 of 3"))
+    writing = Writing(update=True, prune=prune)
+    results = index.score(generated, folder / STUDY, scoring, select=select, writing=writing, run=stage("2 of 3"))
     results.built = index.report
     results.page = results.report(folder / "report", run=stage("3 of 3"))
     return results

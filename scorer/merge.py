@@ -51,7 +51,7 @@ def merge_results(
     index: Place | None = None,
     progress: Progress = no_progress,
     *,
-    replace: bool = False,
+    prune: bool = False,
 ) -> MergedResults:
     """Write the rows of several results directories into ``out``, sorted as scoring sorts them, and its derived files.
 
@@ -83,7 +83,7 @@ def merge_results(
         held = open_results(out, first.mode)
         if held is not None:
             _require_alike(held, first)
-        if held is not None and not replace:
+        if held is not None and not prune:
             require_kept(out, {m: _lost(m, opened, held) for m in held.models})
         sources = [*opened, *([held] if held is not None else [])]
         notes = list(dict.fromkeys(note for r in sources for note in r.notes))

@@ -86,7 +86,7 @@ class Writing:
     """What becomes of a results directory that is written.
 
     ``note`` is a caveat that every table of the results carries. ``update`` scores every row again when the index has
-    changed. Rows of a model whose images are not among those given now go only with ``replace``. ``csv`` and ``meta``:
+    changed. Rows of a model whose images are not among those given now go only with ``prune``. ``csv`` and ``meta``:
     other paths of the CSV and .meta.json file of a single metric.
     """
 
@@ -94,12 +94,13 @@ class Writing:
     update: bool = flags(
         False, Flag("--update", "Score every row of OUT again when the index has changed.", kind="switch")
     )
-    replace: bool = flags(
+    prune: bool = flags(
         False,
         Flag(
-            "--replace",
+            "--prune",
             "Remove rows of the models named whose images are not among those given now.",
             kind="switch",
+            also=("--replace",),
         ),
     )
     csv: Path | str | None = flags(

@@ -61,7 +61,7 @@ def rehearse_score(
     found = Rehearsal(given.total, lost=job.lost(), skipped=[s for c in given.work.values() for s in c.skipped])
     found.embed = missing_vectors(idx, known, job.requests(), job.wanted)
     found.notices = left_out_lines({m: job.left_out(m) for m in job.models if m in job.changed})
-    if not writing.replace:
+    if not writing.prune:
         try:
             require_kept(out, found.lost)
         except InputError as e:

@@ -87,7 +87,7 @@ def require_kept(out: Path, lost: Mapping[str, Lost]) -> None:
     why = next((f" ({each.why})" for each in models.values() if each.why), "")
     raise InputError(
         f"{out}: {counts} would go, first that of {first}, because what is given now does not include these files{why}; nothing "
-        "was changed. Remove the rows with `replace`, or keep them: give another model name or `out`, or "
+        "was changed. Remove the rows with `prune`, or keep them: give another model name or `out`, or "
         "join results that were scored apart with 'iconicity results merge'"
     )
 

@@ -25,6 +25,7 @@ from iconicity.scorer.parquet import GROUP_ROWS, head_of, read_group, require_re
 from iconicity.scorer.signed import is_whole, writing_signed
 from iconicity.scorer.thresholds import Thresholds
 
+STUDY = "results"  # what a study calls its results directory
 FORMAT = 5
 Record = dict[str, Any]
 HINTS = frozenset({"published"})  # settings that say where weights came from: equal weights may come from two places
@@ -120,6 +121,12 @@ class Results:
     def table(self) -> pa.Table:
         """Every row in memory, sorted by (model, concept, file)."""
         return pa.concat_tables([b.cast(SCHEMA) for b in self.batches()] or [SCHEMA.empty_table()]).combine_chunks()
+
+
+def results_in(folder: Path) -> Path:
+    """The results directory that a folder is, or that lies in it, the folder of a whole study."""
+    below = folder / STUDY
+    return below if not any(folder.glob("scores_*.parquet")) and any(below.glob("scores_*.parquet")) else folder
 
 
 def scores_path(directory: Path, mode: str) -> Path:

@@ -120,7 +120,7 @@ def score(
         thresholds, said = thresholds_for(idx, mode, named)
         report.notices += said + beside_given(options.tau_cra, options.tau_vr, thresholds)
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([writing.note] if writing.note else ())]))
-        if held is not None and not writing.replace:
+        if held is not None and not writing.prune:
             require_kept(out, job.lost())
         if run.engine is not None:
             job.embed_ahead(run.engine, plan, vectors)

@@ -21,10 +21,10 @@ from iconicity.indexer.command_line import TakesUrls
 from iconicity.indexer.errors import IconicityError, LockedError
 from iconicity.indexer.places import Item, Remote, place, stands_for
 from iconicity.indexer.store.files import hold, write_atomically
+from iconicity.scorer.results import results_in
 
 _OURS = re.compile(r"(scores|results)_[a-z_]+\.(parquet|csv|meta\.json)|calibration\.json")
 _ORDER = (".meta.json", ".parquet")  # then the rest
-STUDY = "results"  # what 'iconicity run' calls the results directory of a study
 _AT_ONCE = 64  # commands that use one URL at the same time
 
 
@@ -109,8 +109,7 @@ class _Results(TakesUrls):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         given = place(value)
         if isinstance(given, Path):
-            below = given / STUDY  # of the folder of a whole study
-            return below if not any(given.glob("scores_*.parquet")) and any(below.glob("scores_*.parquet")) else given
+            return results_in(given)
         from iconicity.indexer.store.cache import default_directory
 
         if given.url not in _staged:

@@ -258,7 +258,7 @@ def test_other_layouts_and_variants(place: Path, tmp_path: Path) -> None:
     tar.write_bytes(tar.read_bytes()[:-12000])
     refused = run(*base, "--gen", tar, code=1).stderr  # rows are kept rather than lost to a damaged file
     assert "of 3 rows of t would go" in refused and "t.tar: cut short" in refused
-    assert "t.tar: " in run(*base, "--gen", tar, "--replace", code=3).stderr
+    assert "t.tar: " in run(*base, "--gen", tar, "--prune", code=3).stderr
     hits = run("search", tar / "alpha" / "0.png", "--index", place / "i", "-k", 1, "--json").stdout
     assert json.loads(hits)["image"][0]["ref_id"] == "alpha/00.png"
     (tmp_path / "x.tgz").write_bytes(b"")

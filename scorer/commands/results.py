@@ -35,8 +35,14 @@ def results() -> None:
 @click.argument("parts", type=RESULTS, nargs=-1, required=True)
 @click.option("--out", type=RESULTS, required=True, help="Results directory to write.")
 @index_of_results
-@click.option("--replace", is_flag=True, help="Remove rows of OUT that the parts do not have for the same concepts.")
-def results_merge(parts: Sequence[Path], out: Path, index: Place | None, replace: bool) -> int:
+@click.option(
+    "--prune",
+    "--replace",
+    "prune",
+    is_flag=True,
+    help="Remove rows of OUT that the parts do not have for the same concepts.",
+)
+def results_merge(parts: Sequence[Path], out: Path, index: Place | None, prune: bool) -> int:
     """Merge results directories that were scored apart, with --shard or model by model.
 
     'iconicity index merge' merges indexes.
@@ -47,7 +53,7 @@ def results_merge(parts: Sequence[Path], out: Path, index: Place | None, replace
     """
     from iconicity.scorer.merge import merge_results
 
-    merged = merge_results(parts, out, index, progress_bar(), replace=replace)
+    merged = merge_results(parts, out, index, progress_bar(), prune=prune)
     code = say_skipped(merged.skipped, merged.notices)
     echo_line(
         f"{out}: {counted(merged.rows, 'row')} of {counted(len(parts), 'part')}, {counted(len(merged.models), 'model')}"

@@ -20,7 +20,6 @@ from iconicity.indexer.text import counted, echo, echo_line
 from iconicity.scorer.commands.scoring import Generated, generated_by
 
 if TYPE_CHECKING:
-    from iconicity.scorer.measure.finding import Finding
     from iconicity.scorer.scoring import ScoreReport
 
 
@@ -66,22 +65,13 @@ def run_command(
     results = evaluate(refs, models.generated, out, encoders=encoders, select=select, prune=switches["prune"], run=run)
     assert results.built is not None and results.scored is not None and results.page is not None
     code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
-    finding = results.summary().finding
-    layout = Layout(_columns(finding), notes=0, more=f"'iconicity summary {typed(out)} --notes all'")
-    echo(as_text(finding, layout=layout))
+    layout = Layout(notes=0, more=f"'iconicity summary {typed(out)} --notes all'")
+    echo(as_text(results.summary().finding, layout=layout))
     for sentence in ("", *results.sentences(), "", f"report: {results.page.resolve()}"):
         echo_line(sentence)
     if switches["opens"] and not webbrowser.open(results.page.resolve().as_uri()):
         say_note("no browser was found; open the report yourself")
     return code
-
-
-def _columns(finding: Finding) -> list[str]:
-    """Columns of the short table: where there are thresholds at a false-positive rate, their measures alone."""
-    from iconicity.scorer.measure.measures import CRA_CAL, STRICT, VR_CAL
-
-    there = [m.key for m in (CRA_CAL, VR_CAL, STRICT) if m.key in finding.table()]
-    return ["model", "images", "concepts", *there] if CRA_CAL.key in there else []
 
 
 def _say_new(scored: ScoreReport, notes: Sequence[str]) -> int:

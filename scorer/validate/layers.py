@@ -156,7 +156,7 @@ def measure(
             results.append(ladder.out / "results" / name / part)
             metrics = ("cra", "vr") if name == "crop" else ("vr",)
             scoring = ScoreOptions(metrics, tau_vr=DEFAULT_TAU_VR)
-            score(index, rungs, results[-1], scoring, writing=Writing(replace=True), run=own)
+            score(index, rungs, results[-1], scoring, writing=Writing(prune=True), run=own)
         fitted = CalibrationOptions(options.alpha, options.seed, pool=len(ladder.halves), related=options.artists or {})
         out[name] = _layer(name, ladder, index, results)
         if grid == GRID:  # whitened first: the plain calibration is what stays beside the results

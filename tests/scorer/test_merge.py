@@ -101,9 +101,9 @@ def test_rows_of_other_concepts_stay_and_those_of_the_parts_are_taken_whole(
     (models["m1"] / "alpha" / "01.png").unlink()
     study(models, out=tmp_path / "whole")
     study({"m1": models["m1"]}, out=tmp_path / "part", select=Select(concepts=["alpha"]))
-    with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*`replace`"):
+    with pytest.raises(InputError, match=r"merged: 1 of \d+ rows of m1 would go.*`prune`"):
         merge_results([tmp_path / "part"], tmp_path / "merged")
-    merge_results([tmp_path / "part"], tmp_path / "merged", replace=True)
+    merge_results([tmp_path / "part"], tmp_path / "merged", prune=True)
     assert require_results(tmp_path / "merged").table().equals(require_results(tmp_path / "whole").table())
 
 

@@ -24,10 +24,10 @@ def test_another_folder_under_a_models_name_is_refused(study: Study, gen: Path, 
     other = make_gen(tmp_path / "gen" / "m2", seed=9000)  # the same file names; 00.png is the same picture too
     study({"m1": gen})
     before = study.results().table()
-    with pytest.raises(InputError, match=r"6 of 9 rows of m1 would go, first that of .*m1/alpha/01\.png.*`replace`"):
+    with pytest.raises(InputError, match=r"6 of 9 rows of m1 would go, first that of .*m1/alpha/01\.png.*`prune`"):
         study({"m1": other})
     assert study.results().table().equals(before)
-    study({"m1": other}, writing=Writing(replace=True))
+    study({"m1": other}, writing=Writing(prune=True))
     assert {Path(r["gen_path"]).parents[1] for r in study.results().rows("m1")} == {other}
 
 
@@ -85,7 +85,7 @@ def test_a_rehearsal_counts_and_writes_nothing(study: Study, gen: Path, tmp_path
     )
     assert (found.images, found.embed) == (6, 1) and len(found.lost["m1"].rows) == 1
     assert found.refused is not None and "1 of 9 rows of m1 would go" in found.refused
-    assert rehearse_score(opened, {"m1": gen}, study.out, how, writing=Writing(replace=True)).refused is None
+    assert rehearse_score(opened, {"m1": gen}, study.out, how, writing=Writing(prune=True)).refused is None
     assert {p: p.stat().st_mtime_ns for p in (*study.out.iterdir(), *(tmp_path / "cache").iterdir())} == files
 
 

@@ -60,7 +60,7 @@ def test_a_restricted_run_leaves_the_other_concepts(study: Study, gen: Path) -> 
     assert report.scored == 9 and study.results().table().equals(before)
     (gen / "alpha" / "02.png").unlink()
     (gen / "beta" / "02.png").unlink()
-    study({"m1": gen}, select=Select(concepts=["alpha"]), writing=Writing(replace=True))
+    study({"m1": gen}, select=Select(concepts=["alpha"]), writing=Writing(prune=True))
     assert [r["gen_relpath"] for r in study.results().rows("m1")].count("beta/02.png") == 1
     assert len(study.results().rows("m1")) == 8
 

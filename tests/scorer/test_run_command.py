@@ -138,9 +138,10 @@ def test_a_study_is_run_again(refs: Path, two: Path, tmp_path: Path) -> None:
 
     (two / "new" / "beta" / "02.png").unlink()  # of the images alone
     refused = run("run", refs, two, "--out", out, code=1).stderr
-    assert "1 of 8 rows of new would go" in refused and "--replace" in refused
-    assert "25 images scored" in run("run", refs, two, "--out", out, "--replace").stdout
+    assert "1 of 8 rows of new would go" in refused and "--prune" in refused
+    assert "25 images scored" in run("run", refs, two, "--out", out, "--prune").stdout
 
+    assert ic.Results.open(out).models == ic.Results.open(out / "results").models == ("esd", "new", "sd14")
     only = run("run", refs, "--gen", f"sd14={two / 'sd14'}", "--out", out)
     assert "models of" in only.stderr and "stay as they are: esd, new" in only.stderr
 

@@ -185,9 +185,9 @@ def test_changed_new_and_vanished_images(study: Study, gen: Path, tmp_path: Path
     write(gen / "alpha" / "01.png", draw(77))
     write(gen / "beta" / "09.png", draw(78))
     (gen / "gamma" / "02.png").unlink()
-    with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*`replace`"):
+    with pytest.raises(InputError, match=r"1 of 9 rows of m1 would go.*`prune`"):
         study({"m1": gen})
-    study({"m1": gen}, writing=Writing(replace=True))
+    study({"m1": gen}, writing=Writing(prune=True))
     assert study.forwards == passes + 2 * 17
     fresh = Study(study.index, tmp_path / "fresh")
     fresh({"m1": gen})
