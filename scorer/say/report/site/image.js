@@ -11,6 +11,8 @@ ICONICITY.imagePage = async (model, file) => {
   const found = blind.on ? { prompt: evidence.prompt } : evidence; // with the scores hidden nothing here knows a match
   const [rows, cols] = data.grid, across = data.steps * (cols - 1) + 1, reused = i => Boolean(found.reused?.[i]), generic = i => Boolean(found.generic?.[i]);
   const place = cell => `left:${100 * (cell % across) / data.steps / cols}%;top:${100 * Math.floor(cell / across) / data.steps / rows}%;width:${100 / cols}%;height:${100 / rows}%`;
+  // cells are counted from 0; people look for a row and a column, those at half steps between two
+  const spot = (cell, wide, steps) => `row ${Math.floor(cell / wide) / steps + 1}, column ${(cell % wide) / steps + 1}`;
   // the centre that the encoder looks at; the rest of the cell is dimmed
   const centre = shares => shares ? el("span", { class: "seen", style: `left:${50 * (1 - shares[0])}%;top:${50 * (1 - shares[1])}%;width:${100 * shares[0]}%;height:${100 * shares[1]}%` }) : null;
   // "threshold 0.296 for 1 reference": the one that decides on this image
@@ -31,7 +33,7 @@ ICONICITY.imagePage = async (model, file) => {
       const others = matched.filter(j => j !== i && reused(j) && found.ref[j] === found.ref[i]);
       frame.append(...others.map(j => el("span", { class: "source", style: place(found.cell[j]) })), el("span", { class: "target", "data-cell": found.cell[i], style: place(found.cell[i]) }, centre(r.seen)));
     }
-    fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} matches its cell ${found.cell[i]}${data.steps > 1 ? " (of those at half steps)" : ""}: `,
+    fill(right, frame, el("figcaption", {}, el("strong", {}, "Reference "), `${r.file}. Patch ${i} (${spot(i, cols, 1)}) matches its cell ${found.cell[i]} (${spot(found.cell[i], across, data.steps)}): `,
       el("span", { class: "score" }, `cosine ${number(found.p[i])}${threshold("vr")}, ${reused(i) ? "reused" : alike(i) ? "not reused: not nearer to it than to other works (CSLS)" : "not reused"}${generic(i) ? "; generic: other concepts match this patch as well" : ""}`)));
     cells.forEach((node, j) => { node.classList.toggle("on", j === i); node.tabIndex = j === i ? 0 : -1; });
     connect();
@@ -54,7 +56,7 @@ ICONICITY.imagePage = async (model, file) => {
   const cells = (found.p ?? []).map((p, i) => el("button", {
     type: "button", class: `cell${reused(i) ? " reused" : ""}${generic(i) && reused(i) ? " generic" : ""}`, tabindex: "-1",
     style: `background:rgb(255 61 146 / ${Math.max(0, Math.min(0.2, (p - 0.2) * 0.28))})`,
-    "aria-label": `Patch ${i}, cosine ${p.toFixed(2)}${reused(i) ? ", reused" : ""}${generic(i) ? ", generic" : ""}`,
+    "aria-label": `Patch ${i}, ${spot(i, cols, 1)}, cosine ${p.toFixed(2)}${reused(i) ? ", reused" : ""}${generic(i) ? ", generic" : ""}`,
     onmouseenter: () => point(i), onfocus: () => point(i), onclick: () => point(i), onkeydown: e => arrow(e, i),
   }, centre(found.seen), el("span", { class: "score" }, p.toFixed(2))));
   function arrow(e, i) {
@@ -82,12 +84,17 @@ ICONICITY.imagePage = async (model, file) => {
     blind.on ? el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Scores and matches are hidden.")), el("div", {}, ...references())) : el("div", { class: "evidence" }, el("figure", {}, frame, el("figcaption", {}, el("strong", {}, "Generated. "), "Point at a patch, or move with the arrow keys: its best match is outlined in the reference beside it. ",
       el("span", { class: "key reused" }), " reused", found.generic ? " " : null, found.generic ? el("span", { class: "key reused generic" }) : null, found.generic ? " reused, but other concepts match it as well" : null, found.seen ? `. The encoder looks at the bright centre of each cell, ${Math.round(100 * found.seen[0] * found.seen[1])} % of it.` : null)), right, line),
     found.other ? el("section", {}, el("h2", {}, "Best other concept"), el("figure", { class: "card" }, el("span", { class: "frame" }, picture(found.other.thumb, "", `reference ${found.other.file} of ${found.other.concept}`)), el("figcaption", {}, `${found.other.concept}, ${found.other.file}: `, el("span", { class: "score" }, `${number(found.other.similarity)}${found.other.first ? ", nearer than the own concept" : ""}`)))) : null);
+  if (!blind.on && image.thumb && matched.length) main.append(el("p", { class: "soft" }, "For a slide or print: ", el("code", {}, `iconicity plot evidence results/ --image ${quoted(`${model}/${file}`)} --out plate.png`)));
   if (matched.length) point(matched.reduce((best, i) => found.p[i] > found.p[best] ? i : best, matched[0]));
   window.addEventListener("resize", connect);
   frame.querySelector("img")?.addEventListener("load", connect);
   right.addEventListener("load", connect, true);
   ICONICITY.keys = { n: () => step(1), p: () => step(-1), u: () => { location.hash = up; }, leave: () => window.removeEventListener("resize", connect) };
 
+  // as one word of a shell's line
+  function quoted(text) {
+    return /^[\w./@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  }
   // all references of the concept, in the order of their files
   function references() {
     const one = r => el("li", { class: "card" }, el("span", { class: "frame" }, picture(r.thumb, r.problem, `reference ${r.file}`)), el("p", {}, r.file));

@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -435,6 +436,9 @@ def test_pointing_at_a_patch_outlines_its_match(page: Any, place: Path) -> None:
         assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][i])
         caption = page.locator("figcaption").nth(1).inner_text()
         assert part["references"][found["ref"][i]]["file"] in caption and f"{found['p'][i]:.3f}" in caption
+        assert f"Patch {i} (row {i // 4 + 1}, column {i % 4 + 1})" in caption
+    plate = shlex.split(page.locator("main code").inner_text())
+    assert plate[plate.index("--image") + 1] == "m1/alpha/1.png"
     page.locator(".cell").nth(5).focus()  # by keyboard too
     page.keyboard.press("ArrowRight")
     assert page.locator(".target").get_attribute("data-cell") == str(found["cell"][6])
@@ -467,7 +471,10 @@ def test_overlapping_cells_are_outlined_where_they_lie(browser: Any, tmp_path: P
     assert target.get_attribute("data-cell") == str(3 * 7 + 3)
     style = target.get_attribute("style")
     assert [float(v) for v in re.findall(r"([\d.]+)%", style)] == [37.5, 37.5, 25.0, 25.0]
-    assert "cell 24 (of those at half steps)" in page.locator("figcaption").nth(1).inner_text()
+    assert (
+        "Patch 0 (row 1, column 1) matches its cell 24 (row 2.5, column 2.5)"
+        in page.locator("figcaption").nth(1).inner_text()
+    )
     page.close()
 
 
