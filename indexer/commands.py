@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from iconicity.indexer.builder import BuildReport
     from iconicity.indexer.merge import MergeReport
     from iconicity.indexer.places import Place
-    from iconicity.indexer.rehearsal import Rehearsal
+    from iconicity.indexer.rehearsal import Rehearsed
 
 
 @group()
@@ -74,7 +74,7 @@ def index_build(
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_build
 
-        return _say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
+        return say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
     from iconicity.indexer.build import build_index
     from iconicity.indexer.encode.encoder import load_encoders
 
@@ -102,7 +102,7 @@ def index_add(refs: Place, index: Place, dry_run: bool, select: Select, run: Run
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_add
 
-        return _say_rehearsal(rehearse_add(refs, index, select=select), index)
+        return say_rehearsal(rehearse_add(refs, index, select=select), index)
     from iconicity.indexer.build import add_references
 
     return say_build(add_references(refs, index, select=select, run=run), index)
@@ -133,7 +133,7 @@ def index_remove(
     if dry_run:
         from iconicity.indexer.rehearsal import rehearse_remove
 
-        return _say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
+        return say_rehearsal(rehearse_remove(index, concepts=concepts, ref_ids=ref_ids), index)
     from iconicity.indexer.build import remove_references
 
     return say_build(remove_references(index, concepts=concepts, ref_ids=ref_ids, purge=purge, run=run), index)
@@ -252,9 +252,10 @@ def index_repair(index: Place, run: Run) -> int:
     return EXIT_SKIPPED if repair.lost else 0
 
 
-def _say_rehearsal(found: Rehearsal, index: Place) -> int:
+def say_rehearsal(found: Rehearsed, what: Place) -> int:
+    """Print what a command would do to ``what``, and return its exit code."""
     code = say_skipped(found.skipped, found.notices)
-    echo_line(f"dry run: {index}: {found.line()}")
+    echo_line(f"dry run: {what}: {found.line()}")
     if found.refused is not None:
         echo_line(f"dry run: the command would be refused: {found.refused}")
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from iconicity.indexer.builder import KnownRows
 from iconicity.indexer.errors import InputError
@@ -16,6 +17,16 @@ from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.manifest import read_manifest
 from iconicity.indexer.store.rows import Reference, ReferenceStore
+
+
+class Rehearsed(Protocol):
+    """What a command would do, and why it would be refused."""
+
+    skipped: list[Skipped]
+    notices: list[str]
+    refused: str | None
+
+    def line(self) -> str: ...
 
 
 @dataclass

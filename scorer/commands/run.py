@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, PLACE, say_note, say_skipped, takes, takes_run, takes_select
-from iconicity.indexer.commands import say_build
+from iconicity.indexer.command_line import (
+    DIRECTORY,
+    PLACE,
+    dry_run_option,
+    say_note,
+    say_skipped,
+    takes,
+    takes_run,
+    takes_select,
+)
+from iconicity.indexer.commands import say_build, say_rehearsal
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.errors import typed
 from iconicity.indexer.help import command
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
 @takes(EncoderOptions, "encoders")
 @click.option("--prune", "--replace", "prune", is_flag=True, help="Remove references and scores whose files are gone.")
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
+@dry_run_option
 @takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
 def run_command(
     refs: Place, gen: Place | None, named: Sequence[str], out: Path, encoders: EncoderOptions, select: Select, run: Run,
@@ -62,6 +72,8 @@ def run_command(
     )
     for notice in models.notices:
         say_note(notice)
+    if switches["dry_run"]:
+        return _rehearse(refs, models.generated, out, select, run, prune=switches["prune"])
     results = evaluate(refs, models.generated, out, encoders=encoders, select=select, prune=switches["prune"], run=run)
     assert results.built is not None and results.scored is not None and results.page is not None
     code = max(say_build(results.built, out / "index"), _say_new(results.scored, results.study().notes))
@@ -72,6 +84,32 @@ def run_command(
     if switches["opens"] and not webbrowser.open(results.page.resolve().as_uri()):
         say_note("no browser was found; open the report yourself")
     return code
+
+
+def _rehearse(
+    refs: Place, generated: Mapping[str, Place], out: Path, select: Select, run: Run, prune: bool
+) -> int:  # fmt: skip
+    """Say what the command would do. Scores can be told where there is an index, of the references that it has now."""
+    from iconicity.indexer.rehearsal import rehearse_build
+    from iconicity.indexer.store.index import open_index
+    from iconicity.indexer.store.manifest import MANIFEST
+    from iconicity.scorer.options import ScoreOptions, Writing
+    from iconicity.scorer.rehearsal import rehearse_score
+    from iconicity.scorer.results import STUDY
+
+    index = out / "index"
+    code = say_rehearsal(rehearse_build(refs, index, prune=prune, select=select), index)
+    if not (index / MANIFEST).is_file():
+        echo_line(
+            f"dry run: {out / STUDY}: would score all images; there is no index yet to say which of them can be used"
+        )
+        return code
+    kept = None if run.cache is None else run.cache.directory
+    writing = Writing(update=True, prune=prune)
+    found = rehearse_score(
+        open_index(index), generated, out / STUDY, ScoreOptions(), select=select, writing=writing, cache=kept
+    )
+    return max(code, say_rehearsal(found, out / STUDY))
 
 
 def _say_new(scored: ScoreReport, notes: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from iconicity.indexer.command_line import (
     takes_run,
     takes_select,
 )
+from iconicity.indexer.commands import say_rehearsal
 from iconicity.indexer.errors import IconicityError
 from iconicity.indexer.help import command, group
 from iconicity.indexer.options import Run, Select
@@ -36,7 +37,6 @@ from iconicity.scorer.options import ScoreOptions, Writing
 from iconicity.scorer.staging import RESULTS
 
 if TYPE_CHECKING:
-    from iconicity.scorer.rehearsal import Rehearsal
     from iconicity.scorer.scoring import ScoreReport
 
 
@@ -137,7 +137,7 @@ def score_command(
         from iconicity.scorer.rehearsal import rehearse_score
 
         folder = None if run.cache is None else run.cache.directory
-        return _say_rehearsal(rehearse_score(opened, generated, out, options, cache=folder, **chosen), out)
+        return say_rehearsal(rehearse_score(opened, generated, out, options, cache=folder, **chosen), out)
     if isinstance(run.load, Reproduced) and run.load.named:
         loaded = run.load(*opened.specs)  # weights named on purpose are checked, also when nothing is left to embed
         run = replace(run, load=lambda _clip, _dino: loaded)
@@ -297,14 +297,6 @@ def generated_by(gen: Sequence[str], gen_root: Path | None, model: str | None, f
     for where in dict.fromkeys(w for w in folders_of if folders_of.count(w) > 1):
         say_note(f"{where}: counts as {' and '.join(n for n, w in pairs if w == where)}, with the same images")
     return dict(pairs)
-
-
-def _say_rehearsal(found: Rehearsal, out: Path) -> int:
-    code = say_skipped(found.skipped, found.notices)
-    echo_line(f"dry run: {out}: {found.line()}")
-    if found.refused is not None:
-        echo_line(f"dry run: the command would be refused: {found.refused}")
-    return code
 
 
 def _say_score(report: ScoreReport) -> int:
