@@ -20,6 +20,7 @@ OF_COMMANDS = {ROOT / "indexer" / name for name in ("commands.py", "command_line
 OF_COMMANDS |= {
     p for room in ("commands", "app") for p in (ROOT / "scorer" / room).rglob("*.py")
 }  # the app runs commands
+OF_COMMANDS |= set((ROOT / "data" / "commands").rglob("*.py"))
 SOURCES = [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py")) if p not in OF_COMMANDS]
 COMMAND_LINE = re.compile(r"'(iconicity|pip) [^']*'|pip install [\w. =-]*")  # a whole command to run
 
