@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import click
 
+from iconicity.data.commands.run import run_command
 from iconicity.data.commands.variants import variants_command
 from iconicity.indexer.command_line import DIRECTORY, name_options, with_storage
 from iconicity.indexer.commands import index
@@ -28,7 +29,6 @@ from iconicity.scorer.commands.findings import COMMANDS as FINDINGS
 from iconicity.scorer.commands.plot import plot
 from iconicity.scorer.commands.report import report_command
 from iconicity.scorer.commands.results import results
-from iconicity.scorer.commands.run import run_command
 from iconicity.scorer.commands.scoring import cache, score_command, search_command
 from iconicity.scorer.commands.validate import validate
 from iconicity.scorer.staging import let_go, put_back

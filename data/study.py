@@ -19,7 +19,7 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.text import echo_line
 
 COLLECT, VARIANTS, GENERATE, GENERATED, RUN = TABLES = ("collect", "variants", "generate", "generated", "run")
-REFS, CONCEPTS, PROMPTS, IMAGES, OUT = "refs", "refs/concepts.csv", "prompts.csv", "gen", "results"
+REFS, CONCEPTS, PROMPTS, MADE, IMAGES, OUT = "refs", "refs/concepts.csv", "prompts.csv", "variants.csv", "gen", "study"
 _NOT_HERE = frozenset({"study", "dry-run", "help"})  # options that no key sets
 
 
@@ -50,19 +50,20 @@ class StudyFile:
 
         Raises :class:`InputError` for a table or a key that is none, and where there is nothing to score.
         """
-        collected = COLLECT in self.tables
-        if collected:
+        prompts = PROMPTS
+        if COLLECT in self.tables:
             yield self._stage(COLLECT, self._keys(COLLECT), {"out": REFS})
+            prompts = CONCEPTS
         if VARIANTS in self.tables:
-            yield self._stage(
-                VARIANTS, self._keys(VARIANTS), {"out": PROMPTS, **({"prompts": CONCEPTS} if collected else {})}
-            )
+            keys = self._keys(VARIANTS)
+            yield self._stage(VARIANTS, keys, {"prompts": prompts, "out": MADE})
+            prompts = str(keys.get("out", MADE))
         given: dict[str, str] = {}
         for model, keys in self._keys(GENERATE).items():
             if not isinstance(keys, dict):
                 raise InputError(f"{self.path}: [{GENERATE}] {model}: write a table [{GENERATE}.NAME] for each model")
             given[model] = str(keys.get("out", f"{IMAGES}/{model}"))
-            yield self._stage(f"{GENERATE}.{model}", keys, {"prompts": PROMPTS, "out": given[model]})
+            yield self._stage(f"{GENERATE}.{model}", keys, {"prompts": prompts, "out": given[model]})
         for model, folder in self._keys(GENERATED).items():
             if not isinstance(folder, str):
                 raise InputError(f"{self.path}: [{GENERATED}] {model}: write the folder of its images, in quotes")

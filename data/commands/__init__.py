@@ -1,1 +1,1 @@
-"""The command line of what stands before scoring."""
+"""The commands that prepare a study, and the one that runs it as a whole."""

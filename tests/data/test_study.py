@@ -80,13 +80,13 @@ def test_each_stage_reads_what_the_one_before_it_writes(
     assert Path.cwd() == before
     assert told == [
         ("collect", {"titles": "titles.csv", "out": "refs", "per_concept": 3}, "here"),
-        ("variants", {"prompts": "refs/concepts.csv", "out": "prompts.csv", "kinds": "original,none"}, "here"),
-        ("generate", {"prompts": "prompts.csv", "out": "gen/sd14", "model": "-x"}, "here"),
-        ("generate", {"prompts": "prompts.csv", "out": "elsewhere", "model": "models/sd21"}, "here"),
+        ("variants", {"prompts": "refs/concepts.csv", "out": "variants.csv", "kinds": "original,none"}, "here"),
+        ("generate", {"prompts": "variants.csv", "out": "gen/sd14", "model": "-x"}, "here"),
+        ("generate", {"prompts": "variants.csv", "out": "elsewhere", "model": "models/sd21"}, "here"),
         (
             "run",
             {
-                "refs": "refs", "out": "results", "encoders": "offline", "prune": True, "opens": True,
+                "refs": "refs", "out": "study", "encoders": "offline", "prune": True, "opens": True,
                 "gen": ("sd14=gen/sd14", "sd21=elsewhere", "esd=gen/esd"),
             },
             "here",
@@ -98,7 +98,7 @@ def test_each_stage_reads_what_the_one_before_it_writes(
 def test_folders_that_are_there_are_enough(commands: dict[str, click.Command], told: list[Any], tmp_path: Path) -> None:
     path = write(tmp_path, '[generated]\nsd14 = "images"\n[run]\nrefs = "-paintings"\n')
     assert run_study(read_study(path, commands)) == 0
-    assert told == [("run", {"refs": "-paintings", "gen": ("sd14=images",), "out": "results"}, tmp_path.name)]
+    assert told == [("run", {"refs": "-paintings", "gen": ("sd14=images",), "out": "study"}, tmp_path.name)]
 
 
 def test_a_dry_run_asks_each_stage(

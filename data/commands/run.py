@@ -1,4 +1,4 @@
-"""``iconicity run``: index, scores and report in one command. Parse, call, print."""
+"""``iconicity run``: index, scores and report in one command, or a whole study.toml. Parse, call, print."""
 
 from __future__ import annotations
 
@@ -33,21 +33,29 @@ if TYPE_CHECKING:
 
 
 @command("run")
-@click.argument("refs", type=PLACE)
+@click.argument("refs", type=PLACE, required=False)
 @click.argument("gen", type=PLACE, required=False)
 @click.option(
     "--gen", "named", multiple=True, metavar="NAME=FOLDER", type=Generated(),
     help="Images of one model, in place of GEN. May be repeated.",
 )  # fmt: skip
 @takes_select(without=["shard"])
-@click.option("--out", type=DIRECTORY, required=True, help="Folder for the index, the results and the report.")
+@click.option(
+    "--study",
+    type=DIRECTORY,
+    metavar="FILE",
+    help="study.toml with all stages of a study, in place of REFS, GEN and other options: a table is a command, a key one of its options.",
+)
+@click.option(
+    "--out", type=DIRECTORY, help="Folder for the index, the results and the report.  [required without --study]"
+)
 @takes(EncoderOptions, "encoders")
 @click.option("--prune", "--replace", "prune", is_flag=True, help="Remove references and scores whose files are gone.")
 @click.option("--open", "opens", is_flag=True, help="Open the report in a browser.")
 @dry_run_option
 @takes_run(moved=False, only=["device", "batch_size", "workers", "max_pixels", "cache"])
 def run_command(
-    refs: Place, gen: Place | None, named: Sequence[str], out: Path, encoders: EncoderOptions, select: Select, run: Run,
+    refs: Place | None, gen: Place | None, named: Sequence[str], study: Path | None, out: Path | None, encoders: EncoderOptions, select: Select, run: Run,
     **switches: bool,
 ) -> int:  # fmt: skip
     """Compare generated images with references: index, scores and report in one command.
@@ -58,7 +66,12 @@ def run_command(
     \b
     Example:
       iconicity run refs/ gen/ --out study/ --encoders offline
+      iconicity run --study study.toml
     """
+    if study is not None:
+        return _run_study(study, **{name: switches[name] for name in ("dry_run", "opens")})
+    if refs is None or out is None:
+        raise click.UsageError("name the folders REFS and GEN and a folder with --out, or a file with --study")
     from iconicity.scorer.face import evaluate
     from iconicity.scorer.measure.finding import Layout, as_text
     from iconicity.scorer.models import Models, models_at
@@ -84,6 +97,21 @@ def run_command(
     if switches["opens"] and not webbrowser.open(results.page.resolve().as_uri()):
         say_note("no browser was found; open the report yourself")
     return code
+
+
+def _run_study(path: Path, **switches: bool) -> int:
+    """Run the stages of a file. Raises :class:`click.UsageError` for what belongs into the file."""
+    from iconicity.data.commands.variants import variants_command
+    from iconicity.data.study import read_study, run_study
+
+    context = click.get_current_context()
+    alone = {"study", *switches}
+    for param in context.command.params:
+        given = param.name and context.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE
+        if given and param.name not in alone:
+            name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+            raise click.UsageError(f"{name} beside --study: write it into {path}, table [run]")
+    return run_study(read_study(path, {"variants": variants_command, "run": run_command}), **switches)
 
 
 def _rehearse(

@@ -214,3 +214,32 @@ def test_a_study_that_moved_finds_its_index(refs: Path, gen: Path, tmp_path: Pat
     ic.evaluate(refs, gen, tmp_path / "study")
     (tmp_path / "study").rename(tmp_path / "moved")
     assert ic.Results.open(tmp_path / "moved" / "results").report(tmp_path / "again").is_file()
+
+
+def test_a_study_in_one_file(refs: Path, two: Path, tmp_path: Path) -> None:
+    (two / "prompts.csv").write_text("concept,title,creator\nalpha,Alpha,Bill\n")
+    file = write_text(
+        two / "study.toml", f'[variants]\nkinds = "original,none"\n[generated]\nsd14 = "sd14"\n[run]\nrefs = "{refs}"\n'
+    )
+    told = run("run", "--study", file, "--dry-run").stdout
+    assert "would run 'iconicity variants'" in told and "would embed 12, " in told and not (two / "study").exists()
+    done = run("run", "--study", file).stdout
+    assert done.startswith("[variants]\nvariants.csv: 2 prompts: 1 original, 1 none\n[run]\n1 model: sd14 (sd14)\n")
+    assert done.endswith(f"\nreport: {two / 'study' / 'report' / 'index.html'}\n")
+    assert "nothing has changed, 0 images embedded" in run("run", "--study", file).stdout
+    assert ic.Results.open(two / "study").models == ("sd14",)
+
+    refused = run("run", refs, "--study", file, "--out", tmp_path / "s", code=2).stderr
+    assert f"REFS beside --study: write it into {file}" in refused
+    (two / "sd14").rename(two / "gone")
+    assert f"note: {file}: stopped in [run]\nerror: " in run("run", "--study", file, code=1).stderr
+
+
+def test_a_run_needs_folders_or_a_file(refs: Path, gen: Path) -> None:
+    for given in ([], [refs, gen]):
+        assert "or a file with --study" in run("run", *given, code=2).stderr
+
+
+def write_text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
