@@ -101,8 +101,8 @@ def run_command(
 
 def _run_study(path: Path, **switches: bool) -> int:
     """Run the stages of a file. Raises :class:`click.UsageError` for what belongs into the file."""
+    from iconicity.data.commands.study import read_study, run_study
     from iconicity.data.commands.variants import variants_command
-    from iconicity.data.study import read_study, run_study
 
     context = click.get_current_context()
     alone = {"study", *switches}

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import pytest
 
-from iconicity.data.study import read_study, run_study
+from iconicity.data.commands.study import read_study, run_study
 from iconicity.indexer.errors import InputError
 
 
