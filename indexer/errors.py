@@ -77,3 +77,16 @@ class ModelUnavailableError(IconicityError):
 
 class SettingsError(IconicityError):
     """The settings asked for differ from those an index or a results directory was made with."""
+
+
+class NetworkError(IconicityError):
+    """A server of the web cannot be reached, refuses, or asks to wait for longer than a run can."""
+
+
+class AnswerError(IconicityError):
+    """A server's answer that cannot be used. ``reason`` is short enough for a table cell; ``status``: that of HTTP, if any."""
+
+    def __init__(self, at: str, reason: str, status: int | None = None) -> None:
+        super().__init__(f"{at}: {reason}")
+        self.reason = reason
+        self.status = status

@@ -15,8 +15,10 @@ FILES, WHAT, WHICH, HOW, OUTPUT, ADVANCED = GROUPS = (
 _GROUP_OF = {
     name: group
     for group, names in {
-        WHICH: "prompt_csv slug_col shard follow_links image_key concepts ref_ids rungs embeddings image model models",
-        HOW: "device batch_size workers cache no_cache rehash dry_run prune purge update replace draws seed deep port opens no_open",
+        WHICH: "prompt_csv slug_col shard follow_links image_key concepts ref_ids rungs embeddings image model models "
+        "per_concept width licences found_by language",
+        HOW: "device batch_size workers cache no_cache rehash dry_run prune purge update replace draws seed deep port opens no_open "
+        "contact restore",
         OUTPUT: "out as_json table columns digits notes html plots single_file outcsv outmeta note to log",
         ADVANCED: "max_pixels engine devices ray_address actors actor_cpus actor_gpus search_shards endpoint_url allow_http "
         "allow_torchscript _click_default_help",

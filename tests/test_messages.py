@@ -18,7 +18,7 @@ from iconicity.indexer.text import echo
 ROOMS = ("data", "indexer", "scorer")
 OF_COMMANDS = {ROOT / "indexer" / name for name in ("commands.py", "command_line.py")}
 OF_COMMANDS |= {
-    p for room in ("commands", "app") for p in (ROOT / "scorer" / room).rglob("*.py")
+    p for room in ("data/commands", "scorer/commands", "scorer/app") for p in (ROOT / room).rglob("*.py")
 }  # the app runs commands
 OF_COMMANDS |= set((ROOT / "data" / "commands").rglob("*.py"))
 SOURCES = [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.py")) if p not in OF_COMMANDS]

@@ -41,6 +41,7 @@ READERS = (
     "compare", "correlate", "export", "check", "results verify", "reproduce", "validate labels",
 )  # fmt: skip
 NOT_RUN = {
+    "iconicity collect --titles titles.csv --out refs/ --contact you@example.org": "asks servers; tests/data/collect runs it against one of this machine",
     "iconicity app study/": "serves until it is ended; tests/scorer/app use it",
     "iconicity demo": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity demo --out demo/": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",

@@ -22,6 +22,8 @@ LEADS_OUT = "a link out of the folder; put the file itself there, or set `follow
 NOT_UTF8 = "file name is not UTF-8; rename it"
 NO_CONCEPT = "the name of this folder names no concept; rename it"
 CREDITS = "credits.csv"  # beside images: who made them, read by scorer/say/credits.py
+CONCEPTS, CHOOSE = "concepts.csv", "choose.csv"  # beside the folders of concepts, written by data/collect
+TABLES = frozenset({CREDITS, CONCEPTS, CHOOSE})
 NOT_AN_IMAGE = "no image by its name"
 NOT_ASKED_FOR = "a folder of a concept that was not asked for"
 REQUESTS = 16  # sent at once
@@ -91,7 +93,7 @@ def folder_images(root: Place, concepts: Iterable[str] | None = None, follow_lin
         raise InputError(f"{root}: no such folder; it must hold one folder of images for each concept")
     seen: dict[str, Place] = {}
     stays = Inside(root, follow_links)
-    for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".") and p.name != CREDITS):
+    for folder in sorted(p for p in root.iterdir() if not p.name.startswith(".") and p.name not in TABLES):
         if not folder.is_dir():
             yield _passed(folder, "", LOOSE)
         elif not is_text(folder.name):

@@ -1,4 +1,4 @@
-"""Credit lines of references, from a table ``credits.csv`` beside them: columns file, author, licence, source."""
+"""Credit lines of references, from a table ``credits.csv`` beside them: columns file, author, licence, licence_url, source."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from iconicity.indexer.places import Place, Remote, place
 from iconicity.indexer.sources.folders import CREDITS
 from iconicity.indexer.sources.tables import read_table
 
-_PARTS = ("author", "licence", "license", "source")
+_PARTS = ("author", "licence", "license", "licence_url", "source")
 
 
 def credit_line(reference: Place | str) -> str:
-    """Author, licence and source of a reference, in a line; "" where no table names the file.
+    """Author, licence with its address, and source of a reference, in a line; "" where no table names the file.
 
     The table lies in the folder of the concept, whose ``file`` is the name, or in the folder above, whose ``file`` is
     ``<concept>/<name>``. Object storage has none. Raises :class:`InputError` for a table without a column ``file``.

@@ -1,0 +1,101 @@
+"""Parts of answers: dates, names, licences, texts, file names; and the journal of a folder."""
+
+from __future__ import annotations
+
+import doctest
+import json
+from pathlib import Path
+
+import pytest
+
+from iconicity.data.collect import answers, client, commons, licences, pageviews, wikidata
+from iconicity.data.collect.journal import JOURNAL, Journal, Settings
+from iconicity.data.collect.options import CollectOptions
+from iconicity.data.collect.wikidata import date_text
+from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.scorer.measure.attributes import years
+
+SETTINGS = Settings(language="en", width=960, period=("20250101", "20251231"))
+
+
+@pytest.mark.parametrize("module", [answers, client, commons, licences, pageviews, wikidata])
+def test_examples(module: object) -> None:
+    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("time", "precision", "text", "year"),
+    [
+        ("+1893-06-12T00:00:00Z", 11, "1893-06-12", 1893.446),
+        ("+1893-06-00T00:00:00Z", 10, "1893-06", 1893.455),
+        ("+1893-00-00T00:00:00Z", 9, "1893", 1893.5),
+        ("+0512-00-00T00:00:00Z", 9, "0512", 512.5),
+        ("+1895-00-00T00:00:00Z", 8, "1890-1899", 1895.0),
+        ("+1700-00-00T00:00:00Z", 7, "1601-1700", 1651.0),
+        ("+1601-00-00T00:00:00Z", 7, "1601-1700", 1651.0),
+    ],
+)
+def test_dates_are_read_by_correlate(time: str, precision: int, text: str, year: float) -> None:
+    assert date_text({"time": time, "precision": precision}) == text
+    assert years(text) == pytest.approx(year, abs=0.01)
+
+
+def test_other_dates() -> None:
+    assert date_text({"time": "-0490-00-00T00:00:00Z", "precision": 9}) == "490 BC"
+    for value in ({"time": "+1500-00-00T00:00:00Z", "precision": 6}, {"time": "soon", "precision": 9}, {"time": 5}, "x", None):  # fmt: skip
+        assert date_text(value) == ""
+    assert wikidata._span(["1503", "1506"]) == "1503-1506" and wikidata._span(["1889-06-01", "1889"]) == "1889"
+    assert wikidata._span([]) == "" and wikidata._span(["490 BC", "480 BC"]) == "490 BC"
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "allowed"),
+    [
+        ("CC BY-SA 4.0", "cc-by-sa", True),
+        ("CC BY 2.0", "cc-by", True),
+        ("CC BY-NC 2.0", "cc-by", False),
+        ("CC BY-NC 2.0", "cc-*", True),
+        ("Public domain", "public-domain,cc0", True),
+        ("Public domain in Freedonia only", "public-domain", False),
+        ("CC0", "public-domain", False),
+        ("", "cc-*", False),
+        ("", "*", False),
+    ],
+)
+def test_licences(name: str, patterns: str, allowed: bool) -> None:
+    assert licences.is_allowed(name, patterns.split(",")) is allowed
+
+
+def test_options_are_checked() -> None:
+    for wrong in ({"language": "en/../x"}, {"licences": ["cc by"]}, {"licences": ["[a-z]"]}):
+        with pytest.raises(InputError):
+            CollectOptions(**wrong)
+
+
+def test_texts_that_would_take_long() -> None:
+    assert len(answers.plain_text("<b>" * 10**6 + "x")) <= 3
+    assert len(answers.tidy("y" * 10**6)) == answers.TEXT
+    assert answers.plain_text("</script>a<script>b</script></script>c\ud800") == "a c"
+    name = commons.file_name("File:" + "ü" * 400 + ".JPG", 7, ".jpg")
+    assert name.startswith("007_ü") and name.endswith("ü.jpg") and len(name.encode()) < 200
+
+
+def test_the_journal_keeps_whole_lines(tmp_path: Path) -> None:
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.put("a", ["x"])
+        assert journal.kept("b", list[str], lambda: ["y"]) == ["y"]
+    path = tmp_path / JOURNAL
+    whole = path.read_bytes()
+    for end in range(len(whole)):  # ended in the middle of any byte
+        path.write_bytes(whole[:end])
+        with Journal(tmp_path, SETTINGS) as journal:
+            assert journal.kept("b", list[str], lambda: ["again"]) in (["y"], ["again"])
+        with Journal(tmp_path, SETTINGS, writing=False) as journal:
+            assert "b" in journal and journal.get("b", list[str])
+    path.write_bytes(whole + json.dumps({"key": "a", "value": {"of": "another shape"}}).encode() + b"\n[]\nnull\n")
+    with Journal(tmp_path, SETTINGS) as journal:
+        assert journal.kept("a", list[str], lambda: ["new"]) == ["new"]
+    with pytest.raises(SettingsError, match="was collected with width 960, not 250"):
+        Journal(tmp_path, SETTINGS.model_copy(update={"width": 250}))
+    later = Journal(tmp_path, SETTINGS.model_copy(update={"period": ("1", "2")}), writing=False)
+    assert later.settings.period == SETTINGS.period  # page views are those of one period
