@@ -164,6 +164,8 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (root / "attributes.csv").write_text(
         "label_clean,popularity,frequency,year\nthe_great_wave,9,1000,1831\nthe_scream,7,200,1893\n"
     )
+    tiny = "".join(f"{flag[2:]} = '{value}'\n" for flag, value in zip(*[iter(shlex.split(TINY))] * 2, strict=True))
+    (root / "study.toml").write_text(f"[generated]\nesd = 'gen/esd'\n[run]\nout = 'from-file'\n{tiny}")
     (root / "prompts.csv").write_text("concept,title,creator\nthe_great_wave,The Great Wave,Katsushika Hokusai\n")
     labels = [f"{m}/the_great_wave/01.png,the_great_wave,{v}" for m, v in (("sd14", "replica"), ("esd", "other"))]
     (root / "labels.csv").write_text("\n".join(["path,concept,label", *labels, ""]))
