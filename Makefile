@@ -106,9 +106,9 @@ bench-large: setup
 bench-report: setup
 	PYTHONPATH=tests $(BIN)/python tests/scorer/say/report/scale.py bench-report
 
-# The README's picture, taken of the demo's report by Chromium.
+# The pictures of the README, taken of the demo.
 screenshot: demo
-	$(BIN)/python tests/scorer/say/report/screenshot.py iconicity-demo/report docs/report.png
+	$(BIN)/python tests/scorer/say/report/screenshot.py iconicity-demo docs
 
 # 24 000 spoiled image files of every accepted format, at most 20 minutes; docs/security.md shows its table.
 fuzz: setup

