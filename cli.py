@@ -53,7 +53,7 @@ def cli() -> None:
     \b
     Example:
       iconicity demo
-      iconicity run refs/ gen/ --out study/ --encoders offline
+      iconicity run refs/ gen/ --out study/ --encoders offline-copy
     """
 
 

@@ -65,7 +65,7 @@ def run_command(
 
     \b
     Example:
-      iconicity run refs/ gen/ --out study/ --encoders offline
+      iconicity run refs/ gen/ --out study/ --encoders offline-copy
       iconicity run --study study.toml
     """
     if study is not None:

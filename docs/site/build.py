@@ -147,8 +147,8 @@ def main(out: Path) -> int:
         page = source / name
         if not page.is_file() or page.read_text(encoding="utf-8") != text:  # Sphinx reads only pages that have changed
             page.write_text(text, encoding="utf-8")
-    for picture in DOCS.glob("*.png"):
-        (source / picture.name).write_bytes(picture.read_bytes())
+    for beside in (*DOCS.glob("*.png"), *DOCS.glob("*.ipynb")):  # pictures, and what a page offers as a download
+        (source / beside.name).write_bytes(beside.read_bytes())
     conf = str(Path(__file__).parent)
     return int(
         sphinx(["-q", "-W", "--keep-going", "-c", conf, "-d", str(out / "doctrees"), str(source), str(out / "html")])
