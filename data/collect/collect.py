@@ -88,8 +88,8 @@ def plan(wanted: Sequence[Wanted] | Query, out: Path, options: CollectOptions) -
     return [
         f"{counted(len(wanted), 'concept')}: {len(wanted) - len(new)} begun or done, {len(new)} new",
         f"{counted(len(asked), 'title')} to look up",
-        f"at most {counted(most, 'picture')} of {options.width} pixels width, by at most "
-        f"{counted(len(asked) + 6 * len(new) + most, 'request')}, one after the other",
+        f"at most {counted(most, 'picture')} of {options.width} pixels width, by about "
+        f"{counted(len(asked) + 8 * len(new) + most, 'request')}, one after the other",
     ]
 
 
@@ -159,14 +159,14 @@ class _Run:
         }  # fmt: skip
 
     def _views(self, concept: Concept) -> str:
-        article, settings = concept.item.article, self.journal.settings
+        article, wiki = concept.item.article, concept.item.wiki
         if not article:
             return ""
         try:
             views = self.journal.kept(
-                f"views {article}",
+                f"views {wiki} {article}",
                 int | None,
-                lambda: page_views(self.client, settings.language, article, settings.period),
+                lambda: page_views(self.client, wiki, article, self.journal.settings.period),
             )
         except AnswerError as e:
             self.skip(concept.wanted.where, str(e))

@@ -31,10 +31,10 @@ def last_year(today: date) -> tuple[str, str]:
     return f"{first.year - 1}{first.month:02d}01", (first - timedelta(days=1)).strftime("%Y%m%d")
 
 
-def page_views(client: Client, language: str, article: str, period: tuple[str, str]) -> int | None:
+def page_views(client: Client, wiki: str, article: str, period: tuple[str, str]) -> int | None:
     """Views by people in a period, on all devices; None where nothing is known of the article."""
     name = quote(article.replace(" ", "_"), safe="")
-    parts = (f"{language}.wikipedia.org", "all-access", "user", name, "monthly", *period)
+    parts = (f"{wiki}.wikipedia.org", "all-access", "user", name, "monthly", *period)
     at = "/".join((client.services.pageviews, *parts))
     try:
         answer = client.json(at)

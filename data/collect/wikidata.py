@@ -26,7 +26,7 @@ _NO_WORKS = frozenset({"Q4167410", "Q4167836", "Q13406463", "Q11266439", "Q10135
 
 
 class Item(BaseModel):
-    """What is known of an item. ``date``: as `iconicity correlate` reads dates. ``article``: its title in a Wikipedia."""
+    """What is known of an item. ``date``: as `iconicity correlate` reads dates. ``article``: its title in the Wikipedia ``wiki``."""
 
     id: str
     label: str = ""
@@ -35,6 +35,7 @@ class Item(BaseModel):
     date: str = ""
     sitelinks: int = 0
     article: str = ""
+    wiki: str = ""
     pictures: list[str] = Field(default_factory=list, max_length=100)
     categories: list[str] = Field(default_factory=list, max_length=20)
     is_work: bool = True
@@ -113,13 +114,15 @@ def folded(name: str) -> str:
 
 
 def same_person(given: str, names: Iterable[str]) -> bool:
-    """Whether a creator as a user writes it may be one who has these names: all words of one are words of the other.
+    """Whether a creator as a user writes it may be one who has these names: all words of it are words of a name, or all of
+    a name, of two at least, are words of it.
 
-    >>> same_person("Munch", ["Edvard Munch"]), same_person("Manet", ["Claude Monet"])
-    (True, False)
+    >>> same_person("Munch", ["Edvard Munch"]), same_person("Manet", ["Claude Monet"]), same_person("Jan Steen", ["Jan"])
+    (True, False, False)
     """
     words = set(folded(given).split())
-    return any(words <= others or others <= words for name in names if (others := set(folded(name).split())) and words)
+    others = [set(folded(name).split()) for name in names]
+    return any(words and (words <= other or (len(other) > 1 and other <= words)) for other in others)
 
 
 def items_named(client: Client, title: str, language: str) -> list[str]:
@@ -186,7 +189,10 @@ def _of(texts: dict[str, _Text], language: str) -> str:
 
 
 def _item(entity: _Entity, language: str) -> Item:
-    article = entity.sitelinks.get(f"{language.replace('-', '_')}wiki", {}).get("title", "")
+    # a variant of a language, such as zh-hant, has no Wikipedia of its own
+    wikis = {of: entity.sitelinks.get(f"{of.replace('-', '_')}wiki") for of in (language, language.partition("-")[0])}
+    wiki, link = next(((of, link) for of, link in wikis.items() if link), ("", {}))
+    article = link.get("title", "")
     return Item(
         id=entity.id,
         label=_of(entity.labels, language),
@@ -195,6 +201,7 @@ def _item(entity: _Entity, language: str) -> Item:
         date=_span([d for v in _values(entity, INCEPTION) if (d := date_text(v))]),
         sitelinks=len(entity.sitelinks),
         article=tidy(article, 255) if isinstance(article, str) else "",
+        wiki=wiki,
         pictures=[tidy(v, 255) for v in _values(entity, PICTURE) if isinstance(v, str)][:100],
         categories=[tidy(v, 255) for v in _values(entity, CATEGORY) if isinstance(v, str)][:20],
         is_work=not _NO_WORKS.intersection(map(_id_of, _values(entity, KIND))),

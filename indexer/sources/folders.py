@@ -137,7 +137,7 @@ def object_images(root: Remote, items: Mapping[str, Item], concepts: Container[s
             continue
         if "/" in key:
             inside.setdefault(folder, []).append(name)
-        else:
+        elif key not in TABLES:
             yield _passed(root / key, "", LOOSE)
     for folder, keys in sorted(inside.items()):
         image = _folder(root / folder, seen, concepts)

@@ -12,7 +12,7 @@ from iconicity.data.collect import answers, client, commons, licences, pageviews
 from iconicity.data.collect.journal import JOURNAL, Journal, Settings
 from iconicity.data.collect.options import CollectOptions
 from iconicity.data.collect.wikidata import date_text
-from iconicity.indexer.errors import InputError, SettingsError
+from iconicity.indexer.errors import AnswerError, InputError, SettingsError
 from iconicity.scorer.measure.attributes import years
 
 SETTINGS = Settings(language="en", width=960, period=("20250101", "20251231"))
@@ -99,3 +99,50 @@ def test_the_journal_keeps_whole_lines(tmp_path: Path) -> None:
         Journal(tmp_path, SETTINGS.model_copy(update={"width": 250}))
     later = Journal(tmp_path, SETTINGS.model_copy(update={"period": ("1", "2")}), writing=False)
     assert later.settings.period == SETTINGS.period  # page views are those of one period
+
+
+def asking(*found: object) -> client.Client:
+    """A client whose answers are these."""
+    given = iter(found)
+    asked = client.Client("x", client.Services())
+    asked.json = lambda *_, **__: next(given)  # type: ignore[method-assign,assignment,return-value]
+    return asked
+
+
+def test_renamed_files_are_one_file() -> None:
+    info = {
+        "url": "//upload.wikimedia.org/a.jpg", "thumburl": "https://upload.wikimedia.org/250px-a.jpg", "width": 300, "height": 200,
+        "size": 5, "sha1": "0" * 40, "mime": "image/jpeg",
+    }  # fmt: skip
+    pages = [{"title": "File:New.jpg", "imageinfo": [info]}, {"title": "File:Video.ogv", "imageinfo": [{**info, "mime": "video/ogg"}]}]  # fmt: skip
+    names = {"normalized": [{"from": "File:Old_x.jpg", "to": "File:Old x.jpg"}], "redirects": [{"from": "File:Old x.jpg", "to": "File:New.jpg"}]}  # fmt: skip
+    titles = ["File:Old_x.jpg", "File:New.jpg", "File:Video.ogv", "File:Lost.jpg"]
+    answer = {"batchcomplete": True, "query": {"pages": pages, **names}}
+    found = commons.read_pictures(asking(answer, answer), titles, 250, "en")
+    assert found[titles[0]] == found[titles[1]] and found[titles[0]].url == info["thumburl"]
+    assert found[titles[0]].source == "https://commons.wikimedia.org/wiki/File:New.jpg" and not found[titles[0]].licence
+    assert [found[t].problem for t in titles[2:]] == ["is no picture that is read (video/ogg)", "is not there"]
+    whole = commons.read_pictures(asking(answer), titles[1:2], 330, "en")[titles[1]]
+    assert whole.original and whole.url == "https://upload.wikimedia.org/a.jpg"
+
+
+def test_items_of_other_shapes() -> None:
+    text = {"en": {"language": "en", "value": "New"}}
+    entity = {
+        "id": "Q2", "redirects": {"from": "Q1", "to": "Q2"}, "labels": text, "claims": [], "descriptions": [],
+        "sitelinks": {"zhwiki": {"site": "zhwiki", "title": "新"}},
+    }  # fmt: skip
+    found = wikidata.read_items(asking({"entities": {"Q2": entity}}), ["Q1"], "zh-hant")["Q1"]
+    assert found is not None and (found.id, found.label, found.wiki, found.article) == ("Q2", "New", "zh", "新")
+    claims = [
+        {"rank": "normal", "mainsnak": {"snaktype": "value", "datavalue": {"value": "A.jpg"}}},
+        {"rank": "preferred", "mainsnak": {"snaktype": "value", "datavalue": {"value": "B.jpg"}}},
+        {"rank": "preferred", "mainsnak": {"snaktype": "somevalue"}},
+        {"rank": "preferred", "mainsnak": {"snaktype": "value", "datavalue": {"value": {"id": 5}}}},
+    ]
+    strange = {"id": "Q3", "claims": {"P18": claims, "P170": claims, "P31": claims}, "sitelinks": []}
+    found = wikidata.read_items(asking({"entities": {"Q3": strange}}), ["Q3"], "en")["Q3"]
+    assert found is not None and found.pictures == ["B.jpg"] and found.creators == [] and found.sitelinks == 0
+    for wrong in ({}, {"entities": []}, {"entities": {"Q3": {"id": "../x"}}}, {"entities": {"Q3": {"id": "Q3", "claims": {"P18": 5}}}}):  # fmt: skip
+        with pytest.raises(AnswerError, match="another shape"):
+            wikidata.read_items(asking(wrong), ["Q3"], "en")

@@ -16,7 +16,7 @@ from run import ICONICITY, Done, run
 from wikimedia import JPEG, File, Wikimedia, Wrong, item, serving
 
 from iconicity.data.collect.client import SERVER
-from iconicity.indexer.sources.folders import sha256_hex
+from iconicity.indexer.sources.folders import folder_images, sha256_hex
 from iconicity.scorer.measure.attributes import read_attributes
 from iconicity.scorer.say.credits import credit_line
 
@@ -103,6 +103,7 @@ def test_what_it_writes(world: Wikimedia, tmp_path: Path) -> None:
     assert credit_line(refs / "the_wave" / "002_Wave_2.jpg") == (
         "A. Painter, CC BY-SA 4.0, https://creativecommons.org/x, https://commons.wikimedia.org/wiki/File:Wave%202.jpg"
     )
+    assert all(image.problem is None for image in folder_images(refs))  # the tables are no images that are passed over
     assert world.most_at_once == 1 and len(world.agents) == 1
     (agent,) = world.agents
     assert agent.startswith("iconicity/") and f"({CONTACT})" in agent
