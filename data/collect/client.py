@@ -42,6 +42,7 @@ _STALLED, _SECONDS = 60.0, 600.0  # without a byte; for a whole answer
 _REDIRECTS = 5
 _CHUNK = 1 << 16
 T = TypeVar("T")
+_JSON, _IMAGE = "application/json, application/sparql-results+json", "image/*"
 _LATER = {408, 429, 500, 502, 503, 504}
 _LATER_CODES = {"maxlag", "ratelimited", "readonly"}  # of MediaWiki, whose errors have status 200
 _CONTACT = re.compile(r"[^\s@()<>]+@[^\s@()<>]+\.[^\s@()<>]+|https?://[^\s()<>]+\.[^\s()<>]+")
@@ -126,9 +127,9 @@ class Answer:
 class _Later(Exception):
     """A request that may do when it is sent again, after ``seconds`` if the server says so."""
 
-    def __init__(self, reason: str, seconds: float | None = None, reached: bool = True) -> None:
+    def __init__(self, reason: str, seconds: float | None = None, reached: bool = True, status: int = 0) -> None:
         super().__init__(reason)
-        self.seconds, self.reached = seconds, reached
+        self.seconds, self.reached, self.status = seconds, reached, status
 
 
 @dataclass
@@ -158,7 +159,7 @@ class Client:
         """
         at = url if query is None else f"{url}?{urlencode(query)}"
         try:
-            return self._again(at, "application/json", JSON_BYTES, form, _object)
+            return self._again(at, _JSON, JSON_BYTES, form, _object)
         except AnswerError as e:
             if e.status in (401, 403):
                 raise NetworkError(
@@ -169,7 +170,7 @@ class Client:
 
     def image(self, url: str) -> Answer:
         """Bytes at an address, which is to be an image. Raises :class:`AnswerError`, :class:`NetworkError`."""
-        return self._again(url, "image/*", IMAGE_BYTES, None, lambda answer, _at: answer)
+        return self._again(url, _IMAGE, IMAGE_BYTES, None, lambda answer, _at: answer)
 
     def _again(
         self, url: str, accept: str, most: int, form: Mapping[str, str] | None, read: Callable[[Answer, str], T]
@@ -180,7 +181,7 @@ class Client:
             try:
                 found = read(self._follow(url, accept, most, form), url)
             except _Later as e:
-                reason = str(e)
+                reason, status = str(e), e.status
                 if not e.reached and host not in self._reached:
                     raise NetworkError(
                         f"{host}: cannot be reached ({reason}); see that this machine has a network"
@@ -195,7 +196,8 @@ class Client:
             self._reached.add(host)
             self._lost = 0
             return found
-        self._lost += 1
+        if (status, accept) != (500, _IMAGE):  # so a server says that it cannot make one thumbnail
+            self._lost += 1
         if self._lost >= LOST:
             raise NetworkError(
                 f"{host}: {self._lost} requests in a row failed ({reason}); run the same command again later"
@@ -233,7 +235,9 @@ class Client:
                 if e.code in (301, 302, 303, 307, 308) and (to := e.headers.get("Location")):
                     return str(to)
                 if e.code in _LATER:
-                    raise _Later(f"answered with {e.code}", retry_after(e.headers.get("Retry-After"))) from e
+                    raise _Later(
+                        f"answered with {e.code}", retry_after(e.headers.get("Retry-After")), status=e.code
+                    ) from e
                 raise AnswerError(shown_url(url), f"the server answered with {e.code}", e.code) from e
         except URLError as e:
             raise _Later(one_line(str(e.reason))[:160], reached=False) from e

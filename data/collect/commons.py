@@ -23,6 +23,7 @@ ASKED = 20  # files in one request
 FORMATS = {
     "image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF", "image/tiff": "TIFF",
 }  # fmt: skip
+NO_PICTURE = "is no picture that is read"
 _FILE = "File:"
 _STEM_BYTES = 120
 _SHAPE = 0.04  # how far the proportions of a thumbnail may be from those of its original
@@ -70,7 +71,6 @@ class _Info(BaseModel):
     height: int = Field(gt=0, lt=10**7)
     size: int = Field(gt=0)
     sha1: str = Field(pattern=r"^[0-9a-f]{40}$")
-    mime: str
     extmetadata: dict[str, _Value] = Field(default_factory=dict)
 
 
@@ -111,7 +111,8 @@ def pictures_of(client: Client, item: Item, found_by: str) -> list[str]:
     at, titles = client.services.commons, list[str]()
     for query in queries:
         answer = client.json(at, {"action": "query", "format": "json", "formatversion": "2", **query})
-        listed = checked(_Lists, answer, at).query
+        # MediaWiki may leave out an empty list
+        listed = checked(_Lists, {"query": {}, **answer} if "batchcomplete" in answer else answer, at).query
         titles += [title for t in (*listed.search, *listed.categorymembers) if (title := _title(t.title))]
     return list(dict.fromkeys(titles))
 
@@ -147,12 +148,13 @@ def _picture(page: _Page, width: int, client: Client) -> Picture:
     title = _title(page.title) or _FILE
     if page.missing or not page.imageinfo:
         return Picture(page=title, problem="is not there")
+    kind = str(page.imageinfo[0].get("mime"))
+    if kind not in FORMATS:  # sounds have no size
+        return Picture(page=title, problem=f"{NO_PICTURE} ({tidy(kind, 60)})")
     try:
         info = checked(_Info, page.imageinfo[0], title)
     except AnswerError as e:
         return Picture(page=title, problem=e.reason)
-    if info.mime not in FORMATS:
-        return Picture(page=title, problem=f"is no picture that is read ({tidy(info.mime, 60)})")
     base = client.services.commons
     whole = info.width <= width
     url = joined(base, info.url if whole else info.thumburl)

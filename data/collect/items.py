@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -58,7 +59,8 @@ class Items:
     def find(self, wanted: Sequence[Wanted], progress: Progress) -> list[Concept]:
         """The concepts whose item is known, in order."""
         for start in range(0, len(named := [w.item for w in wanted if w.item]), ASKED):
-            self._try("the items", lambda ids=named[start : start + ASKED]: self._items(ids))  # type: ignore[misc]
+            with suppress(AnswerError):  # each is asked for alone below, and then named
+                self._items(named[start : start + ASKED])
         out: list[Concept] = []
         taken = {w.concept for w in wanted}
         for n, w in enumerate(wanted):

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from iconicity.data.collect.client import Client
-from iconicity.data.collect.commons import ASKED, Picture, fetch_picture, file_name, pictures_of, read_pictures
+from iconicity.data.collect.commons import (
+    ASKED,
+    NO_PICTURE,
+    Picture,
+    fetch_picture,
+    file_name,
+    pictures_of,
+    read_pictures,
+)
 from iconicity.data.collect.items import Concept
 from iconicity.data.collect.journal import Fetched, Journal
 from iconicity.data.collect.licences import is_allowed
@@ -24,7 +32,7 @@ OCCUPIED = "not fetched, since a file of yours has their name"
 OTHERS = "not of this command, and left alone"
 NO_LICENCE = "whose licence the server does not name"
 NOT_ALLOWED = "left out by `licences`"
-NO_PICTURE = "left out, since they are no pictures that are read"
+OTHER_KINDS = "left out, since they are no pictures that are read"
 
 
 @dataclass
@@ -150,8 +158,8 @@ class Pictures:
         if held is not None and (_is_there(folder / held.name) or (held.done and not self.options.restore)):
             return False
         if picture.problem:
-            if "no picture" in picture.problem:
-                self.notes.add(NO_PICTURE, picture.page)
+            if picture.problem.startswith(NO_PICTURE):
+                self.notes.add(OTHER_KINDS, picture.page)
             else:
                 self.skip(picture.page, picture.problem)
             return False

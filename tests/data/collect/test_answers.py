@@ -114,7 +114,7 @@ def test_renamed_files_are_one_file() -> None:
         "url": "//upload.wikimedia.org/a.jpg", "thumburl": "https://upload.wikimedia.org/250px-a.jpg", "width": 300, "height": 200,
         "size": 5, "sha1": "0" * 40, "mime": "image/jpeg",
     }  # fmt: skip
-    pages = [{"title": "File:New.jpg", "imageinfo": [info]}, {"title": "File:Video.ogv", "imageinfo": [{**info, "mime": "video/ogg"}]}]  # fmt: skip
+    pages = [{"title": "File:New.jpg", "imageinfo": [info]}, {"title": "File:Video.ogv", "imageinfo": [{"mime": "video/ogg", "width": 0}]}]  # fmt: skip
     names = {"normalized": [{"from": "File:Old_x.jpg", "to": "File:Old x.jpg"}], "redirects": [{"from": "File:Old x.jpg", "to": "File:New.jpg"}]}  # fmt: skip
     titles = ["File:Old_x.jpg", "File:New.jpg", "File:Video.ogv", "File:Lost.jpg"]
     answer = {"batchcomplete": True, "query": {"pages": pages, **names}}
@@ -122,6 +122,9 @@ def test_renamed_files_are_one_file() -> None:
     assert found[titles[0]] == found[titles[1]] and found[titles[0]].url == info["thumburl"]
     assert found[titles[0]].source == "https://commons.wikimedia.org/wiki/File:New.jpg" and not found[titles[0]].licence
     assert [found[t].problem for t in titles[2:]] == ["is no picture that is read (video/ogg)", "is not there"]
+    assert commons.pictures_of(asking({"batchcomplete": True}), wikidata.Item(id="Q1"), "depicts") == []
+    with pytest.raises(AnswerError, match="another shape"):
+        commons.pictures_of(asking({}), wikidata.Item(id="Q1"), "depicts")
     whole = commons.read_pictures(asking(answer), titles[1:2], 330, "en")[titles[1]]
     assert whole.original and whole.url == "https://upload.wikimedia.org/a.jpg"
 

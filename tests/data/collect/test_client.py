@@ -66,6 +66,13 @@ def test_a_server_that_stays_away_ends_the_run(world: Wikimedia, client: Client)
         client.json(f"{world.base}/a")
 
 
+def test_thumbnails_that_cannot_be_made_do_not_end_it(world: Wikimedia, client: Client) -> None:
+    world.wrong = {"/a": [Wrong(500)] * TRIES * 4}
+    for _ in range(4):
+        with pytest.raises(AnswerError, match="answered with 500"):
+            client.image(f"{world.base}/a")
+
+
 def test_a_machine_without_a_network_is_told_at_once(waits: list[float]) -> None:
     at = "http://127.0.0.1:9"
     client = Client("x", Services(at, at, at, at, at, gap=0.0), sleep=waits.append)

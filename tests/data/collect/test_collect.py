@@ -262,7 +262,9 @@ def test_hostile_names_and_texts_harm_nothing(world: Wikimedia, tmp_path: Path) 
     world.files["x" * 251 + ".jpg"] = File(13)
     query = tmp_path / "q.rq"
     query.write_text("SELECT ?item WHERE { VALUES ?item { wd:Q7 wd:Q8 } }")
-    world.files.pop("Gone.jpg", None)
+    refs.mkdir()
+    (refs / "nobody's").symlink_to(tmp_path)  # a folder that leads out
+    assert "a link out of the folder" in collect(tmp_path, "title\nNobody's\n", code=3).stderr
     done = run("collect", "--sparql", query, "--out", refs, "--contact", CONTACT, "--width", 250, code=3)
     assert "\x1b" not in done.stderr and "\u202e" not in done.stderr and "lies on another server" in done.stderr
     files = sorted(p.relative_to(refs).as_posix() for p in refs.rglob("*.jpg"))
