@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def asking(*found: object) -> client.Client:
     """A client whose answers are these."""
     given = iter(found)
     asked = client.Client("x", client.Services())
-    asked.json = lambda *_, **__: next(given)  # type: ignore[method-assign,assignment,return-value]
+    asked.json = lambda *_, **__: next(given)  # type: ignore[method-assign,assignment]
     return asked
 
 
@@ -146,6 +147,12 @@ def test_items_of_other_shapes() -> None:
     strange = {"id": "Q3", "claims": {"P18": claims, "P170": claims, "P31": claims}, "sitelinks": []}
     found = wikidata.read_items(asking({"entities": {"Q3": strange}}), ["Q3"], "en")["Q3"]
     assert found is not None and found.pictures == ["B.jpg"] and found.creators == [] and found.sitelinks == 0
-    for wrong in ({}, {"entities": []}, {"entities": {"Q3": {"id": "../x"}}}, {"entities": {"Q3": {"id": "Q3", "claims": {"P18": 5}}}}):  # fmt: skip
+    others: tuple[dict[str, Any], ...] = (
+        {},
+        {"entities": []},
+        {"entities": {"Q3": {"id": "../x"}}},
+        {"entities": {"Q3": {"id": "Q3", "claims": {"P18": 5}}}},
+    )
+    for wrong in others:
         with pytest.raises(AnswerError, match="another shape"):
             wikidata.read_items(asking(wrong), ["Q3"], "en")
