@@ -177,14 +177,17 @@ class Pictures:
             self.skip(picture.page, e.reason)
             return False
         path = folder / (name or file_name(picture.page, number, suffix))
-        if _is_there(path):
-            self.notes.add(OCCUPIED, path)
-            return False
         record = Fetched(
             name=path.name, sha256=sha256_hex(data), page=picture.page, url=picture.url, author=picture.author,
             licence=picture.licence, licence_url=picture.licence_url, source=picture.source, found_by=found_by,
             retrieved=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )  # fmt: skip
+        if _is_there(path):
+            if hashed(str(path)) != record.sha256:
+                self.notes.add(OCCUPIED, path)
+                return False
+            self.journal.put(key, record.model_copy(update={"done": True}))  # fetched before the journal was deleted
+            return True
         folder.mkdir(exist_ok=True)
         self.journal.put(key, record, sync=True)  # before the file: a file without a record is the user's
         with replacing(path) as tmp:

@@ -112,6 +112,10 @@ def test_what_it_writes(world: Wikimedia, tmp_path: Path) -> None:
     asked = len(world.asked)
     assert collect(tmp_path, BOTH).stdout == done.stdout.replace("(5 new)", "(0 new)")
     assert len(world.asked) == asked and table(refs / "concepts.csv") == [wave, scream]
+    rows = table(refs / "credits.csv")
+    (refs / ".collect.jsonl").unlink()  # all is asked for anew, and the files that are the same stay
+    assert collect(tmp_path, BOTH).stdout == done.stdout.replace("(5 new)", "(0 new)")
+    assert table(refs / "credits.csv") == rows
 
 
 def test_a_title_of_several_items_is_never_guessed(world: Wikimedia, tmp_path: Path) -> None:
