@@ -237,7 +237,7 @@ class Results:
     def attribute(
         self, index: Index | None = None, table: str = "models", *, draws: int = DRAWS, seed: int = 0
     ) -> Table:
-        """Which concept each image resembles most, of results with scope all; ``table`` concepts, confusion or images."""
+        """Which concept each image resembles most, of results with scope all; ``table`` concepts, confusion, images or references."""
         from iconicity.scorer.measure.attribute import COLUMNS, attribute
 
         opened, held = (index or self.index).opened, self.calibration()

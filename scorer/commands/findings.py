@@ -53,15 +53,17 @@ def sweep_command(results: Results, output: Output, step: float, vi_scope: str, 
 
 @command("attribute")
 @scored_index_option
-@takes_results("models", "concepts", "confusion", "images", thresholds=["cra"])
+@takes_results("models", "concepts", "confusion", "images", "references", thresholds=["cra"])
 def attribute_command(results: Results, output: Output, index: Place | None, draws: int, seed: int) -> int:
     """Find which concept each image resembles most.
 
-    The answer is its own concept, the same work under another name, or another concept. The results must come from 'iconicity score --scope all'.
+    The answer is its own concept, the same work under another name, or another concept. --table references lists the references that
+    surfaced though no prompt named them. The results must come from 'iconicity score --scope all'.
 
     \b
     Example:
       iconicity attribute results-all/ --table confusion
+      iconicity attribute results-all/ --table references --out surfaced.csv
     """
     from iconicity.scorer.face import Index
 

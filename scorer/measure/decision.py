@@ -9,7 +9,7 @@ import numpy as np
 
 from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.judgement import GIVEN, NAMED, Basis
-from iconicity.scorer.measure.metrics import Bools, Float64, passes
+from iconicity.scorer.measure.metrics import Bools, Float64, Ints, passes
 from iconicity.scorer.measure.study import Study
 
 # Values (n, ...) and the threshold (n,) that each row must reach.
@@ -43,19 +43,28 @@ def decide(study: Study) -> Decision:
     return Decision(recognised, _reach(study, study.p, conditions["vr"]), tau_cra, tau_vr)
 
 
+def thresholds(study: Study, metric: str, references: Ints) -> Float64:
+    """The thresholds that decide on similarities to a concept, by its number of references (n,); nan where there is none."""
+    basis = study.deciding.get(metric)
+    if basis is None or basis.kind == GIVEN:
+        tau = study.tau[metric]
+        return np.full(len(references), np.nan if tau is None else tau, np.float64)
+    if basis.kind == NAMED:
+        assert study.named is not None
+        return study.named.each(metric, references)
+    assert study.thresholds is not None
+    return study.thresholds.each(metric, references)
+
+
 def _conditions(study: Study, metric: str, basis: Basis | None) -> list[Condition]:
     """All that an image (a patch) must reach. Empty: there is no threshold."""
     values = study.similarity[:, None] if metric == "cra" else study.p
-    if basis is None or basis.kind == GIVEN:
-        tau = study.tau[metric]
-        return [] if tau is None else [(values, np.full(len(values), tau, np.float64))]
-    if basis.kind == NAMED:
-        assert study.named is not None
-        return [(values, study.named.tau(study, metric)[study.concept])]
-    held = study.thresholds
-    assert held is not None
-    out = [(values, held.each(metric, study.references)[study.concept])]
-    if basis.strict:
+    if study.tau[metric] is None and (basis is None or basis.kind == GIVEN):
+        return []
+    out = [(values, thresholds(study, metric, study.references)[study.concept])]
+    if basis is not None and basis.strict:
+        held = study.thresholds
+        assert held is not None
         csls, _ = patch_matrix(study.table, "p_csls")
         out.append((csls, held.each("vr_csls", study.references)[study.concept]))
     return out

@@ -53,6 +53,7 @@ class Finding:
     facts: Mapping[str, Any] = field(default_factory=dict)
     scalars: Mapping[str, Any] = field(default_factory=dict)
     shown: Mapping[str, Sequence[str]] = field(default_factory=dict)  # columns that a reader sees by default
+    undefined: str = "nan"  # what a terminal shows for a number that is not defined
 
     def table(self, name: str | None = None) -> pd.DataFrame:
         """A table by name, the main one without. Raises :class:`InputError` for a name that is not there."""
@@ -136,7 +137,7 @@ def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> 
         if chosen and len(part):  # a measure that none of these rows has
             columns = [c for c in columns if not part[c].isna().all()]
         lines += [heading] if heading else []
-        lines.append(_text(part, columns, layout.digits) if len(part) else "(no rows)")
+        lines.append(_text(part, columns, layout.digits, finding.undefined) if len(part) else "(no rows)")
     if not parts:
         lines = ["(no rows)"]
     notes, more = layout.chosen(finding.notes, marked=any(DAGGER in line for line in lines))
@@ -145,7 +146,7 @@ def as_text(finding: Finding, name: str | None = None, layout: Layout = ALL) -> 
     return "\n".join([*lines, *(one_line(f"note: {n}") for n in notes)])
 
 
-def _text(frame: pd.DataFrame, shown: Sequence[str], digits: int) -> str:
+def _text(frame: pd.DataFrame, shown: Sequence[str], digits: int, undefined: str) -> str:
     names = headings()
     with_interval = {c for c in shown if f"{c}_low" in frame}
     below = len(with_interval) > _BESIDE
@@ -153,7 +154,7 @@ def _text(frame: pd.DataFrame, shown: Sequence[str], digits: int) -> str:
         rows: list[list[str]] = []
         for record in frame.to_dict("records"):
             ends = [_interval(record, c, ends_digits) if c in with_interval else "" for c in shown]
-            values = [_cell(record[c], digits) for c in shown]
+            values = [_cell(record[c], digits, undefined) for c in shown]
             rows.append(values if below else [f"{v} {e}".strip() for v, e in zip(values, ends, strict=True)])
             if below and any(ends):
                 rows.append(ends)

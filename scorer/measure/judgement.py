@@ -237,21 +237,28 @@ def beside(results: Sequence[Results]) -> tuple[Calibration | None, list[str]]:
 
 
 def judgements(study: Study, calibration: Calibration | None, source: str) -> tuple[Judgement, ...]:
-    """Judge the thresholds of a study for the metrics it was scored for. ``source`` names the ``calibration``."""
+    """Judge the thresholds of a study for the metrics it was scored for. ``source`` names the ``calibration``.
+
+    The CRA threshold also where images have been compared with other concepts alone, since their own have no references.
+    """
     values = {"cra": study.similarity[:, None], "vr": study.p}
     references = [int(j) for j in study.references if j > 0]
     out = []
     for metric, tau in study.tau.items():
         usable = _usable(study, metric)
-        if tau is None or not usable.any():
+        if tau is None or not (usable.any() or _only_others(study, metric)):
+            continue
+        known = None if calibration is None else chance_at(calibration, metric, tau, references)
+        calibrated = calibration is not None and tau in calibration.taus(metric).values()
+        instead = _fitted(study, metric) is not None
+        if not usable.any():
+            evidence = Evidence(known, source, calibrated, instead=instead)
+            out.append(judge(metric, tau, _settings(study), evidence))
             continue
         hit = passes(values[metric][usable], tau)
         thing = "image" if metric == "cra" else "patch"
         whole = bool(hit.all()) and len(hit) >= FEWEST
-        known = None if calibration is None else chance_at(calibration, metric, tau, references)
-        calibrated = calibration is not None and tau in calibration.taus(metric).values()
         saturated = f"all {counted(hit.size, thing, 'patches' if metric == 'vr' else None)}" if whole else ""
-        instead = _fitted(study, metric) is not None
         evidence = Evidence(known, source, calibrated, _elsewhere(study, metric, tau), saturated, instead)
         out.append(judge(metric, tau, _settings(study), evidence))
     return tuple(out)
@@ -261,6 +268,11 @@ def _usable(study: Study, metric: str) -> Bools:
     """Images (n,) that can be used and were scored for a metric."""
     values = study.similarity[:, None] if metric == "cra" else study.p
     return np.asarray(study.ok & ~np.isnan(values).any(axis=1))
+
+
+def _only_others(study: Study, metric: str) -> bool:
+    """Whether no image has a similarity to its own concept, and some have one to another."""
+    return metric == "cra" and not _usable(study, metric).any() and _elsewhere(study, metric, 1.0) is not None
 
 
 def deciding(study: Study) -> dict[str, Basis]:
@@ -283,15 +295,19 @@ def _fitted(study: Study, metric: str) -> Basis | None:
     """The thresholds of a metric that were fitted to the encoders, where there are some and images to decide on."""
     usable = _usable(study, metric)
     of = study.concept[usable]
+    others = _only_others(study, metric)
     if study.named is not None:
-        there = not np.isnan(study.named.tau(study, metric)[of]).all()
+        there = bool(study.named.taus(metric)) if others else not np.isnan(study.named.tau(study, metric)[of]).all()
         if not there:
             return None
         return Basis(NAMED, "the calibration's", f"{metric.upper()} (calibrated)", alpha=study.named.alpha)
     held = study.thresholds
-    if held is None or np.isnan(held.each(metric, study.references)[of]).all():
+    if held is None or (
+        np.isnan(held.each(metric, study.references)[of]).all() and not (others and held.tau.get(metric))
+    ):
         return None
-    used = {s for s in held.sources(metric, study.references[np.unique(of)]) if s}
+    asked = list(held.tau[metric]) if others else study.references[np.unique(of)]
+    used = {s for s in held.sources(metric, asked) if s}
     owner = " and ".join(_OWNERS[s] for s in sorted(used))
     if metric == "cra":
         return Basis(HELD, owner, CRA_CAL.label, alpha=held.alpha)

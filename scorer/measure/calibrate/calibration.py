@@ -19,7 +19,7 @@ from iconicity.indexer.store.files import write_atomically
 from iconicity.indexer.store.schema import CalibrationShape, other_format, read_json, require_shape
 from iconicity.indexer.text import counted
 from iconicity.scorer.measure.finding import EXACT, Finding, exact_words
-from iconicity.scorer.measure.metrics import Float64
+from iconicity.scorer.measure.metrics import Float64, Ints
 from iconicity.scorer.thresholds import CALIBRATION, Thresholds
 
 if TYPE_CHECKING:
@@ -77,8 +77,12 @@ class Calibration:
 
     def tau(self, study: Study, metric: str) -> Float64:
         """(C,) threshold of each concept by its number of references; nan where that is not calibrated."""
+        return self.each(metric, study.references)
+
+    def each(self, metric: str, references: Sequence[int] | Ints) -> Float64:
+        """Threshold of a metric for each of some numbers of references: (n,), nan where that is not calibrated."""
         known = self.taus(metric)
-        return np.array([known.get(int(j), np.nan) for j in study.references], np.float64)
+        return np.array([known.get(int(j), np.nan) for j in references], np.float64)
 
     def require_for(self, settings: Mapping[str, Any], name: str) -> None:
         """Raises :class:`SettingsError` when the thresholds were found with other encoders or settings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from iconicity.scorer.say.report.data import COLUMNS, ImageParts, Sweeps, needed
 from iconicity.scorer.say.report.labels import Labels
 from iconicity.scorer.say.report.options import ReportOptions
 from iconicity.scorer.say.report.pages import claim, drop_other_thumbnails, require_room, write_folder, write_single
+from iconicity.scorer.say.report.surfaced import attribution, surfaced_part
 from iconicity.scorer.say.report.thumbnails import Picture, make_thumbnails, thumbnail_key
 
 _CREDITS = ("title", "artist", "year")
@@ -69,6 +70,9 @@ def report(
         concepts=False,
     )
     references = needed_references(study, index)
+    titles = options.titles or {}
+    attributed = attribution(study, index, calibration, options)
+    surfaced = 0 if attributed is None else attributed.table("references").reference.nunique()
     done = Report(out if options.single_file else out / "index.html", int(study.ok.sum()), len(study.concepts))
     pictures = _pictures(study, references, index, moved)
     pixels, title = index.settings["pixels"], named(str(results)).rpartition("/")[2] or "results"
@@ -76,13 +80,16 @@ def report(
     def parts(failed: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         sweeps = Sweeps.of(study, options.vi_scope)
         held = ImageParts(study, references, failed, index.specs[1].preprocess, pixels, labels)
-        shown = {"names": _names(study, references, options.titles or {}), "said": labels and labels.overview()}
+        called = _calling(references, titles)
+        shown = {"names": list(map(called, study.concepts)), "said": labels and labels.overview(), "surfaced": surfaced}
         yield "overview", overview(study, summary, index, sweeps, held, calibration) | shown
+        if attributed is not None and surfaced:
+            yield "surfaced", surfaced_part(attributed, study, held, called)
         yield CRT.key, sweeps.crt()
         yield "images", held.listing()
         for c, concept in enumerate(study.concepts):
             run.progress("concepts", c + 1, len(study.concepts))
-            yield f"concept_{c}", held.concept(c, (options.titles or {}).get(concept, {}))
+            yield f"concept_{c}", held.concept(c, titles.get(concept, {}))
             for block, patches in enumerate(held.evidence(c)):
                 yield f"evidence_{c}_{block}", patches
 
@@ -105,14 +112,16 @@ def report(
     return done
 
 
-def _names(study: Study, references: Mapping[str, Reference], titles: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """What people call each concept: its title, else the name of its folder of references as it is written there."""
+def _calling(references: Mapping[str, Reference], titles: Mapping[str, Mapping[str, str]]) -> Callable[[str], str]:
+    """What people call a concept: its title, else the name of its folder of references as it is written there."""
     folders = {r.concept: str(r.path).rpartition("/")[0].rpartition("/")[2] for r in references.values()}
-    return [
-        titles.get(c, {}).get("title")
-        or (folders[c] if concept_name(folders.get(c, "")) == c else c).replace("_", " ").strip()
-        for c in study.concepts
-    ]
+
+    def called(concept: str) -> str:
+        own = folders.get(concept, "")
+        written = own if concept_name(own) == concept else concept
+        return titles.get(concept, {}).get("title") or written.replace("_", " ").strip()
+
+    return called
 
 
 def _pictures(study: Study, references: Mapping[str, Reference], index: Index, moved: Moved) -> dict[str, Picture]:

@@ -74,11 +74,11 @@ class Sweeps:
         return cls({m: g.macro() for m, g in model_grids(study, taus, taus, vi_scope)})
 
     def curves(self) -> dict[str, Any]:
-        return {m: {CRA.key: _numbers(g.cra), VR.key: _numbers(g.vr_all)} for m, g in self.models.items()}
+        return {m: {CRA.key: numbers(g.cra), VR.key: numbers(g.vr_all)} for m, g in self.models.items()}
 
     def crt(self) -> dict[str, Any]:
         """A row for each tau_cra: large, so that it is a part of its own."""
-        return {m: [_numbers(row) for row in g.crt] for m, g in self.models.items()}
+        return {m: [numbers(row) for row in g.crt] for m, g in self.models.items()}
 
 
 def overview(
@@ -98,7 +98,7 @@ def overview(
         "concepts": list(study.concepts),
         "points": [
             [study.models.index(r["model"]), study.concepts.index(r["concept"]), r["images"], r["recognised"],
-             *_numbers([r[m.key] for m in (CRA, VR, VI_RECOGNISED, VI, CRT)])]
+             *numbers([r[m.key] for m in (CRA, VR, VI_RECOGNISED, VI, CRT)])]
             for r in points.to_dict("records")
         ],
         "labels": {m: b.label for m, b in study.deciding.items()}, "decided": decided_words(study),
@@ -151,7 +151,7 @@ def _models(summary: Finding, kind: str) -> list[dict[str, Any]]:
     names = [m.key for m in of_concepts() if m.key in frame]
     return [
         {"name": r["model"], "images": r["images"], "concepts": r["concepts"], "recognised": r["recognised"],
-         **{m: _numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in names}}
+         **{m: numbers([r[m], r[f"{m}_low"], r[f"{m}_high"], r[f"{m}_n"]]) for m in names}}
         for r in rows.to_dict("records")
     ]  # fmt: skip
 
@@ -164,11 +164,11 @@ def _calibration(study: Study, calibration: Calibration) -> dict[str, Any]:
     return {
         "alpha": calibration.alpha,
         "thresholds": [
-            {c: _number(r[c]) if isinstance(r[c], float) else r[c] for c in _THRESHOLDS} for r in rows.to_dict("records")
+            {c: number(r[c]) if isinstance(r[c], float) else r[c] for c in _THRESHOLDS} for r in rows.to_dict("records")
         ],
         "nulls": [
             {"metric": part.metric.iloc[0], "references": int(part.references.iloc[0]),
-             **{c: _numbers(part[c]) for c in ("low", "own", "null")}}
+             **{c: numbers(part[c]) for c in ("low", "own", "null")}}
             for _, part in histograms.groupby(["metric", "references"], sort=False)
         ],
     }  # fmt: skip
@@ -214,7 +214,7 @@ class ImageParts:
         references = np.asarray(study.references)[study.concept]
         return {
             m: [
-                [int(j), _number(self._tau[m][references == j][0])]
+                [int(j), number(self._tau[m][references == j][0])]
                 for j in np.unique(references[~np.isnan(self._tau[m])])
             ]
             for m, basis in study.deciding.items()
@@ -224,13 +224,26 @@ class ImageParts:
     def middle(self) -> dict[str, float | None]:
         """The middle one of the thresholds of all images, for each metric: where the sliders stand at first."""
         return {
-            m: None if self._study.tau[m] is None or np.isnan(tau).all() else _number(np.nanmedian(tau))
+            m: None if self._study.tau[m] is None or np.isnan(tau).all() else number(np.nanmedian(tau))
             for m, tau in self._tau.items()
         }
 
     def of(self, c: int) -> Any:
         """Rows of the study (by place) of a concept's images."""
         return self._rows[self._starts[c] : self._starts[c + 1]]
+
+    def place(self, i: int) -> dict[str, int]:
+        """Concept of an image, and its place in the concept's part."""
+        c = int(self._study.concept[i])
+        return {"c": c, "k": int(np.searchsorted(self.of(c), i))}
+
+    def reference(self, ref_id: str) -> dict[str, Any]:
+        """A reference as a page shows it."""
+        found = self._references[ref_id]
+        return {
+            "concept": found.concept, "file": ref_id.split("/", 1)[1], "thumb": self._thumb(found.sha256),
+            "problem": self._failed.get(found.sha256),
+        }  # fmt: skip
 
     def examples(self) -> dict[str, list[list[int]]]:
         """(concept, place in it) of the recognised images with the highest VR and the lowest, one a concept.
@@ -247,9 +260,7 @@ class ImageParts:
             rows = rows[np.lexsort((rows, sign * mean_p[rows], sign * self._vr[rows]))]
             _, first = np.unique(self._study.concept[rows], return_index=True)
             chosen = rows[np.sort(first)][:EXAMPLES]
-            found[name] = [
-                [int(c), int(np.searchsorted(self.of(c), i))] for i in chosen for c in [self._study.concept[i]]
-            ]
+            found[name] = [list(self.place(i).values()) for i in chosen]
         return found
 
     def _similar(self) -> list[list[int]]:
@@ -257,11 +268,7 @@ class ImageParts:
         known = np.flatnonzero(self._study.ok)
         score = np.stack([self._study.similarity, self._study.p.mean(axis=1)])[:, known]
         order = known[np.lexsort((known, -np.nan_to_num(score[1], nan=-2.0), -np.nan_to_num(score[0], nan=-2.0)))]
-        return [
-            [int(c), int(np.searchsorted(self.of(c), i))]
-            for i in order[: 2 * EXAMPLES]
-            for c in [self._study.concept[i]]
-        ]
+        return [list(self.place(i).values()) for i in order[: 2 * EXAMPLES]]
 
     def listing(self) -> dict[str, Any]:
         """All images as columns, sorted by concept: enough to filter and sort them without the concepts' parts."""
@@ -270,7 +277,7 @@ class ImageParts:
         return {
             "concept": study.concept[rows].tolist(), "model": study.model[rows].tolist(),
             "file": [n.removeprefix(f"{study.concepts[c]}/") for n, c in zip(names, study.concept[rows], strict=True)],
-            "similarity": _numbers(study.similarity[rows]), "vr": _numbers(self._vr[rows]),
+            "similarity": numbers(study.similarity[rows]), "vr": numbers(self._vr[rows]),
             "recognised": [self._is_recognised(i) for i in rows],
             "misattributed": np.flatnonzero(self._misattributed[rows]).tolist(),
             "unusable": np.flatnonzero(~study.ok[rows]).tolist(),
@@ -294,8 +301,8 @@ class ImageParts:
             "images": [
                 {"model": int(study.model[i]), "file": names[i].as_py(), "thumb": self._thumb(shas[i].as_py()),
                  "problem": reasons[i].as_py() or self._failed.get(shas[i].as_py() or ""), "ok": bool(study.ok[i]),
-                 "recognised": self._is_recognised(i), "similarity": _number(study.similarity[i]),
-                 "vr": _number(self._vr[i]), "misattributed": bool(self._misattributed[i]),
+                 "recognised": self._is_recognised(i), "similarity": number(study.similarity[i]),
+                 "vr": number(self._vr[i]), "misattributed": bool(self._misattributed[i]),
                  **({} if self._labels is None else {"said": self._labels.said(int(i))})}
                 for i in self.of(c)
             ],
@@ -315,14 +322,14 @@ class ImageParts:
         null = self._null
         found = {
             "prompt": row["prompt"], "seed": row["seed"], "match": place.get(row["cra_ref_id"]),
-            "other": self._other(row), "tau": {m: _number(tau[i]) for m, tau in self._tau.items()},
+            "other": self._other(row), "tau": {m: number(tau[i]) for m, tau in self._tau.items()},
         }  # fmt: skip
         if row["p"] is None:
             return found
         generic = (null.p_reached[i] > GENERIC_SHARE).tolist() if null is not None and null.draws[i] else None
         return found | {
             "seen": self._seen(row["width"], row["height"]),
-            "p": _numbers(row["p"]), "ref": [place.get(r) for r in row["p_ref_id"]], "cell": row["p_ref_cell"],
+            "p": numbers(row["p"]), "ref": [place.get(r) for r in row["p_ref_id"]], "cell": row["p_ref_cell"],
             "reused": None if np.isnan(self._reused[i]).any() else (self._reused[i] == 1.0).tolist(),
             "generic": generic,
         }  # fmt: skip
@@ -333,28 +340,27 @@ class ImageParts:
             return None
         rows, cols = self._study.settings["grid"]
         shares = seen(self._preprocess, max(1, width // cols), max(1, height // rows))
-        return None if shares is None or min(shares) == 1.0 else _numbers(shares)
+        return None if shares is None or min(shares) == 1.0 else numbers(shares)
 
     def _is_recognised(self, i: int) -> bool | None:
         return bool(self._recognised[i]) if self._has_cra[i] else None
 
     def _other(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """Best other concept of an image, where scope all compared it."""
-        found = self._references.get(row["other_ref_id"] or "")
-        if found is None:
+        if row["other_ref_id"] not in self._references:
             return None
-        return {
-            "concept": found.concept, "file": found.ref_id.split("/", 1)[1], "similarity": _number(row["other_sim"]),
-            "thumb": self._thumb(found.sha256), "first": row["own_rank"] not in (None, 1),
-        }  # fmt: skip
+        first = row["own_rank"] not in (None, 1)
+        return self.reference(row["other_ref_id"]) | {"similarity": number(row["other_sim"]), "first": first}
 
     def _thumb(self, sha256: str | None) -> str | None:
         return thumbnail_key(sha256, self._pixels) if sha256 and sha256 not in self._failed else None
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A number as JSON has it; None where it is not defined."""
     return None if value is None or np.isnan(value) else round(float(value), 6)
 
 
-def _numbers(values: Any) -> list[float | None]:
-    return [_number(v) for v in values]
+def numbers(values: Any) -> list[float | None]:
+    """Numbers as JSON has them."""
+    return [number(v) for v in values]

@@ -19,7 +19,7 @@ from iconicity.indexer.store.files import LOCK, replacing, sweep, write_atomical
 from iconicity.scorer.say.report.thumbnails import thumbnail_name
 
 MARK = ".iconicity-report"  # only a folder with it, or an empty one, is written into
-SCRIPTS = ("core.js", "charts.js", "models.js", "gallery.js", "image.js", "app.js")  # in this order
+SCRIPTS = ("core.js", "charts.js", "models.js", "gallery.js", "image.js", "surfaced.js", "app.js")  # in this order
 LIBRARY = "plotly.min.js"  # large: loaded when the first chart is drawn
 STYLE = "report.css"
 Parts = Iterable[tuple[str, Any]]  # (name, value): data the pages ask for by name

@@ -16,8 +16,9 @@ from iconicity.indexer.store.cache import VectorCache
 from iconicity.indexer.store.index import open_index
 from iconicity.scorer.measure.attribute import COLUMNS, attribute
 from iconicity.scorer.measure.calibrate.calibrate import calibrate
+from iconicity.scorer.measure.calibrate.calibration import SETTINGS, Calibration
 from iconicity.scorer.measure.calibrate.options import CalibrationOptions
-from iconicity.scorer.measure.finding import Finding
+from iconicity.scorer.measure.finding import Finding, as_text
 from iconicity.scorer.measure.intervals import benjamini_hochberg
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.options import ScoreOptions
@@ -96,6 +97,77 @@ def test_p_is_that_of_the_null(place: Path, tmp_path: Path) -> None:
     assert images.p["alpha/0.png"] == pytest.approx(1 / 3) and images.p["alpha/1.png"] >= 2 / 3
     assert images.p.isna()["zeta/0.png"]
     np.testing.assert_allclose(images.q, benjamini_hochberg(images.p.to_numpy()))
+
+
+def test_what_surfaced(place: Path) -> None:
+    finding = found(place)
+    rows = finding.table("references")[["reference", "concept", "model", "images", "surfaced", "share", "threshold"]]
+    assert rows.sort_values("reference").to_dict("records") == [
+        # of seven images that could be used, three name alpha, one its twin, two zeta and one gamma
+        {"reference": "beta/00.png", "concept": "beta", "model": "m", "images": 7, "surfaced": 1, "share": 1 / 7, "threshold": 0.95},
+        {"reference": "beta/01.png", "concept": "beta", "model": "m", "images": 7, "surfaced": 1, "share": 1 / 7, "threshold": 0.95},
+        {"reference": "gamma/00.png", "concept": "gamma", "model": "m", "images": 6, "surfaced": 1, "share": 1 / 6, "threshold": 0.95},
+    ]  # fmt: skip
+    assert finding.notes[0].startswith(
+        "surfaced though not named: 3 references, in 3 images, most often beta/00.png (1 of 7"
+    )
+    text = as_text(finding, "references")
+    assert "1.000" in text and "nan" not in text
+
+
+def neutral(place: Path, root: Path, options: ScoreOptions, calibration: Calibration | None = None) -> Finding:
+    """Images of prompts that name no reference: copies of beta's and gamma's pictures, and two others."""
+    for i, seed in enumerate((100, 200, 77_000, 77_001)):
+        write(root / "gen" / "neutral" / f"{i}.png", draw(seed))
+    Scoring(place / "i", root)({"m": root / "gen"}, options, calibration=calibration)
+    return attribute(open_study(root / "out", COLUMNS), open_index(place / "i"), draws=200)
+
+
+def fitted(place: Path, tau: dict[int, float]) -> Calibration:
+    study = open_study(place / "out")
+    rows = [
+        {"null": "unrelated", "metric": "cra", "references": j, "status": "indicative", "tau": t}
+        for j, t in tau.items()
+    ]
+    settings = {k: study.settings[k] for k in SETTINGS if k in study.settings}
+    return Calibration(0.01, 0, study.settings["index_id"], settings, ["alpha"], {}, [], rows, [], [])
+
+
+def test_a_folder_of_neutral_prompts(place: Path, tmp_path: Path) -> None:
+    finding = neutral(place, tmp_path, ScoreOptions(scope="all", tau_cra=0.95))
+    rows = finding.table("references")
+    assert rows.reference.tolist() == ["beta/00.png", "gamma/00.png"] and rows.images.tolist() == [4, 4]
+    assert rows.threshold.tolist() == [0.95, 0.95] and finding.table("images").unprompted.sum() == 2
+    for table in finding.tables:  # it has no similarity, no rank and no margin of its own
+        assert "nan" not in as_text(finding, table), table
+    assert "margin" not in as_text(finding)
+    assert finding.table().margin.isna().all() and finding.table().unprompted.tolist() == [0.5]
+
+
+def test_thresholds_are_those_of_what_surfaced(place: Path, tmp_path: Path) -> None:
+    """beta and gamma have two references, twin has one; the published threshold means nothing for these encoders."""
+    (tmp_path / "a").mkdir()
+    finding = neutral(place, tmp_path / "a", ScoreOptions(scope="all"), fitted(place, {1: 0.5, 2: 0.9}))
+    rows = finding.table("references")
+    of_two = {"beta", "gamma", "alpha"}
+    assert set(rows.threshold[rows.concept.isin(of_two)]) == {0.9} and set(rows.threshold) <= {0.5, 0.9}
+    assert {"beta/00.png", "gamma/00.png"} <= set(rows.reference)
+    assert (
+        "by chance a reference surfaces in up to 1 % of the images, and any of 4 concepts in up to 4 %" in finding.notes
+    )
+    assert any(n.startswith("decided at the calibration's thresholds (CRA cal.)") for n in finding.notes)
+    (tmp_path / "b").mkdir()
+    finding = neutral(place, tmp_path / "b", ScoreOptions(scope="all"), fitted(place, {1: 0.5}))
+    assert not finding.table("references").concept.isin(of_two).any()
+    lacking = (~finding.table("images").other_concept.eq("twin")).sum()
+    assert any(
+        n.startswith(f"{lacking} images are nearest to a concept whose number of references") for n in finding.notes
+    )
+
+
+def test_without_a_threshold_that_means_something_no_verdict_is_given(place: Path, tmp_path: Path) -> None:
+    finding = neutral(place, tmp_path, ScoreOptions(scope="all"))
+    assert any(n.startswith("no verdict: the CRA threshold 0.75 means nothing") for n in finding.notes)
 
 
 def test_refusals(place: Path, tmp_path: Path) -> None:

@@ -4,12 +4,14 @@
   const { el, fill, main, load, address, conceptLink, blind } = ICONICITY;
   let turn = 0;
   async function route() {
+    document.getElementById("surfaced").hidden = !ICONICITY.data.surfaced || blind.on;
     const mine = ++turn, { path: [kind, ...rest] } = address();
     ICONICITY.keys.leave?.();
     ICONICITY.keys = {};
     try {
       if (kind === "concept") await ICONICITY.conceptPage(rest[0]);
       else if (kind === "images") await ICONICITY.imagesPage();
+      else if (kind === "surfaced") await ICONICITY.surfacedPage();
       else if (kind === "image") await ICONICITY.imagePage(rest[0], rest[1]);
       else await ICONICITY.modelsPage();
       if (mine === turn) window.scrollTo(0, 0);

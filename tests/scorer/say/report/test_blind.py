@@ -26,6 +26,7 @@ EACH = 4
 PAGES = (
     "#/", "#/?tau_cra=0.10&tau_vr=0.90", "#/images", "#/images?show=replica&sort=vr&least=0.5", "#/concept/alpha",
     "#/concept/alpha?show=recognised&sort=crt", "#/image/m/alpha%2F0.png", "#/image/n/beta%2F3.png",
+    "#/surfaced",
 )  # fmt: skip
 
 

@@ -255,7 +255,7 @@ def test_single_file_runs_only_its_own_scripts(place: Path) -> None:
     scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
     scripts += re.findall(r'<script type="text/plain" id="library">(.*?)</script>', text, re.S)
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
-    assert len(scripts) == 7 and allowed.split() == hashes
+    assert len(scripts) == 8 and allowed.split() == hashes
     assert not re.findall(r"<script[^>]* src=|<link", text) and HOSTILE not in text
     thumbs = re.findall(r'id="thumb-([\w-]+)">data:image/jpeg;base64,([\w+/=]+)<', text)
     assert {t for t, _ in thumbs} == {p.stem for p in (place / "site" / "thumbs").glob("*/*.jpg")}
