@@ -22,12 +22,14 @@ class NoName:
 
 
 def creator_names(creator: str) -> list[str]:
-    """Names of a cell that may hold several, separated by semicolons or bars.
+    """Names of a cell that may hold several, separated by semicolons or bars, or by commas between whole names.
 
-    >>> creator_names("Jan van Eyck; Hubert van Eyck")
-    ['Jan van Eyck', 'Hubert van Eyck']
+    >>> creator_names("Jan van Eyck; Hubert van Eyck"), creator_names("Gogh, Vincent van")
+    (['Jan van Eyck', 'Hubert van Eyck'], ['Gogh, Vincent van'])
     """
-    return [" ".join(name.split()) for name in _SEVERAL.split(creator.strip()) if name.strip()]
+    names = [" ".join(name.split()) for name in _SEVERAL.split(creator.strip()) if name.strip()]
+    parts = [part.strip() for name in names for part in name.split(",") if part.strip()]
+    return parts if all(" " in part for part in parts) else names
 
 
 def name_words(creator: str) -> set[str]:
@@ -102,7 +104,7 @@ def _name_of(names: list[str]) -> re.Pattern[str]:
 
 def _any_of(names: list[str]) -> str:
     """Alternatives: each name, and its last parts, the longest first."""
-    ends = set(names)
+    ends = {*names, *(part.strip() for name in names for part in name.split(",") if len(part.strip()) >= _LEAST)}
     for name in names:
         parts = name.split()
         ends |= {" ".join(parts[i:]) for i in range(1, len(parts)) if len(parts[-1]) >= _LEAST and len(parts) <= _PARTS}

@@ -34,7 +34,8 @@ SYNONYM, LITERAL, NONE = "synonym", "literal", "none"
 KINDS = (ORIGINAL, SYNONYM, LITERAL, NONE)
 TITLE, CREATOR, NEGATIVE = "title", "creator", "negative"
 _ARTIST = "artist"  # what tables of titles call the creator
-_COLUMNS = (CONCEPT, PROMPT, TITLE, CREATOR, _ARTIST, SYNONYM, LITERAL, NEGATIVE, VARIANT)
+_ITEM, _LABEL = "item", "label"  # of `iconicity collect`: the item's own title, where the user named the item alone
+_COLUMNS = (CONCEPT, PROMPT, TITLE, CREATOR, _ARTIST, _ITEM, _LABEL, SYNONYM, LITERAL, NEGATIVE, VARIANT)
 _NAMED = 3  # concepts in a note
 _SPAN = 4  # words of a name
 _MARKS = 9  # blanks and quotes before a word
@@ -96,6 +97,7 @@ def read_origins(path: Path, tell: Tell = warnings.warn) -> list[Origin]:
         where = f"{path}:{line}"
         cells = {name: " ".join(cell_text(where, name, row.get(name, "")).split()) for name in _COLUMNS}
         cells[CREATOR] = cells[CREATOR] or cells[_ARTIST]
+        cells[TITLE] = cells[TITLE] or (cells[_LABEL] if cells[_ITEM] else "")
         prompt = cells[PROMPT] or cells[TITLE]
         if not prompt:
             empty.append(line)

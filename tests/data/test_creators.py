@@ -24,6 +24,8 @@ MUNCH, GOGH = "Edvard Munch", "Vincent van Gogh"
         ("The Scream", "The Scream", MUNCH, "The Scream by Edvard Munch", "added: by Edvard Munch"),
         ("a picture, oil.", "The Scream", MUNCH, "a picture, oil by Edvard Munch.", "added: by Edvard Munch"),
         ("Altar", "", "Jan van Eyck; Hubert van Eyck", "Altar by Jan van Eyck and Hubert van Eyck", "added: by Jan van Eyck and Hubert van Eyck"),
+        ("Concert by Titian", "Concert", "Giorgione, Titian", "Concert", "dropped: by Titian"),
+        ("Altar by Jan van Eyck, Hubert van Eyck", "Altar", "Jan van Eyck, Hubert van Eyck", "Altar", "dropped: by Jan van Eyck, Hubert van Eyck"),
         ("Altar by Hubert van Eyck", "Altar", "Jan van Eyck | Hubert van Eyck", "Altar", "dropped: by Hubert van Eyck"),
         ("Whistler's Mother", "Whistler's Mother", "James Whistler", "Whistler's Mother by James Whistler", "added: by James Whistler"),
         ("a munchkin", "", MUNCH, "a munchkin by Edvard Munch", "added: by Edvard Munch"),

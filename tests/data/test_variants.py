@@ -149,6 +149,22 @@ def test_all_kinds_of_a_table(tmp_path: Path) -> None:
     assert read_prompts(tmp_path / "v.csv", told.append) == made.prompts and len(told) == 2
 
 
+def test_the_concepts_of_collect(tmp_path: Path) -> None:
+    path, told = tmp_path / "concepts.csv", list[str]()
+    path.write_text(
+        "concept,title,item,label,creator,date,sitelinks,pageviews\n"
+        "the_scream,The Scream,Q18891156,The Scream,Edvard Munch,1893,99,1000\n"
+        'q2,,Q2,Ghent Altarpiece,"Jan van Eyck, Hubert van Eyck",1432,50,10\n'
+    )
+    origins = read_origins(path, told.append)
+    assert [(o.concept, o.prompt) for o in origins] == [("the_scream", "The Scream"), ("q2", "Ghent Altarpiece")]
+    assert told == [f"{path}: columns that were not used: date, pageviews, sitelinks"]
+    made = make_variants(origins, ["none"])
+    assert [p.prompt for p in made.prompts] == [
+        "The Scream by Edvard Munch", "Ghent Altarpiece by Jan van Eyck and Hubert van Eyck",
+    ]  # fmt: skip
+
+
 def test_one_prompt_that_two_rows_give_stands_once() -> None:
     origins = [
         Origin("c", "one", literal="A man"),
