@@ -7,7 +7,6 @@ import http.server
 import io
 import json
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -92,7 +91,9 @@ class Wikimedia:
     asked: list[str] = field(default_factory=list)
     agents: set[str] = field(default_factory=set)
     most_at_once: int = 0
-    seconds: float = 0.0  # that each answer takes
+    stop_at: int = 0  # the request that is answered only when ``go_on`` is set; then ``stopped`` is
+    stopped: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
     base: str = ""
     _now: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -198,8 +199,11 @@ def serving(world: Wikimedia) -> Iterator[Wikimedia]:
                 world.asked.append(self.path + (f" {form}" if form else ""))
                 world.agents.add(self.headers["User-Agent"])
                 wrong = world.misbehaviour(unquote(self.path))
+                stop = len(world.asked) == world.stop_at
             try:
-                time.sleep(world.seconds)
+                if stop:
+                    world.stopped.set()
+                    world.go_on.wait(60)
                 if wrong is None:
                     query = {k: v[0] for k, v in parse_qs(form or parts.query).items()}
                     status, kind, body = world.answer(parts.path, query)

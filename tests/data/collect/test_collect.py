@@ -6,7 +6,6 @@ import csv
 import os
 import signal
 import subprocess
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -296,13 +295,14 @@ def test_killed_at_any_moment_it_fetches_nothing_twice(world: Wikimedia, tmp_pat
         world.items[f"Q{100 + i}"] = item(name, year=1800 + i, pictures=pictures)
         world.files |= {picture: File(100 + 10 * i + n) for n, picture in enumerate(pictures)}
     refs, given = tmp_path / "refs", titles(tmp_path, "\n".join(["title", *names, ""]))
-    world.seconds = 0.01
     command = [ICONICITY, "collect", "--titles", str(given), "--out", str(refs), "--contact", CONTACT, "--width", "250"]
-    for after in (3, 15, 31):  # requests
+    for world.stop_at in (3, 15, 31):
+        world.stopped.clear()
+        world.go_on.clear()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-        while len(world.asked) < after and process.poll() is None:
-            time.sleep(0.002)
+        assert world.stopped.wait(60)
         process.send_signal(signal.SIGKILL)
+        world.go_on.set()
         _, stderr = process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL, stderr
         for path in refs.glob("*/[!.]*"):
