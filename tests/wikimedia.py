@@ -208,10 +208,10 @@ def serving(world: Wikimedia) -> Iterator[Wikimedia]:
                     query = {k: v[0] for k, v in parse_qs(form or parts.query).items()}
                     status, kind, body = world.answer(parts.path, query)
                     wrong = Wrong(status, body, kind)
-                self._send(wrong)
             finally:
-                with world._lock:
+                with world._lock:  # before it is sent: after that the client may already ask again
                     world._now -= 1
+            self._send(wrong)
 
         do_POST = do_GET
 
