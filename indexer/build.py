@@ -11,6 +11,7 @@ from typing import Any
 from iconicity.indexer.builder import (
     Builder,
     BuildReport,
+    held_creators,
     manifest_or_none,
     seal,
     skipped_files,
@@ -30,6 +31,7 @@ from iconicity.indexer.left_out import (
 )
 from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.places import PROBE, Place, Remote, place
+from iconicity.indexer.sources.creators import creators_of
 from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image, stored_image
 from iconicity.indexer.store.disks import require_hard_links
@@ -66,7 +68,8 @@ def build_index(
     """
     refs, index = place(refs), place(index)
     settings, shard = _settings(encoders, options), select.shard
-    given = list_given(refs, select)
+    given, said = list_given(refs, select), list[str]()
+    creators = creators_of(refs, said.append)
     require_room(index)
     with lock(index, "building this index"):
         patches = cell_count(*options.grid, overlaps(settings)) * encoders.dino.spec.dim
@@ -76,7 +79,8 @@ def build_index(
             raise SettingsError(f"{index}: made with {what}; name a new folder with `index`")
         require_whole_rows(store, held)
         builder = Builder(index, store, replace(run, load=lambda _clip, _dino: encoders), "build")
-        builder.report.notices += left_out_lines({"": given.left_out})
+        builder.creators = creators
+        builder.report.notices += [*said, *left_out_lines({"": given.left_out})]
         builder.report.left_out = renewed(held_left_out(held), given.left_out, shard)
         if shard is not None and not given.images:
             builder.report.notices.append(
@@ -103,14 +107,16 @@ def add_references(
     Raises :class:`InputError` when a file's name is in the index with other bytes.
     """
     refs, index = place(refs), place(index)
-    given = list_given(refs, select)
+    given, said = list_given(refs, select), list[str]()
+    creators = creators_of(refs, said.append)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
         skipped = skipped_files(manifest)
         held = store.references()
         new = new_images(given.images, held)
         builder = Builder(index, store, run, "add")
-        builder.report.notices += left_out_lines({"": given.left_out})
+        builder.creators = held_creators(manifest) | creators
+        builder.report.notices += [*said, *left_out_lines({"": given.left_out})]
         builder.report.left_out = _still(
             held_left_out(manifest),
             given.left_out,

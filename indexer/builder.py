@@ -109,6 +109,7 @@ class Builder:
 
     def __init__(self, index: Place, store: ReferenceStore, run: Run, command: str) -> None:
         self.report = BuildReport()
+        self.creators: dict[str, str] | None = None  # concept -> creator; None: as the index has them
         self._command = command
         self._index = index
         self._store = store
@@ -235,7 +236,9 @@ class Builder:
         """Seal the index, unless it is whole and unchanged."""
         skipped = [vars(s) for s in report.skipped]
         sealed = (
-            None if report.changed else sealed_as(manifest_or_none(self._index), self._store, skipped, report.left_out)
+            None
+            if report.changed
+            else sealed_as(manifest_or_none(self._index), self._store, skipped, report.left_out, self.creators)
         )
         if sealed is not None:
             return sealed
@@ -244,7 +247,9 @@ class Builder:
             "command": self._command,
             **{k: getattr(report, k) for k in ("embedded", "copied", "unchanged", "removed")},
         }
-        return seal(self._index, self._store, skipped, event, self._wanted, left_out=report.left_out)
+        return seal(
+            self._index, self._store, skipped, event, self._wanted, left_out=report.left_out, creators=self.creators
+        )
 
 
 def manifest_or_none(index: Place) -> dict[str, Any] | None:
@@ -260,10 +265,18 @@ def manifest_or_none(index: Place) -> dict[str, Any] | None:
 
 
 def sealed_as(
-    manifest: Mapping[str, Any] | None, store: ReferenceStore, skipped: object, left_out: object
+    manifest: Mapping[str, Any] | None,
+    store: ReferenceStore,
+    skipped: object,
+    left_out: object,
+    creators: Mapping[str, str] | None = None,
 ) -> str | None:
-    """The index_id when the manifest is of this table, whole, and says the same of files without a row; else None."""
-    if manifest is None or not (manifest["cleaned"] and has_thresholds(manifest)):
+    """The index_id when the manifest is of this table, whole, and says the same of files without a row and of creators
+    (None: of any); else None.
+    """
+    if manifest is None or not manifest["cleaned"]:
+        return None
+    if not has_thresholds(manifest, None if creators is None else in_index(store, creators)):
         return None
     same = manifest["table_version"] == store.version and manifest["skipped"] == skipped
     return str(manifest["index_id"]) if same and held_left_out(manifest) == left_out else None
@@ -274,6 +287,16 @@ def skipped_files(manifest: Mapping[str, Any]) -> list[Skipped]:
     return [Skipped(**s) for s in manifest["skipped"]]
 
 
+def held_creators(manifest: Mapping[str, Any] | None) -> dict[str, str]:
+    """Concept -> creator, by a manifest."""
+    return {} if manifest is None else dict(manifest.get("thresholds", {}).get("creators", {}))
+
+
+def in_index(store: ReferenceStore, creators: Mapping[str, str]) -> dict[str, str]:
+    """The creators of those concepts that a table holds."""
+    return {concept: creators[concept] for concept in sorted(store.concepts()) if concept in creators}
+
+
 def seal(
     index: Place,
     store: ReferenceStore,
@@ -282,12 +305,13 @@ def seal(
     wanted: Mapping[str, Reference] | None = None,
     keep_days: int = KEEP_DAYS,
     left_out: Sequence[LeftOut] | None = None,
+    creators: Mapping[str, str] | None = None,
 ) -> str:
     """Compact and sync a table, write the manifest with the thresholds that its references give, drop what only older
     versions need. Returns the index_id.
 
     ``event`` says what was done, and goes into the manifest's log with the time, the version of this package and
-    digests of what the index then holds. ``left_out`` None: as the manifest says.
+    digests of what the index then holds. ``left_out`` and ``creators`` None: as the manifest says.
     While somebody reads an older version nothing is dropped: the next build does it. On object storage, where that
     cannot be known, versions of the last ``keep_days`` stay; and as nothing locks there, what the table holds is first
     compared with what this build ``wanted``. Raises :class:`LockedError` when another wrote meanwhile.
@@ -320,10 +344,11 @@ def seal(
     held = manifest_or_none(index)
     said = held_left_out(held) if left_out is None else left_out
     manifest["left_out"] = [item._asdict() for item in said]
-    if held is not None and held["index_id"] == identity and has_thresholds(held):
+    made_by_whom = in_index(store, held_creators(held) if creators is None else creators)
+    if held is not None and held["index_id"] == identity and has_thresholds(held, made_by_whom):
         manifest["thresholds"] = held["thresholds"]
     else:
-        manifest["thresholds"] = vars(fit_store(store))
+        manifest["thresholds"] = vars(fit_store(store, creators=made_by_whom))
     entry = {
         "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),

@@ -71,6 +71,10 @@ def threshold_lines(held: Mapping[str, Any] | None) -> list[str]:
     lines = [
         f"thresholds  fitted on {counted(len(found.concepts), 'concept')} at {found.alpha:.0%}, digest {found.digest[:12]}"
     ]
+    if found.creators:
+        lines.append(
+            f"            creators of {counted(len(found.creators), 'concept')} are known: no two works of one are compared"
+        )
     for row in found.rows:
         if row["metric"] in ("cra", "vr") and row["references"] == 1:
             check = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.build import open_or_create, require_room, require_whole_rows
-from iconicity.indexer.builder import seal, sealed_as, skipped_files
+from iconicity.indexer.builder import held_creators, seal, sealed_as, skipped_files
 from iconicity.indexer.errors import CorruptIndexError, IndexFormatError, InputError, SettingsError, mending
 from iconicity.indexer.left_out import LeftOut, Skipped, held_left_out
 from iconicity.indexer.places import Place
@@ -79,7 +79,10 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
                 progress("references", done, total)
         report.skipped = _skipped([] if manifest is None else skipped_files(manifest), opened)
         report.left_out = _left_out(manifest, opened, store.concepts().keys())
-        _finish(index, store, manifest, report, len(parts))
+        creators = held_creators(manifest)
+        for part in reversed(opened):  # of a concept that two parts have, the first says who made it
+            creators |= held_creators(part.manifest)
+        _finish(index, store, manifest, report, len(parts), creators)
     return report
 
 
@@ -174,16 +177,19 @@ def _left_out(manifest: Mapping[str, Any] | None, opened: Sequence[Index], conce
 
 
 def _finish(
-    index: Place, store: ReferenceStore, manifest: Mapping[str, Any] | None, report: MergeReport, parts: int
-) -> None:
+    index: Place, store: ReferenceStore, manifest: Mapping[str, Any] | None, report: MergeReport, parts: int,
+    creators: Mapping[str, str],
+) -> None:  # fmt: skip
     """Seal the index, unless it is whole and unchanged."""
     skipped = [vars(s) for s in report.skipped]
-    sealed = sealed_as(manifest, store, skipped, report.left_out)
+    sealed = sealed_as(manifest, store, skipped, report.left_out, creators)
     if sealed is not None:
         report.index_id = sealed
     else:
         event: dict[str, str | int] = {"command": "merge", "merged": report.merged, "unchanged": report.unchanged}
-        report.index_id = seal(index, store, skipped, event | {"parts": parts}, left_out=report.left_out)
+        report.index_id = seal(
+            index, store, skipped, event | {"parts": parts}, left_out=report.left_out, creators=creators
+        )
         report.changed = True
     counts = store.concepts()
     report.concepts, report.kept = len(counts), sum(n.kept for n in counts.values())

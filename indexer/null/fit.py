@@ -1,9 +1,9 @@
 """Fit thresholds on references alone, from the similarities of unrelated works.
 
 Each concept's first kept reference is a query, as if a model had generated it. It is compared with every other concept
-of its half. A draw at J is the best of the first J references of **one** other concept. The threshold at a false-positive
-rate alpha is the lowest four-decimal number that at most alpha of the comparisons in one half reach; the rate is then
-measured in the other half.
+of its half that is another work, and by another creator where these are known. A draw at J is the best of the first J
+references of **one** other concept. The threshold at a false-positive rate alpha is the lowest four-decimal number that
+at most alpha of the comparisons in one half reach; the rate is then measured in the other half.
 
 Where too few concepts have J references, J is split into parts of J0 references: a query reaches a threshold with
 one of J references at most as often as with all parts of J0 taken together (the union bound), so that the threshold at
@@ -13,8 +13,9 @@ alpha / ceil(J / J0) for J0 references holds for J.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -33,19 +34,23 @@ DRAWS = 2000  # bootstrap samples of a rate's interval
 _CHUNK = 1024  # cells compared at once
 
 
-def fit_store(store: ReferenceStore, alpha: float = ALPHA) -> IndexThresholds:
+def fit_store(
+    store: ReferenceStore, alpha: float = ALPHA, creators: Mapping[str, str] = MappingProxyType({})
+) -> IndexThresholds:
     """Thresholds of the references in a table. Without rows where there are too few concepts.
 
+    ``creators``: concept -> who made it; works of one creator are not compared.
     Reads the vectors of at most 1 200 references (of a 4 x 4 grid), however many there are. Raises
     :class:`CorruptIndexError`.
     """
-    sample = draw(store)
+    sample, made_by = draw(store, creators), dict(creators)
     if sample is None or sample.pairs * alpha < 1.0:
-        return IndexThresholds(alpha, SEED, FORMAT, [] if sample is None else list(sample.concepts), [], [], [])
+        concepts = [] if sample is None else list(sample.concepts)
+        return IndexThresholds(alpha, SEED, FORMAT, concepts, [], [], [], made_by)
     references = {n.kept for n in store.concepts().values() if n.kept}
     rows = fit(sample, references, alpha)
     works, queries = (sample.work.tolist(), list(sample.query_ids)) if rows else ([], [])
-    return IndexThresholds(alpha, SEED, FORMAT, list(sample.concepts), works, queries, rows)
+    return IndexThresholds(alpha, SEED, FORMAT, list(sample.concepts), works, queries, rows, made_by)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Compared:
     """
 
     values: dict[str, Float32]
-    allowed: Bools  # (n, n) pairs of different works of one half
+    allowed: Bools  # (n, n) unrelated pairs of one half
 
 
 def compare(sample: Sample) -> Compared:
@@ -87,7 +92,7 @@ def compare(sample: Sample) -> Compared:
     if near.enough:
         best = _draws(sample, lessened.reshape(shape))
         values[CSLS] = csls_of_draws(best, near, sample.work)
-    allowed = (sample.work[:, None] != sample.work) & (sample.fit[:, None] == sample.fit)
+    allowed = ~sample.related & (sample.fit[:, None] == sample.fit)
     return Compared(values, allowed)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Sample:
 
     concepts: tuple[str, ...]
     work: Ints  # (n,) number of the work that each concept is
+    related: Bools  # (n, n) pairs that are no unrelated ones: of one work, or of one creator
     fit: Bools  # (n,) whether the concept lies in the half that thresholds are fitted on
     ref_ids: tuple[str, ...]  # (R,)
     first: Ints  # (n,) place of each query among the references
@@ -44,7 +46,7 @@ class Sample:
     @property
     def pairs(self) -> int:
         """Pairs of concepts in the half that thresholds are fitted on."""
-        return int(((self.work[:, None] != self.work) & self.fit[:, None] & self.fit).sum())
+        return int((~self.related & self.fit[:, None] & self.fit).sum())
 
     @property
     def queries(self) -> Float64:
@@ -57,8 +59,11 @@ class Sample:
         return tuple(self.ref_ids[i] for i in self.first)
 
 
-def draw(store: ReferenceStore) -> Sample | None:
-    """Draw from a table of references and read their vectors; None where fewer than two concepts have a reference."""
+def draw(store: ReferenceStore, creators: Mapping[str, str] = MappingProxyType({})) -> Sample | None:
+    """Draw from a table of references and read their vectors; None where fewer than two concepts have a reference.
+
+    ``creators``: concept -> who made it, where that is known.
+    """
     settings = store.settings
     rows, cols = settings["grid"]
     down, across = cell_shape(rows, cols, overlaps(settings))
@@ -83,10 +88,16 @@ def draw(store: ReferenceStore) -> Sample | None:
     known = references if len(references) <= COMPARED else {i: references[i] for i in ids}
     work, fit = works_and_halves(concepts, known)
     return Sample(
-        concepts, work, fit, tuple(ids), np.array([place[kept[c][0]] for c in concepts]),
+        concepts, work, related_pairs(concepts, work, creators), fit, tuple(ids), np.array([place[kept[c][0]] for c in concepts]),
         tuple(np.array([place[i] for i in drawn[c]]) for c in concepts),
         clip, patches.reshape(len(ids), down * across, -1), query_cells(settings),
     )  # fmt: skip
+
+
+def related_pairs(concepts: Sequence[str], work: Ints, creators: Mapping[str, str]) -> Bools:
+    """Pairs (n, n) of concepts that are one work, or works of one creator. Nobody's works are related to each other."""
+    names = np.array([creators.get(c, "") for c in concepts], object)
+    return np.asarray((work[:, None] == work) | ((names[:, None] == names) & (names != "")), bool)
 
 
 def query_cells(settings: Mapping[str, Any]) -> Ints:

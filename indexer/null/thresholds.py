@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from iconicity.indexer.spec import digest_of
@@ -20,7 +20,8 @@ class IndexThresholds:
     """Thresholds of an index from its unrelated references: ``rows`` by mode, metric and number of references.
 
     ``concepts`` were compared; ``works`` numbers the work that each is; ``queries`` are their first kept references, by
-    name (CSLS looks for neighbours among them).
+    name (CSLS looks for neighbours among them). ``creators``: of the index's concepts, as far as they are known; works of
+    one creator were not compared.
     """
 
     alpha: float
@@ -30,11 +31,12 @@ class IndexThresholds:
     works: list[int]
     queries: list[str]
     rows: list[IndexThresholdShape]
+    creators: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all thresholds and of the queries."""
-        return digest_of(vars(self))
+        """SHA-256 of all thresholds, of the queries, and of the creators where there are any."""
+        return digest_of({name: value for name, value in vars(self).items() if name != "creators" or value})
 
     def taus(self, mode: str, metric: str) -> dict[int, float]:
         """Threshold of a metric by number of references J."""
@@ -42,9 +44,12 @@ class IndexThresholds:
         return {r["references"]: cast(float, r["tau"]) for r in rows}
 
 
-def has_thresholds(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest has thresholds as this version fits them."""
-    return "thresholds" in manifest and manifest["thresholds"]["format"] == FORMAT
+def has_thresholds(manifest: Mapping[str, Any], creators: Mapping[str, str] | None = None) -> bool:
+    """Whether a manifest has thresholds as this version fits them, with these ``creators`` (None: with any)."""
+    held = manifest.get("thresholds")
+    if held is None or held["format"] != FORMAT:
+        return False
+    return creators is None or held.get("creators", {}) == creators
 
 
 def thresholds_of(manifest: Mapping[str, Any]) -> IndexThresholds | None:

@@ -136,6 +136,7 @@ class IndexThresholdsShape(TypedDict):
     works: list[int]
     queries: list[str]
     rows: list[IndexThresholdShape]
+    creators: NotRequired[dict[str, str]]  # not in an index of an earlier version
 
 
 @_strict

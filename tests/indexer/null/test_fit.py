@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,12 @@ from toys import draw, forwards, jpeg, make_refs, running, toy_encoders, write
 
 from iconicity.indexer import add_references, build_index, remove_references
 from iconicity.indexer.arrays import Float32
+from iconicity.indexer.errors import InputError
+from iconicity.indexer.info import threshold_lines
 from iconicity.indexer.merge import merge_indexes
 from iconicity.indexer.null import fit as module
 from iconicity.indexer.null.fit import LEAST, compare, fit, fit_store, lowest_tau
-from iconicity.indexer.null.sample import Sample, spread
+from iconicity.indexer.null.sample import Sample, related_pairs, spread
 from iconicity.indexer.null.sample import draw as draw_sample
 from iconicity.indexer.null.thresholds import IndexThresholds, thresholds_of
 from iconicity.indexer.options import Select
@@ -27,8 +32,10 @@ from iconicity.indexer.store.manifest import read_manifest, write_manifest
 from iconicity.indexer.store.verify import verify_index
 
 
-def toy_sample(n: int = 26, seed: int = 0, cells: int = 4) -> Sample:
-    """n concepts with 1 to 3 references, of which the first two are one work."""
+def toy_sample(
+    n: int = 26, seed: int = 0, cells: int = 4, creators: Mapping[str, str] = MappingProxyType({})
+) -> Sample:
+    """n concepts c00, c01 ... with 1 to 3 references, of which the first two are one work."""
     rng = np.random.default_rng(seed)
     concepts = tuple(f"c{i:02}" for i in range(n))
     counts = [1 + i % 3 for i in range(n)]
@@ -41,7 +48,8 @@ def toy_sample(n: int = 26, seed: int = 0, cells: int = 4) -> Sample:
     clip /= np.linalg.norm(clip, axis=-1, keepdims=True)
     patches /= np.linalg.norm(patches, axis=-1, keepdims=True)
     draws = tuple(rng.permutation(np.arange(s, s + k)) for s, k in zip(start, counts, strict=True))
-    return Sample(concepts, work, work % 2 == 0, ids, start, draws, clip, patches, np.arange(cells))
+    related = related_pairs(concepts, work, creators)
+    return Sample(concepts, work, related, work % 2 == 0, ids, start, draws, clip, patches, np.arange(cells))
 
 
 def by_loops(sample: Sample, metric: str, i: int, k: int, d: int, refs: list[int]) -> float:
@@ -84,6 +92,21 @@ def test_pairs_lie_in_one_half_and_are_of_two_works() -> None:
     for i, d in itertools.product(range(8), range(8)):
         assert allowed[i, d] == (sample.work[i] != sample.work[d] and sample.fit[i] == sample.fit[d])
     assert not allowed[0, 1]
+
+
+def test_works_of_one_creator_are_no_unrelated_pair() -> None:
+    creators = {"c03": "bill", "c05": "bill", "c06": "ann", "c07": "ann", "gone": "bill"}
+    sample, free = toy_sample(60, creators=creators), toy_sample(60)
+    allowed = compare(sample).allowed
+    for (i, a), (d, b) in itertools.product(enumerate(sample.concepts), repeat=2):
+        kin = creators.get(a) is not None and creators.get(a) == creators.get(b)
+        assert allowed[i, d] == (sample.work[i] != sample.work[d] and sample.fit[i] == sample.fit[d] and not kin)
+    assert compare(free).allowed.sum() - allowed.sum() == free.pairs - sample.pairs == 2
+    (row,) = (r for r in fit(sample, [1], 0.05) if r["mode"] == "static" and r["metric"] == "vr")
+    values = compare(sample).values["vr"][..., 0]
+    pairs = [(i, d) for i, d in itertools.product(range(60), repeat=2) if allowed[i, d] and sample.fit[i]]
+    assert row["tau"] == lowest_tau(np.array([values[i, k, d] for i, d in pairs for k in range(4)], np.float32), 0.05)
+    assert row["pairs_fit"] == len(pairs)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.1, 0.25, 1.0])
@@ -197,13 +220,52 @@ def test_each_way_to_the_same_references_gives_the_same_thresholds(many: Path, b
     assert "k00" not in held(tmp_path / "a").concepts and held(tmp_path / "a").digest != want.digest
 
 
+def test_creators_beside_the_references_travel_with_the_index(many: Path, built: Path, tmp_path: Path) -> None:
+    refs, encoders, plain = tmp_path / "refs", toy_encoders(), held(built)
+    shutil.copytree(many, refs)
+    table = refs / "concepts.csv"
+    build_index(refs, tmp_path / "i", encoders)
+    before = open_index(tmp_path / "i").index_id
+    assert held(tmp_path / "i") == plain
+    table.write_text("Concept,title,creator\nk01,One,Bill  Smith\nk05,Five,BILL smith\nk07,Seven,\nnone,None,Bill\n")
+    build_index(refs, tmp_path / "i", encoders)
+    found = held(tmp_path / "i")
+    assert found.creators == {"k01": "bill smith", "k05": "bill smith"}
+    assert found.digest != plain.digest and open_index(tmp_path / "i").index_id == before
+    assert found == fit_store(open_index(tmp_path / "i").store, creators=found.creators)
+    assert "creators of 2 concepts are known" in "\n".join(threshold_lines(read_manifest(tmp_path / "i")["thresholds"]))
+    assert not build_index(refs, tmp_path / "i", toy_encoders()).changed
+    assert verify_index(tmp_path / "i") == []
+
+    for part in (1, 2):
+        build_index(refs, tmp_path / f"p{part}", encoders, select=Select(shard=Shard(part, 2)))
+    merge_indexes([tmp_path / "p1", tmp_path / "p2"], tmp_path / "merged")
+    add_references(many, tmp_path / "p1", run=running(encoders))  # a folder that says nothing of creators
+    add_references(refs, tmp_path / "p1", run=running(encoders))
+    assert held(tmp_path / "merged") == held(tmp_path / "p1") == found
+    remove_references(tmp_path / "merged", concepts=["k05"], run=running(encoders))
+    assert held(tmp_path / "merged").creators == {"k01": "bill smith"}
+
+    table.write_text("concept,artist\nk02,Ann\n")  # nothing else has changed, and nothing is embedded
+    other = toy_encoders()
+    assert build_index(refs, tmp_path / "i", other).changed and forwards(other) == 0
+    assert held(tmp_path / "i").creators == {"k02": "ann"}
+    table.write_text("concept,title\nk02,Two\n")
+    assert any("no columns 'concept' and 'creator'" in n for n in build_index(refs, tmp_path / "i", other).notices)
+    assert held(tmp_path / "i") == plain
+    table.write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match=r"concepts\.csv"):
+        build_index(refs, tmp_path / "new", encoders)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_build_that_ends_in_the_fit_is_finished_by_the_next_one(
     many: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(many, tmp_path / "i", toy_encoders(), select=Select(shard=Shard(1, 2)))
     before = held(tmp_path / "i")
     with monkeypatch.context() as m:
-        m.setattr("iconicity.indexer.builder.fit_store", lambda _: 1 / 0)
+        m.setattr("iconicity.indexer.builder.fit_store", lambda _, creators: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build_index(many, tmp_path / "i", toy_encoders())
     assert held(tmp_path / "i") == before and open_index(tmp_path / "i").references()  # still what it was
