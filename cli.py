@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from iconicity.data.commands.collect import collect_command
+from iconicity.data.commands.generate import generate_command
 from iconicity.data.commands.run import run_command
 from iconicity.data.commands.variants import variants_command
 from iconicity.indexer.command_line import DIRECTORY, name_options, with_storage
@@ -36,7 +37,7 @@ from iconicity.scorer.staging import let_go, put_back
 
 SECTIONS = {
     "Start": ["demo", "run", "app"],
-    "Prepare": ["collect", "variants"],
+    "Prepare": ["collect", "variants", "generate"],
     "Build": ["index"],
     "Score": ["score", "search"],
     "Read": ["summary", "sweep", "compare", "attribute", "correlate", "export", "report", "plot"],
@@ -79,7 +80,7 @@ def demo_command(out: Path) -> int:
 
 
 for command in (
-    run_command, app_command, collect_command, variants_command, index, score_command, *FINDINGS, correlate_command, calibrate_command, check_command, reproduce_command, report_command,
+    run_command, app_command, collect_command, variants_command, generate_command, index, score_command, *FINDINGS, correlate_command, calibrate_command, check_command, reproduce_command, report_command,
     plot, search_command, results, cache, validate,
 ):  # fmt: skip
     cli.add_command(command)

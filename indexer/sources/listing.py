@@ -13,6 +13,7 @@ from iconicity.indexer.places import Place
 from iconicity.indexer.sources.folders import NOT_AN_IMAGE, NOT_ASKED_FOR, Inside, concept_name, named_concept
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.sources.metadata import Fields
+from iconicity.indexer.sources.suffixes import UNSAFE
 from iconicity.indexer.sources.tables import Tell
 from iconicity.indexer.text import counted
 
@@ -52,7 +53,7 @@ class Source:
         return ""
 
     def image(self, concept: str, name: str, path: str, fields: Fields, where: str) -> Image:
-        """An image with its fields. Raises :class:`InputError` when metadata at ``where`` give another variant."""
+        """An image with its fields; one that is flagged does not count. Raises :class:`InputError` when metadata at ``where`` give another variant."""
         variant = fields.variant
         if self.variant is not None:
             if variant not in (None, self.variant):
@@ -60,6 +61,8 @@ class Source:
                     f"{where}: variant '{variant}', but the model's name says @{self.variant}; leave one of them out"
                 )
             variant = self.variant
+        if fields.flagged:
+            return Image(path, concept, problem=UNSAFE)
         return Image(path, concept, name, seed=fields.seed, prompt=fields.prompt, variant=variant)
 
 

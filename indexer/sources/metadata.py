@@ -17,8 +17,16 @@ FILE_NAME = "file_name"
 CONCEPT = ("concept", "label_clean", "slug", "label")
 PROMPT = ("prompt", "text", "caption")
 SEED, VARIANT = "seed", "variant"
-KNOWN = frozenset({FILE_NAME, SEED, VARIANT, *CONCEPT, *PROMPT})
+FLAGGED = "flagged"  # by the safety checker of the model, which most often gives a black image
+KNOWN = frozenset({FILE_NAME, SEED, VARIANT, FLAGGED, *CONCEPT, *PROMPT})
+IDENTITY = "identity"
+# Further columns of `iconicity generate`: what made an image. They are for people and other programs to read.
+GENERATED = (
+    "negative_prompt", FLAGGED, "steps", "guidance", "scheduler", "size", "precision", "pipeline", "model", "revision",
+    "weights_sha256", "config_sha256", "device", "diffusers", "torch", "transformers", "sha256", IDENTITY,
+)  # fmt: skip
 NO_VALUE = frozenset({"nan", "NaN", "None", "null", "NULL", "<NA>", "#N/A", "N/A", "n/a", "NA"})  # as pandas has it
+_TRUE = frozenset({"true", "1", "1.0"})
 _WHOLE = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")  # pandas writes 7.0 where a column has gaps
 
 
@@ -29,6 +37,7 @@ class Fields(NamedTuple):
     seed: int | None = None
     prompt: str | None = None
     variant: str | None = None
+    flagged: bool = False
 
 
 def find_metadata(folder: Path) -> Path | None:
@@ -67,6 +76,7 @@ class Columns:
             self.seed(row.get(SEED), where),
             self._first(row, PROMPT, where),
             self._first(row, (VARIANT,), where),
+            str(row.get(FLAGGED, "")).strip().lower() in _TRUE,
         )
 
     def seed(self, value: object, where: str) -> int | None:
@@ -111,7 +121,8 @@ class Columns:
     def notices(self, place: object) -> list[str]:
         """One line for each kind of fault, and one that names the columns at ``place`` that were not understood."""
         lines = [first + (f" ({n} such)" if n > 1 else "") for n, first in self._faults.values()]
-        others = not_used(place, self._others - self._known)
+        ours = GENERATED if IDENTITY in self._others else ()
+        others = not_used(place, self._others - self._known.union(ours))
         return lines if others is None else [*lines, others]
 
 

@@ -34,11 +34,12 @@ UNREAD = frozenset(f".{suffix}" for suffix in _UNREAD.split())
 # As downloads leave them: photo.jpg?w=200, photo.jpg_large, photo.jpg~
 _BLURRED = re.compile(f"(?:{'|'.join(re.escape(s) for s in sorted(SUFFIXES | UNREAD))})[^a-z0-9.][^.]*")
 
-# Why an image was passed over by its name or place, as a reason. Many such files are told in one line.
+# Why an image was passed over by its name, place or metadata, as a reason. Many such files are told in one line.
 UNSUPPORTED = "unsupported extension"
 LOOSE = "beside the concept folders"
 NESTED = "in a folder within a concept folder"
-PASSED_OVER = (UNSUPPORTED, LOOSE, NESTED)
+UNSAFE = "flagged by the model's safety checker"
+PASSED_OVER = (UNSUPPORTED, LOOSE, NESTED, UNSAFE)
 
 
 class Unused(Protocol):
@@ -75,7 +76,7 @@ def is_image(name: str) -> bool:
 
 
 def passed_over(skipped: Iterable[Unused]) -> list[str]:
-    """A line for each kind of image that was passed over by its name or place."""
+    """A line for each kind of image that was passed over by its name, place or metadata."""
     by_reason: dict[str, list[str]] = {}
     for s in skipped:
         by_reason.setdefault(s.reason, []).append(s.path)
@@ -94,6 +95,10 @@ def passed_over(skipped: Iterable[Unused]) -> list[str]:
         lines.append(
             f"ignored {counted(len(paths), 'image')} in folders within the concept folders, first {paths[0]}; move each image directly "
             "into the folder of its concept"
+        )
+    if paths := by_reason.get(UNSAFE):
+        lines.append(
+            f"left out {counted(len(paths), 'image')} that the model's safety checker flagged, first {paths[0]}"
         )
     return lines
 
