@@ -10,8 +10,8 @@ WORDS = ["the", "scream", "great", "wave", "painting", "of", "a", "by", "in", "s
 SIDE = 16  # pixels of an image
 
 
-def tiny_pipeline(folder: Path, *, seed: int = 0, flags: bool = False) -> Path:
-    """Save a Stable Diffusion pipeline below ``folder``. ``flags``: with a safety checker, which flags by chance."""
+def tiny_pipeline(folder: Path, *, seed: int = 0, flags: bool | None = None) -> Path:
+    """Save a Stable Diffusion pipeline below ``folder``. ``flags``: with a safety checker, which flags all images or none."""
     import torch
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from diffusers.utils import logging
@@ -40,8 +40,8 @@ def tiny_pipeline(folder: Path, *, seed: int = 0, flags: bool = False) -> Path:
         )  # fmt: skip
         pipeline = StableDiffusionPipeline(
             vae, text, tokenizer, unet, PNDMScheduler(skip_prk_steps=True, steps_offset=1),
-            safety_checker=_checker() if flags else None, feature_extractor=_extractor() if flags else None,
-            requires_safety_checker=flags,
+            safety_checker=None if flags is None else _checker(flags), feature_extractor=None if flags is None else _extractor(),
+            requires_safety_checker=flags is not None,
         )  # fmt: skip
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder
@@ -65,13 +65,15 @@ def _tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
 
 
-def _checker() -> Any:
+def _checker(flags: bool) -> Any:
     from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
     from transformers import CLIPConfig
 
     small = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
     vision = {**small, "image_size": SIDE, "patch_size": 8}
-    return StableDiffusionSafetyChecker(CLIPConfig(text_config=small, vision_config=vision, projection_dim=8))
+    checker = StableDiffusionSafetyChecker(CLIPConfig(text_config=small, vision_config=vision, projection_dim=8))
+    checker.concept_embeds_weights.data.fill_(-2.0 if flags else 2.0)  # no cosine is below, or above
+    return checker
 
 
 def _extractor() -> Any:

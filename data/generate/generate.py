@@ -213,8 +213,8 @@ def _left(out: Path, there: folder.There, wanted: Sequence[Planned], shard: Shar
         if key not in keys and (shard is None or held.facts.concept in shard)
     ]
     kinds = (
-        (others, "of other prompts or seeds; metadata.csv lists them, too"),
-        (there.twice, "that another file holds as well; metadata.csv does not list them"),
-        (there.strange, "that are not whole or were not made here; metadata.csv does not list them"),
+        (others, "of other prompts or seeds, listed in metadata.csv, too"),
+        (there.twice, "held by another file as well, not listed in metadata.csv"),
+        (there.strange, "not whole or not made here, not listed in metadata.csv"),
     )
-    return [f"{out}: {counted(len(names), 'image')} {what}, first {names[0]}" for names, what in kinds if names]
+    return [f"{out}: {counted(len(names), 'image')} {what}: first {names[0]}" for names, what in kinds if names]

@@ -61,7 +61,7 @@ class Maker:
                 "`size`, a `precision` of 16 bits, or another `device`"
             )
         self._halve(len(images), "memory is short")
-        return [drawn for half in _halves(images) for drawn in self.draw(half)]
+        return [drawn for part in self.batches(images) for drawn in self.draw(part)]
 
     def _prove(self, images: Sequence[Planned]) -> list[Drawn]:
         """Images drawn alone; the batch that they are is used from now on where it gives the same."""
@@ -76,10 +76,6 @@ class Maker:
     def _halve(self, size: int, why: str) -> None:
         self._size = min(self._size, size // 2)
         self.notes.append(f"images are not made {size} at once: {why}")
-
-
-def _halves(images: Sequence[Planned]) -> tuple[Sequence[Planned], Sequence[Planned]]:
-    return images[: len(images) // 2], images[len(images) // 2 :]
 
 
 def _equal(one: Drawn, other: Drawn) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,10 +191,13 @@ class TextToImage:
         logging_of_transformers.disable_progress_bar()
         self.files, self.device = files, device
         try:
-            self._pipeline = DiffusionPipeline.from_pretrained(
-                files.folder, torch_dtype=getattr(torch, PRECISIONS[precision]), use_safetensors=True,
-                local_files_only=True, trust_remote_code=False,
-            ).to(device)  # fmt: skip
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of the name torch_dtype, which old versions need
+                pipeline = DiffusionPipeline.from_pretrained(
+                    files.folder, torch_dtype=getattr(torch, PRECISIONS[precision]), use_safetensors=True,
+                    local_files_only=True, trust_remote_code=False,
+                )  # fmt: skip
+            self._pipeline: Any = pipeline.to(device)
         except Exception as e:  # a folder or a hub may hold anything, and then the libraries raise anything
             raise ModelUnavailableError(f"{files.name}: cannot be loaded ({hub.cause_of(e, 200)}); {WAYS_ON}") from None
         self._pipeline.set_progress_bar_config(disable=True)

@@ -98,7 +98,7 @@ def _require_sound(where: str, prompt: Prompt) -> None:
     for name in ("concept", "variant", "prompt", "negative"):
         value = getattr(prompt, name)
         found = cell_concept(where, value) if name == "concept" else cell_text(where, name, value)
-        if found != value or (not value and name != "negative"):
-            raise InputError(
-                f"{where}: its {name} {value[:60]!r} is not as a table of prompts holds it; write {found!r}"
-            )
+        if found != value:
+            raise InputError(f"{where}: its {name} is not as a table of prompts holds it; write {found[:60]!r}")
+        if not value and name != "negative":
+            raise InputError(f"{where}: its {name} is empty; write one")
