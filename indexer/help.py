@@ -16,7 +16,8 @@ _GROUP_OF = {
     name: group
     for group, names in {
         WHICH: "prompt_csv slug_col shard follow_links image_key concepts ref_ids rungs embeddings image model models "
-        "per_concept width licences found_by language seeds",
+        "per_concept width licences found_by language "
+        "seeds steps guidance negative size revision",
         HOW: "device batch_size workers cache no_cache rehash dry_run prune purge update replace draws seed deep port opens no_open "
         "contact restore",
         OUTPUT: "out as_json table columns digits notes html plots single_file outcsv outmeta note to log",

@@ -17,6 +17,7 @@ from iconicity.data.generate.pictures import Facts, png
 from iconicity.data.generate.pipeline import Drawn, ModelFiles, TextToImage, arguments, find_model, model_here
 from iconicity.data.generate.plan import Planned, Settings, plan
 from iconicity.data.prompts import Prompt
+from iconicity.indexer.places import local
 from iconicity.indexer.shards import Shard
 from iconicity.indexer.text import counted
 
@@ -53,7 +54,7 @@ class Rehearsal:
 def generate(
     prompts: Sequence[Prompt],
     model: str,
-    out: Path,
+    out: Path | str,
     options: GenerateOptions = GenerateOptions(),
     run: GenerateRun = GenerateRun(),
 ) -> Generated:
@@ -63,6 +64,7 @@ def generate(
     Raises :class:`IconicityError`: for a model that cannot be loaded, for a folder of images that other settings made,
     for prompts that are not sound, where another process makes the same images, and where memory is too short.
     """
+    out = local(out)
     files = find_model(model, options.revision)
     settings = _settings(files, options, prompts)
     wanted = plan(prompts, settings, options, run.shard)
@@ -90,7 +92,7 @@ def generate(
 def rehearse(
     prompts: Sequence[Prompt],
     model: str,
-    out: Path,
+    out: Path | str,
     options: GenerateOptions = GenerateOptions(),
     shard: Shard | None = None,
 ) -> Rehearsal:
@@ -98,6 +100,7 @@ def rehearse(
 
     Images of a model that is not here are told by prompt and seed alone. Raises what :func:`generate` raises of them.
     """
+    out = local(out)
     files = model_here(model, options.revision)
     there = folder.look(out)
     if files is None:

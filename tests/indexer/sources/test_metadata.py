@@ -56,6 +56,23 @@ def test_files_that_are_listed_and_missing_and_files_that_are_not_listed(study: 
         assert any("does not list 2 images" in n and n.endswith("first beta/extra.png") for n in report.notices)
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_images_that_a_safety_checker_flagged_are_counted_and_not_scored(study: Study, gen: Path, form: str) -> None:
+    names = sorted(str(p.relative_to(gen)) for p in gen.rglob("*.png"))
+    flagged = {names[0]: True, names[4]: "True", names[1]: False, names[2]: None, names[3]: "no"}
+    rows = [{"file_name": name, "flagged": flagged.get(name)} for name in names]
+    if form == "jsonl":
+        (gen / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [f"{row['file_name']},{'' if row['flagged'] is None else row['flagged']}\n" for row in rows]
+        (gen / "metadata.csv").write_text("file_name,flagged\n" + "".join(lines))
+    report = study({"m1": gen})
+    assert report.scored == 7 and len(study.results().rows("m1")) == 7
+    said = f"left out 2 images that the model's safety checker flagged, first {gen / names[0]}"
+    assert [n for n in report.notices if "flagged" in n] == [said]
+    assert {s.reason for s in report.skipped} == {"flagged by the model's safety checker"}
+
+
 def test_bad_rows_lose_no_good_one(study: Study, gen: Path, tmp_path: Path) -> None:
     secret = write(tmp_path / "secret.png", draw(100))
     outside = write(tmp_path / "outside" / "x.png", draw(101))
