@@ -21,7 +21,6 @@ from iconicity.indexer.command_line import TakesUrls
 from iconicity.indexer.errors import IconicityError, LockedError
 from iconicity.indexer.places import Item, Remote, place, stands_for
 from iconicity.indexer.store.files import hold, write_atomically
-from iconicity.scorer.results import results_in
 
 _OURS = re.compile(r"(scores|results)_[a-z_]+\.(parquet|csv|meta\.json)|calibration\.json")
 _ORDER = (".meta.json", ".parquet")  # then the rest
@@ -109,6 +108,8 @@ class _Results(TakesUrls):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         given = place(value)
         if isinstance(given, Path):
+            from iconicity.scorer.results import results_in
+
             return results_in(given)
         from iconicity.indexer.store.cache import default_directory
 
