@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from caption_models import encoder_decoder
 from run import run
+from toys import draw, write
 
 PROMPTS = "concept,title,creator\nthe_scream,The Scream,Edvard Munch\nthe_kiss,The Kiss,\n"
 
@@ -39,6 +41,21 @@ def test_a_table_of_variants(prompts: Path, tmp_path: Path) -> None:
     before = out.read_bytes()
     run(*given, "--synonyms", tmp_path / "synonyms.csv")
     assert out.read_bytes() == before
+
+
+def test_captions_of_references(prompts: Path, tmp_path: Path) -> None:
+    model, out = encoder_decoder(tmp_path / "m"), tmp_path / "v.csv"
+    write(tmp_path / "refs" / "The Scream" / "2.png", draw(0, (40, 50)))
+    given = ["variants", "--prompts", prompts, "--out", out, "--kinds", "literal", "--refs", tmp_path / "refs"]
+    given += ["--caption-model", model, "--device", "cpu"]
+    done = run(*given)
+    header, line = out.read_text().splitlines()
+    assert line.startswith("the_scream,literal,") and line.endswith((",caption", ",caption without: scream"))
+    assert "note: literal: not made of 1 of 2 prompts: the_kiss (no reference of it can be described)" in done.stderr
+    (tmp_path / "refs" / "The Scream" / "1.png").write_bytes(b"\x89PNG no image")
+    again = run(*given, code=3)  # the first one cannot be read, the second is known
+    assert "skipped: " in again.stderr and "1.png" in again.stderr
+    assert out.read_text().splitlines() == [header, line]
 
 
 @pytest.mark.parametrize(
