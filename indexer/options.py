@@ -91,7 +91,12 @@ class Select:
     concepts: Iterable[str] | None = flags(
         None,
         Flag("--prompt-csv", "CSV file of concepts. Images of other concepts are left out.", kind="path"),
-        Flag("--slug-col", "Column of --prompt-csv that holds the concept name.", default="label_clean"),
+        Flag(
+            "--slug-col",
+            "Column of --prompt-csv that holds the concept name.",
+            default="label_clean",
+            shown="label_clean, or concept",
+        ),
     )
     shard: Shard | None = flags(
         None,

@@ -14,7 +14,12 @@ METRICS = ("cra", "vr")
 MODES = ("dynamic", "static")
 SCOPES = ("concept", "all")
 SEARCHES = ("exact", "approximate")
-CONCEPT_COL = Flag("--concept-col", "Column of the CSV file that holds the concept name.", default="label_clean")
+CONCEPT_COL = Flag(
+    "--concept-col",
+    "Column of the CSV file that holds the concept name.",
+    default="label_clean",
+    shown="label_clean, or concept",
+)
 DRAWS = Flag("--draws", "Bootstrap samples for each interval.", least=100, most=1_000_000)
 SEED = Flag("--seed", "Seed of the random draws.", least=0)
 VI_SCOPE = Flag("--vi-scope", "Images whose VI enters CRT.", choices=("recognised", "all"))

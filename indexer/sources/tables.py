@@ -31,6 +31,7 @@ _LINE_BYTES = 4 << 20  # of one JSON object
 _END = "\0"  # a record of its own after whole records, part of the last one after an open quote
 _HEAD_LINES = 100  # a header that is longer has a quote that is never closed
 _NAMED = 8  # columns in a note
+_OURS = {"label_clean": "concept"}  # what the published tables call a column, and what ours do
 Row = dict[str, Any]
 Line = tuple[int, "Row | str"]  # line of the file, and its cells or what is wrong with them
 Tell = Callable[[str], object]
@@ -137,8 +138,19 @@ class Names(dict[str, str]):
         self[own] = bare if bare in self.asked else self._folded.get(_fold(own), bare)
         return self[own]
 
+    def _adopt(self, own: Collection[str]) -> None:
+        """Let a column with our name stand for the published one that was asked for and is not there."""
+        for published, ours in _OURS.items():
+            if published in self.asked and ours not in self.asked:
+                named = [name for name in own if _fold(name) == ours]
+                if len(named) == 1 and all(self[name] != published for name in own):
+                    self[named[0]] = published
+
     def header(self, path: Path, own: Sequence[str]) -> list[str]:
-        """Names of a header. Of columns that differ by case the exact one is meant. Raises :class:`InputError`."""
+        """Names of a header. Of columns that differ by case the exact one is meant, and one that has our name in place of
+        the published one. Raises :class:`InputError`.
+        """
+        self._adopt(own)
         names = [self[name] for name in own]
         for name, n in Counter(names).items():
             if n > 1 and name in self.asked:
@@ -150,6 +162,7 @@ class Names(dict[str, str]):
 
     def row(self, row: Row) -> Row:
         """An object by the names asked for; of fields that differ by case the exact one is meant."""
+        self._adopt(row)
         out = {self[name]: value for name, value in row.items()}
         if len(out) == len(row):
             return out

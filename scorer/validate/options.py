@@ -66,7 +66,12 @@ class LadderOptions:
         None,
         Flag("--related", "CSV file that names the artist, series or genre of concepts.", kind="path"),
         Flag("--related-col", "Column of --related that holds the artist, series or genre.", default="artist"),
-        Flag("--concept-col", "Column of --related that holds the concept name.", default="label_clean"),
+        Flag(
+            "--concept-col",
+            "Column of --related that holds the concept name.",
+            default="label_clean",
+            shown="label_clean, or concept",
+        ),
     )
     embeddings: Collection[str] | None = flags(
         None,

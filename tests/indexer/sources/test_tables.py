@@ -151,3 +151,24 @@ def test_columns_that_were_not_used_are_one_line() -> None:
         not_used("f", map(str, range(10, 22)))
         == "f: columns that were not used: 10, 11, 12, 13, 14, 15, 16, 17 and 4 more"
     )
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet"])
+def test_our_name_of_a_column_stands_for_the_published_one(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"Concept": ["a"], "year": ["1900"]})
+    if name == "t.csv":
+        frame.to_csv(tmp_path / name, index=False)
+    elif name == "t.parquet":
+        frame.to_parquet(tmp_path / name)
+    else:
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    table = read_table(tmp_path / name, {"label_clean": "--concept-col"})
+    assert [row for _, row in table.rows] == [{"label_clean": "a", "year": "1900"}]
+    assert read_table(tmp_path / name, {"concept": ""}, ["label_clean"]).rows[0][1]["concept"] == "a"
+
+
+def test_the_published_name_of_a_column_comes_first(tmp_path: Path) -> None:
+    table = read_table(given(tmp_path, "concept,label_clean\nb,a\n"), {"label_clean": ""})
+    assert [row for _, row in table.rows] == [{"concept": "b", "label_clean": "a"}]
+    with pytest.raises(InputError, match="no column 'label_clean'"):
+        read_table(given(tmp_path, "concept,concept\nb,a\n"), {"label_clean": ""})
