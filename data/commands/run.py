@@ -102,6 +102,7 @@ def run_command(
 def _run_study(path: Path, **switches: bool) -> int:
     """Run the stages of a file. Raises :class:`click.UsageError` for what belongs into the file."""
     from iconicity.data.commands.collect import collect_command
+    from iconicity.data.commands.generate import generate_command
     from iconicity.data.commands.study import read_study, run_study
     from iconicity.data.commands.variants import variants_command
 
@@ -112,9 +113,8 @@ def _run_study(path: Path, **switches: bool) -> int:
         if given and param.name not in alone:
             name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
             raise click.UsageError(f"{name} beside --study: write it into {path}, table [run]")
-    return run_study(
-        read_study(path, {"collect": collect_command, "variants": variants_command, "run": run_command}), **switches
-    )
+    stages = (collect_command, variants_command, generate_command, run_command)
+    return run_study(read_study(path, {str(command.name): command for command in stages}), **switches)
 
 
 def _rehearse(

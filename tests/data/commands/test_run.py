@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from run import run
 from toys import draw, make_gen, make_refs, toy_encoders, write
+from wikimedia import File, Wikimedia, item, serving
 
 import iconicity as ic
 from iconicity.indexer.errors import InputError, typed
@@ -243,3 +244,44 @@ def test_a_run_needs_folders_or_a_file(refs: Path, gen: Path) -> None:
 def write_text(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_a_study_from_titles_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    from tiny_pipeline import tiny_pipeline
+
+    tiny_pipeline(tmp_path / "model")
+    (tmp_path / "titles.csv").write_text("title\nThe Great Wave\nThe Scream\n")
+    file = write_text(
+        tmp_path / "study.toml",
+        "[collect]\ntitles = 'titles.csv'\ncontact = 'you@example.org'\nwidth = 250\n[variants]\nkinds = ['original', 'none']\n"
+        "[generate.tiny]\nmodel = 'model'\nseeds = 2\nsteps = 1\n[run]\n",
+    )
+    known = Wikimedia(
+        items={
+            "Q1": item("The Great Wave", creators=["Q9"], pictures=["Wave.jpg"]),
+            "Q2": item("The Scream", creators=["Q9"], pictures=["Scream.jpg"]),
+            "Q9": item("Edvard Hokusai"),
+        },
+        files={"Wave.jpg": File(1), "Scream.jpg": File(2)},
+    )
+    with serving(known) as world:
+        monkeypatch.setenv("ICONICITY_WIKIMEDIA", world.base)
+        told = run("run", "--study", file, "--dry-run").stdout
+        assert "2 concepts: 0 begun or done, 2 new" in told and not (tmp_path / "refs").exists()
+        done = run("run", "--study", file).stdout
+        assert [line for line in done.splitlines() if line.startswith("[")] == [
+            "[collect]",
+            "[variants]",
+            "[generate.tiny]",
+            "[run]",
+        ]
+        asked = len(world.asked)
+        again = run("run", "--study", file).stdout
+        assert len(world.asked) == asked
+    assert "8 images: 8 made" in done and "8 images scored" in done
+    assert "8 images: 0 made" in again and "nothing has changed, 0 images embedded" in again
+    assert ic.Results.open(tmp_path / "study").models == ("tiny@none", "tiny@original")
+    assert ic.Index.open(tmp_path / "study" / "index").opened.manifest["thresholds"]["creators"] == {
+        "the_great_wave": "edvard hokusai", "the_scream": "edvard hokusai",
+    }  # fmt: skip
