@@ -6,7 +6,7 @@ ICONICITY.card = async (item, labelled = true) => {
   return el("li", { class: "card" },
     el("a", { class: "pic", href: imageLink(name, item.file) }, el("span", { class: "frame" }, picture(image.thumb, image.problem, `${concept}, ${name}, ${item.file}`))),
     el("p", {}, `${name}: `, el("a", { href: conceptLink(concept) }, called(concept))),
-    blind.on ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, ${data.labels.vr ?? "VR"} ${number(item.vr)}`), el("p", {}, ...badges(item)), said(image), labelled ? labels.select(name, concept, item.file) : null);
+    blind.on || (item.similarity === null && item.vr === null) ? null : el("p", { class: "score" }, `cra_sim ${number(item.similarity)}, ${data.labels.vr ?? "VR"} ${number(item.vr)}`), el("p", {}, ...badges(item)), said(image), labelled ? labels.select(name, concept, item.file) : null);
 };
 
 // Images to choose from: all of them, or those of one concept. What is chosen stands in the address.
