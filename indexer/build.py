@@ -31,8 +31,8 @@ from iconicity.indexer.left_out import (
 )
 from iconicity.indexer.options import IndexOptions, Run, Select
 from iconicity.indexer.places import PROBE, Place, Remote, place
-from iconicity.indexer.sources.creators import creators_of
-from iconicity.indexer.sources.folders import concept_name
+from iconicity.indexer.sources.creators import creators_line, creators_of
+from iconicity.indexer.sources.folders import CONCEPTS, concept_name
 from iconicity.indexer.sources.image import Image, stored_image
 from iconicity.indexer.store.disks import require_hard_links
 from iconicity.indexer.store.files import LOCK, LOCKS, lock
@@ -69,7 +69,7 @@ def build_index(
     refs, index = place(refs), place(index)
     settings, shard = _settings(encoders, options), select.shard
     given, said = list_given(refs, select), list[str]()
-    creators = creators_of(refs, said.append)
+    creators = creators_of(refs, said.append, follow_links=select.follow_links)
     require_room(index)
     with lock(index, "building this index"):
         patches = cell_count(*options.grid, overlaps(settings)) * encoders.dino.spec.dim
@@ -92,7 +92,11 @@ def build_index(
         if not prune:
             require_kept(index, references, lost_references(references, wanted))
         passed = [] if shard is None or held is None else [s for s in skipped_files(held) if s.concept not in shard]
-        return builder.run(wanted, [*passed, *given.unusable])
+        report = builder.run(wanted, [*passed, *given.unusable])
+        if creators:
+            known = held_creators(read_manifest(index))
+            report.notices.append(creators_line(len(known), report.concepts, f"{refs}/{CONCEPTS}"))
+        return report
 
 
 def add_references(
@@ -108,7 +112,7 @@ def add_references(
     """
     refs, index = place(refs), place(index)
     given, said = list_given(refs, select), list[str]()
-    creators = creators_of(refs, said.append)
+    creators = creators_of(refs, said.append, follow_links=select.follow_links)
     with lock(index, "building this index"):
         store, manifest = _open_for_change(index)
         skipped = skipped_files(manifest)
@@ -124,7 +128,12 @@ def add_references(
         )
         retried = {image.id for image in new}
         old = _as_held(held.values())
-        return builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *given.unusable])
+        report = builder.run([*old, *new], [*(s for s in skipped if s.ref_id not in retried), *given.unusable])
+        if creators:
+            known = held_creators(read_manifest(index))
+            where = f"{'the index and ' if held_creators(manifest) else ''}{refs}/{CONCEPTS}"
+            report.notices.append(creators_line(len(known), report.concepts, where))
+        return report
 
 
 def remove_references(

@@ -348,7 +348,7 @@ def seal(
     if held is not None and held["index_id"] == identity and has_thresholds(held, made_by_whom):
         manifest["thresholds"] = held["thresholds"]
     else:
-        manifest["thresholds"] = vars(fit_store(store, creators=made_by_whom))
+        manifest["thresholds"] = fit_store(store, creators=made_by_whom).to_dict()
     entry = {
         "when": now, **event, "skipped": len(skipped), "references": total, "kept": kept, "index_id": identity,
         "files_sha256": files_digest(identities), "iconicity": made_by.get("iconicity"),

@@ -153,7 +153,9 @@ def index_merge(parts: Sequence[Place], index: Place) -> int:
     from iconicity.indexer.sources.suffixes import passed_over
 
     report = merge_indexes(parts, index, progress_bar())
-    code = say_skipped(report.skipped, [*left_out_lines({"": report.left_out}), *passed_over(report.skipped)])
+    code = say_skipped(
+        report.skipped, [*report.notices, *left_out_lines({"": report.left_out}), *passed_over(report.skipped)]
+    )
     echo_line(
         f"{index}: {counted(report.merged, 'reference')} of {counted(len(parts), 'part')} written, {counted(report.unchanged, 'was', 'were')} there already"
     )

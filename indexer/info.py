@@ -9,6 +9,8 @@ from iconicity.indexer.grid import cell_count, overlaps
 from iconicity.indexer.left_out import left_out_lines, read_left_out
 from iconicity.indexer.null.thresholds import IndexThresholds
 from iconicity.indexer.places import Place, Remote
+from iconicity.indexer.sources.creators import creators_line
+from iconicity.indexer.sources.folders import CONCEPTS
 from iconicity.indexer.spec import EncoderSpec
 from iconicity.indexer.store.files import LOCKS
 from iconicity.indexer.store.manifest import read_manifest
@@ -61,20 +63,19 @@ def log_text(log: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def threshold_lines(held: Mapping[str, Any] | None) -> list[str]:
-    """Return lines with the thresholds of an index, and how often unrelated references reach them."""
+def threshold_lines(held: Mapping[str, Any] | None, concepts: int) -> list[str]:
+    """Return lines with the thresholds of an index of so many concepts, and how often unrelated references reach them."""
     if held is None:
         return ["thresholds  none: an earlier version made this index; run the same 'iconicity index build' again"]
     found = IndexThresholds(**held)
-    if not found.rows:
-        return [f"thresholds  none: {counted(len(found.concepts), 'concept')}, too few to fit any at {found.alpha:.0%}"]
+    compared = counted(len(found.concepts), "concept")
     lines = [
-        f"thresholds  fitted on {counted(len(found.concepts), 'concept')} at {found.alpha:.0%}, digest {found.digest[:12]}"
+        f"thresholds  fitted on {compared} at {found.alpha:.0%}, digest {found.digest[:12]}"
+        if found.rows
+        else f"thresholds  none: {compared}, too few unrelated pairs to fit any at {found.alpha:.0%}"
     ]
     if found.creators:
-        lines.append(
-            f"            creators of {counted(len(found.creators), 'concept')} are known: no two works of one are compared"
-        )
+        lines.append(f"{'':<11} {creators_line(len(found.creators), concepts, f'{CONCEPTS} beside the references')}")
     for row in found.rows:
         if row["metric"] in ("cra", "vr") and row["references"] == 1:
             check = (
@@ -107,7 +108,7 @@ def info_text(facts: dict[str, Any]) -> str:
             f"{role:<11} {e.label}: {e.name}, {pool}{e.dim}-d, {e.precision}, weights {e.weights_sha256[:12]}{alone}"
         )
         lines.append(f"{'':<11} licence of the weights: {e.licence or 'not known here'}")
-    lines += threshold_lines(facts["thresholds"])
+    lines += threshold_lines(facts["thresholds"], counts["concepts"])
     lines.append(f"size        {facts['bytes'] / 1e6:.1f} MB, made {facts['created']}")
     lines.append("versions    " + ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
     if "concepts" not in facts:

@@ -39,6 +39,7 @@ class MergeReport:
     dropped: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)  # inputs of the parts' builds that are in no part
+    notices: list[str] = field(default_factory=list)
     changed: bool = False
 
 
@@ -79,9 +80,7 @@ def merge_indexes(parts: Sequence[Place], index: Place, progress: Progress = no_
                 progress("references", done, total)
         report.skipped = _skipped([] if manifest is None else skipped_files(manifest), opened)
         report.left_out = _left_out(manifest, opened, store.concepts().keys())
-        creators = held_creators(manifest)
-        for part in reversed(opened):  # of a concept that two parts have, the first says who made it
-            creators |= held_creators(part.manifest)
+        creators = _creators(manifest, opened, report.notices)
         _finish(index, store, manifest, report, len(parts), creators)
     return report
 
@@ -174,6 +173,23 @@ def _left_out(manifest: Mapping[str, Any] | None, opened: Sequence[Index], conce
     """Return the inputs that parts and index left out, without the concepts that one of them has."""
     said = [held_left_out(manifest), *(held_left_out(part.manifest) for part in opened)]
     return [i for i in dict.fromkeys(item for items in said for item in items) if i.concept not in concepts]
+
+
+def _creators(manifest: Mapping[str, Any] | None, opened: Sequence[Index], notices: list[str]) -> dict[str, str]:
+    """Who made what, by the parts; by the index, of concepts that no part has. Of parts that differ the first is followed."""
+    known = {c for part in opened for c in part.concepts()}
+    creators = {c: creator for c, creator in held_creators(manifest).items() if c not in known}
+    differ = set[str]()
+    for part in opened:
+        for concept, creator in held_creators(part.manifest).items():
+            if creators.setdefault(concept, creator) != creator:
+                differ.add(concept)
+    if differ:
+        notices.append(
+            f"the parts name different creators of {counted(len(differ), 'concept')}, first {min(differ)}: the first "
+            "part that names one is followed"
+        )
+    return creators
 
 
 def _finish(

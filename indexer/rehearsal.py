@@ -13,6 +13,7 @@ from iconicity.indexer.given import Given, list_given, lost_references, new_imag
 from iconicity.indexer.left_out import Skipped, left_out_lines
 from iconicity.indexer.options import Select
 from iconicity.indexer.places import Place
+from iconicity.indexer.sources.creators import creators_of
 from iconicity.indexer.sources.folders import concept_name
 from iconicity.indexer.sources.image import Image
 from iconicity.indexer.store.manifest import read_manifest
@@ -64,6 +65,7 @@ def rehearse_build(
     held = {} if store is None else store.references()
     mine = {ref_id: r for ref_id, r in held.items() if shard is None or r.concept in shard}
     out = _looked_at(given, given.images, held)
+    creators_of(refs, out.notices.append, follow_links=select.follow_links)
     lost = lost_references(mine, given.images)
     out.remove = sorted(mine.keys() - {image.id for image in given.images})
     if not prune:
@@ -80,6 +82,7 @@ def rehearse_add(refs: Place, index: Place, *, select: Select = Select()) -> Reh
     held = _references(index)
     new = new_images(given.images, held)
     out = _looked_at(given, new, held)
+    creators_of(refs, out.notices.append, follow_links=select.follow_links)
     out.unchanged = len(held)
     return out
 

@@ -194,7 +194,7 @@ def _take_back(index: Path, version: int, manifest: Manifest | None, repair: Rep
     elif manifest is None:
         seal(index, store, [], {"command": "repair"})
         repair.done.append(
-            f"{index / MANIFEST}: written anew; the list of unusable files is lost, and 'iconicity index build' makes it again"
+            f"{index / MANIFEST}: written anew; its lists of unusable files and of creators are lost, and 'iconicity index build' makes them again"
         )
     else:
         problems = list(file_problems(index, manifest))

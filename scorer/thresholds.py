@@ -95,9 +95,18 @@ def thresholds_for(index: Index, mode: str, named: Thresholds | None) -> tuple[T
         )
     elif lacking := [m.upper() for m in (CRA, VR) if wanted - tau.get(m, {}).keys()]:
         concepts = index.manifest["counts"]["concepts"]
+        few = f"it has {counted(concepts, 'concept')}, {NEEDED} are needed"
+        if concepts >= NEEDED:
+            few = f"too few pairs of its {concepts} concepts are unrelated"
         notes.append(
-            f"{' and '.join(lacking)} of {index.path} have no threshold at a known false-positive rate: it has "
-            f"{counted(concepts, 'concept')}, {NEEDED} are needed, and none comes with the package for these encoders"
+            f"{' and '.join(lacking)} of {index.path} have no threshold at a known false-positive rate: {few}, and none "
+            "comes with the package for these encoders"
+        )
+    before = "" if named is None else named.digests.get(INDEX, "")
+    if before and before != digests.get(INDEX):
+        notes.append(
+            f"{index.path}: its thresholds are no longer those that these results were decided at ({before[:12]}); all of "
+            "their rows are decided anew, also those of models that this run does not name"
         )
     if not tau:
         return None, notes

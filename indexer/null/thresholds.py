@@ -36,7 +36,11 @@ class IndexThresholds:
     @property
     def digest(self) -> str:
         """SHA-256 of all thresholds, of the queries, and of the creators where there are any."""
-        return digest_of({name: value for name, value in vars(self).items() if name != "creators" or value})
+        return digest_of(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the manifest has it: without creators where none is known, as before there were any."""
+        return {name: value for name, value in vars(self).items() if name != "creators" or value}
 
     def taus(self, mode: str, metric: str) -> dict[int, float]:
         """Threshold of a metric by number of references J."""

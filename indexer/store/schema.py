@@ -136,7 +136,7 @@ class IndexThresholdsShape(TypedDict):
     works: list[int]
     queries: list[str]
     rows: list[IndexThresholdShape]
-    creators: NotRequired[dict[str, str]]  # not in an index of an earlier version
+    creators: NotRequired[dict[str, str]]  # not there where none is known
 
 
 @_strict

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.builder import held_creators
 from iconicity.indexer.encode.encoder import load_encoders
 from iconicity.indexer.encode.names import EncoderOptions
 from iconicity.indexer.null.fit import fit
@@ -34,7 +35,7 @@ REFERENCES = 32  # J up to which a threshold is given
 def entries(index: Path, encoders: str) -> Iterator[dict[str, Any]]:
     """What the package says of the encoders of an index."""
     opened = open_index(index)
-    sample = draw(opened.store)
+    sample = draw(opened.store, held_creators(opened.manifest))
     if sample is None:
         raise SystemExit(f"{index}: no references")
     rows = fit(sample, range(1, REFERENCES + 1), ALPHA)

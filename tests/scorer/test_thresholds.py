@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from toys import Study, draw, jpeg, make_refs, toy_encoders, write
 
 from iconicity.indexer.build import build_index
+from iconicity.indexer.errors import SettingsError
 from iconicity.indexer.null import packaged as module
 from iconicity.indexer.null.packaged import key
 from iconicity.indexer.null.sample import query_cells
@@ -24,6 +26,7 @@ from iconicity.scorer.measure.judgement import GIVEN, HELD
 from iconicity.scorer.measure.study import open_study
 from iconicity.scorer.measure.summary import summarise
 from iconicity.scorer.measure.values import compared_values
+from iconicity.scorer.merge import merge_results
 from iconicity.scorer.options import ScoreOptions
 from iconicity.scorer.say import figures
 from iconicity.scorer.say.report.data import COLUMNS, ImageParts, needed_references
@@ -208,6 +211,33 @@ def test_an_index_of_an_earlier_version_says_so_in_one_line_and_is_mended(made: 
     study({"m0": made / "gen" / "m0"})
     assert study.forwards == forwards and study.results().rows("m0")[0]["p_csls"] is not None
     assert study.results().thresholds is not None
+
+
+def test_results_are_never_decided_at_the_thresholds_of_two_fits(made: Path, tmp_path: Path) -> None:
+    refs = tmp_path / "refs"
+    shutil.copytree(made / "refs", refs)
+    build_index(refs, tmp_path / "i", toy_encoders())
+    study, models = Study(tmp_path / "i", tmp_path), {m: made / "gen" / m for m in ("m0", "m1")}
+    study(models)
+    shutil.copytree(study.out, tmp_path / "before")
+    old, forwards, index_id = held(tmp_path / "i"), study.forwards, open_index(tmp_path / "i").index_id
+    (refs / "concepts.csv").write_text("concept,creator\n" + "".join(f"{c},Ann\n" for c in NAMES[::2]))
+    build_index(refs, tmp_path / "i", toy_encoders())
+    new = held(tmp_path / "i")
+    assert open_index(tmp_path / "i").index_id == index_id and new.digest != old.digest
+    study({"m1": models["m1"]}, out=tmp_path / "part")
+    with pytest.raises(SettingsError, match="thresholds"):
+        merge_results([tmp_path / "before", tmp_path / "part"], tmp_path / "both")
+
+    report = study({"m0": models["m0"]})  # m1 is not named, and its rows are decided at the same thresholds
+    assert sum(f"({old.digest[:12]})" in n and "also those of models" in n for n in report.notices) == 1
+    results = study.results()
+    assert results.thresholds is not None and results.thresholds.digests == {INDEX: new.digest}
+    assert results.models == ["m0", "m1"] and study.forwards == forwards
+    vr = pd.read_csv(study.out / "results_vr_dynamic.csv")
+    taus = {np.float32(t) for t in new.taus("dynamic", "vr").values()}
+    assert set(vr.model) == {"m0", "m1"} and {np.float32(t) for t in vr.tau_cal.dropna()} <= taus
+    assert not any("no longer those" in n for n in study({"m0": models["m0"]}).notices)
 
 
 def test_few_concepts_take_the_thresholds_of_the_package(

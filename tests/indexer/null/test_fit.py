@@ -6,6 +6,8 @@ import itertools
 import math
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +28,10 @@ from iconicity.indexer.null.sample import Sample, related_pairs, spread
 from iconicity.indexer.null.sample import draw as draw_sample
 from iconicity.indexer.null.thresholds import IndexThresholds, thresholds_of
 from iconicity.indexer.options import Select
+from iconicity.indexer.rehearsal import rehearse_build
+from iconicity.indexer.repair import repair_index
 from iconicity.indexer.shards import Shard
+from iconicity.indexer.spec import digest_of
 from iconicity.indexer.store.index import open_index
 from iconicity.indexer.store.manifest import read_manifest, write_manifest
 from iconicity.indexer.store.verify import verify_index
@@ -233,8 +238,11 @@ def test_creators_beside_the_references_travel_with_the_index(many: Path, built:
     assert found.creators == {"k01": "bill smith", "k05": "bill smith"}
     assert found.digest != plain.digest and open_index(tmp_path / "i").index_id == before
     assert found == fit_store(open_index(tmp_path / "i").store, creators=found.creators)
-    assert "creators of 2 concepts are known" in "\n".join(threshold_lines(read_manifest(tmp_path / "i")["thresholds"]))
-    assert not build_index(refs, tmp_path / "i", toy_encoders()).changed
+    said = "creators of 2 of 26 concepts by {}: pairs of one creator are left out of the thresholds"
+    lines = threshold_lines(read_manifest(tmp_path / "i")["thresholds"], 26)
+    assert said.format("concepts.csv beside the references") in "\n".join(lines)
+    again = build_index(refs, tmp_path / "i", toy_encoders())
+    assert not again.changed and said.format(table) in again.notices
     assert verify_index(tmp_path / "i") == []
 
     for part in (1, 2):
@@ -243,6 +251,7 @@ def test_creators_beside_the_references_travel_with_the_index(many: Path, built:
     add_references(many, tmp_path / "p1", run=running(encoders))  # a folder that says nothing of creators
     add_references(refs, tmp_path / "p1", run=running(encoders))
     assert held(tmp_path / "merged") == held(tmp_path / "p1") == found
+    assert repair_index(tmp_path / "merged").done == [] and held(tmp_path / "merged") == found
     remove_references(tmp_path / "merged", concepts=["k05"], run=running(encoders))
     assert held(tmp_path / "merged").creators == {"k01": "bill smith"}
 
@@ -254,9 +263,35 @@ def test_creators_beside_the_references_travel_with_the_index(many: Path, built:
     assert any("no columns 'concept' and 'creator'" in n for n in build_index(refs, tmp_path / "i", other).notices)
     assert held(tmp_path / "i") == plain
     table.write_bytes(b"PK\x03\x04")
-    with pytest.raises(InputError, match=r"concepts\.csv"):
-        build_index(refs, tmp_path / "new", encoders)
+    for command in (partial(build_index, encoders=encoders), rehearse_build):
+        with pytest.raises(InputError, match=r"concepts\.csv"):
+            command(refs, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_without_creators_a_manifest_and_its_digest_are_as_before_there_were_any(built: Path) -> None:
+    stored = read_manifest(built)["thresholds"]
+    assert set(stored) == {"alpha", "seed", "format", "concepts", "works", "queries", "rows"}
+    assert held(built).digest == digest_of(stored)
+    assert replace(held(built), creators={"k00": "ann"}).digest != digest_of(stored)
+
+
+def test_a_merge_follows_the_first_part_that_names_a_creator(many: Path, tmp_path: Path) -> None:
+    tables = {"a": "k00,Ann\nk01,Bob\n", "b": "k00,Eve\nk02,Bob\n"}
+    for part, rows in tables.items():
+        for concept in ("k00", "k01", "k02"):
+            shutil.copytree(many / concept, tmp_path / f"refs_{part}" / concept)
+        (tmp_path / f"refs_{part}" / "concepts.csv").write_text(f"concept,creator\n{rows}")
+        build_index(tmp_path / f"refs_{part}", tmp_path / part, toy_encoders())
+    parts = [tmp_path / "a", tmp_path / "b"]
+    report = merge_indexes(parts, tmp_path / "merged")
+    assert held(tmp_path / "merged").creators == {"k00": "ann", "k01": "bob", "k02": "bob"}
+    assert [n for n in report.notices if "different creators of 1 concept, first k00" in n]
+    for part in tables:  # what the parts no longer say, the merged index does not say either
+        (tmp_path / f"refs_{part}" / "concepts.csv").unlink()
+        build_index(tmp_path / f"refs_{part}", tmp_path / part, toy_encoders())
+    report = merge_indexes(parts, tmp_path / "merged")
+    assert report.changed and not report.notices and held(tmp_path / "merged").creators == {}
 
 
 def test_a_build_that_ends_in_the_fit_is_finished_by_the_next_one(
