@@ -109,7 +109,7 @@ def working(out: Path, shard: Shard | None) -> Iterator[None]:
     metadata = find_metadata(out)
     if metadata is not None and metadata.name != METADATA:
         raise InputError(f"{metadata}: lists images that were not made here; name another folder")
-    _sums(out)
+    _listed(out)
     which = "" if shard is None else f"-{shard.number}-of-{shard.of}"
     fd = hold(out / f".generate{which}.lock")
     if fd is None:
@@ -138,16 +138,18 @@ def write_picture(out: Path, file_name: str, data: bytes) -> None:
 def write_metadata(out: Path, before: There, sums: Sums = MappingProxyType({})) -> There:
     """List the images of a folder in its metadata.csv; returns them. ``sums``: of files that were written meanwhile.
 
-    Of two processes that write into a folder the later one lists the images of both.
+    Of two processes that write into a folder the later one lists the images of both. Columns that others added stay.
     """
     with turn(out / _LOCK):
         there = look(out, before)
-        known = {**_sums(out), **sums}
-        rows = [
-            _row(held, known.get((held.file_name, held.facts.identity)) or file_sha256(out / held.file_name))
-            for held in sorted(there.images.values(), key=lambda held: held.file_name)
-        ]
-        write_atomically(out / METADATA, "".join(map(csv_line, (COLUMNS, *rows))))
+        more, listed = _listed(out)
+        lines = [csv_line([*COLUMNS, *more])]
+        for held in sorted(there.images.values(), key=lambda held: held.file_name):
+            row = listed.get(known := (held.file_name, held.facts.identity), {})
+            sha256 = sums.get(known) or row.get("sha256", "")
+            ours = _row(held, sha256 if is_sha256(sha256) else file_sha256(out / held.file_name))
+            lines.append(csv_line([*ours, *(row.get(name) for name in more)]))
+        write_atomically(out / METADATA, "".join(lines))
     return there
 
 
@@ -158,20 +160,20 @@ def _row(held: Held, sha256: str) -> list[object]:
     return [str(value).lower() if isinstance(value := facts[name], bool) else value for name in COLUMNS]
 
 
-def _sums(out: Path) -> dict[tuple[str, str], str]:
-    """SHA-256 of the files in metadata.csv by name and identity. Raises :class:`InputError` where it lists other images."""
+def _listed(out: Path) -> tuple[list[str], dict[tuple[str, str], dict[str, str]]]:
+    """Columns of metadata.csv that are not ours, and its rows by file name and identity.
+
+    Raises :class:`InputError` where it lists other images.
+    """
     path = out / METADATA
     if not path.is_file():
-        return {}
+        return [], {}
     table = open_table(path, COLUMNS, lambda _: None)
-    if IDENTITY not in table.columns:
+    if IDENTITY not in table.columns or FILE_NAME not in table.columns:
         raise InputError(f"{path}: lists images that were not made here; name another folder")
     rows = [row for _, row in table.lines if isinstance(row, dict)]
-    return {
-        (row[FILE_NAME], row[IDENTITY]): row["sha256"]
-        for row in rows
-        if row.keys() >= {FILE_NAME, IDENTITY, "sha256"} and is_sha256(row["sha256"])
-    }
+    more = [name for name in dict.fromkeys(table.columns) if name not in COLUMNS]
+    return more, {(row.get(FILE_NAME, ""), row.get(IDENTITY, "")): row for row in rows}
 
 
 def write_times(out: Path, images: int, seconds: float) -> None:

@@ -69,6 +69,10 @@ def generate(
     settings = _settings(files, options, prompts)
     wanted = plan(prompts, settings, options, run.shard)
     report = Generated(len(wanted))
+    if settings.guidance is not None and settings.guidance <= 1 and any(image.negative for image in wanted):
+        report.notices.append(
+            f"negative prompts have no effect with `guidance` {settings.guidance}: most pipelines need more than 1"
+        )
     with folder.working(out, run.shard):
         there = folder.look(out)
         folder.require_same(out, there, settings)

@@ -271,20 +271,22 @@ def _is_out_of_memory(error: Exception) -> bool:
 def arguments(files: ModelFiles, options: GenerateOptions, negatives: bool) -> tuple[int | None, float | None]:
     """Steps and guidance of all images: the options', else the pipeline's own.
 
-    Raises :class:`InputError` for an option, or for ``negatives``, that the pipeline does not have.
+    Raises :class:`InputError` for an option, or for ``negatives``, that the pipeline does not have or does not use.
     """
     import diffusers
 
     parameters = inspect.signature(getattr(diffusers, files.pipeline).__call__).parameters
-    for option, asked, name in (
-        ("`steps`", options.steps is not None, "num_inference_steps"),
-        ("`guidance`", options.guidance is not None, "guidance_scale"),
-        ("`size`", options.size is not None, "width"),
-        ("a negative prompt", negatives, "negative_prompt"),
+    own = {name: _number(parameters.get(name)) for name in ("num_inference_steps", "guidance_scale", "true_cfg_scale")}
+    steps, guidance = own["num_inference_steps"], own["guidance_scale"]
+    guided = own["true_cfg_scale"] is None or own["true_cfg_scale"] > 1  # else the pipeline reads no negative prompt
+    for option, asked, there in (
+        ("`steps`", options.steps is not None, "num_inference_steps" in parameters),
+        ("`guidance`", options.guidance is not None, "guidance_scale" in parameters),
+        ("`size`", options.size is not None, "width" in parameters),
+        ("negative prompt", negatives, "negative_prompt" in parameters and guided),
     ):
-        if asked and name not in parameters:
+        if asked and not there:
             raise InputError(f"{files.name}: {files.pipeline} takes no {option}; leave it out")
-    steps, guidance = (_number(parameters.get(name)) for name in ("num_inference_steps", "guidance_scale"))
     return (
         options.steps if options.steps is not None else None if steps is None else int(steps),
         options.guidance if options.guidance is not None else guidance,

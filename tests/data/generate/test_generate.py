@@ -189,6 +189,33 @@ def test_more_prompts_and_seeds_join_what_is_there(whole: Path, model: Path, tmp
     )
 
 
+def test_columns_that_the_user_added_stay(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gen"
+    generate(PROMPTS[:1], str(model), out, OPTIONS)
+    lines = (out / "metadata.csv").read_text().splitlines()
+    lines = [line + f",{'=a' if n else 'liked'}" for n, line in enumerate(lines)]
+    (out / "metadata.csv").write_text("\n".join(lines[:3]) + "\n")
+    generate(PROMPTS[:1], str(model), out, replace(OPTIONS, seeds=4))
+    assert [row["liked"] for row in rows(out)] == ["'=a", "'=a", "", ""]
+    assert len(listed(out)[0]) == 4 and listed(out)[1].notices == [
+        f"{out}/metadata.csv: columns that were not used: liked"
+    ]
+
+
+def test_negative_prompts_without_an_effect_are_told(model: Path, tmp_path: Path) -> None:
+    report = generate(PROMPTS[1:2], str(model), tmp_path / "gen", replace(OPTIONS, guidance=1.0))
+    assert report.notices == ["negative prompts have no effect with `guidance` 1.0: most pipelines need more than 1"]
+
+
+def test_a_study_in_one_file_generates_its_images(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.csv").write_text("concept,prompt\na,the wave\n")
+    (tmp_path / "study.toml").write_text(
+        f'[generate.tiny]\nmodel = "{model}"\nprompts = "prompts.csv"\nseeds = 2\n[run]\nrefs = "refs"\n'
+    )
+    said = run("run", "--study", tmp_path / "study.toml", "--dry-run").stdout
+    assert "[generate.tiny]\ndry run: gen/tiny: would make 2 of 2 images, 0 are there; nothing was written" in said
+
+
 def test_a_folder_has_one_model_and_one_way(whole: Path, model: Path, tmp_path: Path) -> None:
     def refused(text: str, options: GenerateOptions = OPTIONS, by: Path = model) -> None:
         with pytest.raises(SettingsError, match=text):

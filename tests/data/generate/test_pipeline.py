@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +156,13 @@ def test_without_its_packages_one_line_names_them(model: Path, monkeypatch: pyte
 
 
 def test_options_that_a_pipeline_does_not_take_are_refused(model: Path) -> None:
-    from dataclasses import replace
-
     found = find_model(str(model))
     assert arguments(found, GenerateOptions(), True) == (50, 7.5)
     assert arguments(found, GenerateOptions(steps=3, guidance=0.0), True) == (3, 0.0)
-    flux = replace(found, pipeline="LuminaPipeline")
-    assert arguments(flux, GenerateOptions(), True)[0]
+    flux = replace(found, pipeline="FluxPipeline")  # which reads negative prompts where true_cfg_scale is more than 1
+    assert arguments(flux, GenerateOptions(), False)[1] == 3.5
+    with pytest.raises(InputError, match="FluxPipeline takes no negative prompt; leave it out"):
+        arguments(flux, GenerateOptions(), True)
     bare = replace(found, pipeline="KandinskyPriorPipeline")  # makes no picture of a size
     with pytest.raises(InputError, match="takes no `size`; leave it out"):
         arguments(bare, GenerateOptions(size=(8, 8)), False)
