@@ -1,4 +1,4 @@
-"""``make screenshot``: the README's pictures, taken of the demo. Of all pictures the program's own, or in the public domain."""
+"""``make screenshot``: the README's pictures, of paintings that are the program's own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import io
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow.csv as pc
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 from playwright.sync_api import sync_playwright
+
+import iconicity as ic
+from iconicity.data.demo import SIZE
+from iconicity.data.painting import bay_at_dusk, town_in_snow
 
 IMAGE = "#/image/copier/bay_at_dusk%2F02_12_of_16_cells.jpg"
 SIDE, GAP, INK = 220, 20, "#1b1b1f"
-BESIDE = {
-    "A copy": "copier/rocket/00_copy.jpg",
-    "A transformation": "transformer/rocket/04_restyled.jpg",
-    "An unrelated image": "transformer/rocket/06_unrelated.jpg",
-}
 
 
 def of_report(site: Path, out: Path) -> None:
@@ -34,18 +34,42 @@ def of_report(site: Path, out: Path) -> None:
         image.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT).save(out, optimize=True)
 
 
-def of_three(demo: Path, out: Path) -> None:
-    """A reference, and three images with their numbers in the demo's results."""
-    rows = {}
-    for metric in ("cra", "vr"):
-        for row in pc.read_csv(demo / f"results/results_{metric}_dynamic.csv").to_pylist():
-            rows[metric, f"{row['model']}/{row['gen_relpath']}"] = row
-    pictures: list[tuple[str, Path, tuple[str, ...]]] = [("Reference", demo / "refs/rocket/01.png", ())]
-    for title, name in BESIDE.items():
-        cra, vr = rows["cra", name], rows["vr", name]
+def drawing(painting: Image.Image) -> Image.Image:
+    """Its edges on paper, with a wash of flat tones in other hues: the same composition, and no surface of it."""
+    edges = ImageOps.invert(painting.convert("L").filter(ImageFilter.FIND_EDGES).filter(ImageFilter.MaxFilter(3)))
+    hue, saturation, value = painting.filter(ImageFilter.ModeFilter(15)).convert("HSV").split()
+    wash = Image.merge("HSV", (hue.point(lambda h: (h + 128) % 256), saturation, value)).convert("RGB")
+    return Image.blend(edges.convert("RGB"), wash, 0.25)
+
+
+def of_three(folder: Path, out: Path) -> None:
+    """A reference, and three images with their numbers; of paintings that are the program's own."""
+    painting, name = bay_at_dusk(SIZE), "bay_at_dusk"
+    made = {
+        "a": ("A copy", painting),
+        "b": ("A transformation", drawing(painting)),
+        "c": ("An unrelated image", town_in_snow(SIZE)),
+    }
+    reference = folder / "refs" / name / "01.png"
+    for path, image in (
+        (reference, painting),
+        *((folder / "gen" / name / f"{k}.png", each) for k, (_, each) in made.items()),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    index = ic.Index.build(folder / "refs", folder / "index", encoders="offline-copy")
+    index.score({"m": folder / "gen"}, folder / "results")
+    rows = {
+        (metric, row["gen_relpath"]): row
+        for metric in ("cra", "vr")
+        for row in pc.read_csv(folder / f"results/results_{metric}_dynamic.csv").to_pylist()
+    }
+    pictures: list[tuple[str, Path, tuple[str, ...]]] = [("Reference", reference, ())]
+    for key, (title, _) in made.items():
+        cra, vr = (rows[metric, f"{name}/{key}.png"] for metric in ("cra", "vr"))
         recognised = "recognised" if cra["cra_cal"] else "not recognised"
         said = (f"similarity {cra['cra_sim']:.3f}: {recognised}", f"VR {vr['vr_cal']:.3f}")
-        pictures.append((title, demo / "gen" / name, said))
+        pictures.append((title, folder / "gen" / name / f"{key}.png", said))
     plate = Image.new("RGB", (GAP + len(pictures) * (SIDE + GAP), SIDE + 92), "white")
     draw = ImageDraw.Draw(plate)
     for i, (title, path, lines) in enumerate(pictures):
@@ -61,4 +85,5 @@ def of_three(demo: Path, out: Path) -> None:
 if __name__ == "__main__":
     demo, docs = map(Path, sys.argv[1:])
     of_report(demo / "report", docs / "report.png")
-    of_three(demo, docs / "three.png")
+    with TemporaryDirectory() as folder:
+        of_three(Path(folder), docs / "three.png")
