@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -123,6 +124,18 @@ def working(out: Path, shard: Shard | None) -> Iterator[None]:
         del reading
     finally:
         os.close(fd)
+
+
+def free_name(file_name: str, taken: Container[str]) -> str:
+    """``file_name``, or with a number behind it where another image has that name: a user may have renamed its file.
+
+    >>> free_name("a/x.png", {"a/x.png", "a/x_2.png"})
+    'a/x_3.png'
+    """
+    if file_name not in taken:
+        return file_name
+    stem = file_name.removesuffix(".png")
+    return next(name for n in count(2) if (name := f"{stem}_{n}.png") not in taken)
 
 
 def write_picture(out: Path, file_name: str, data: bytes) -> None:

@@ -154,6 +154,7 @@ def _make(
     report.notices += _too_long(pipeline, missing)
     maker = Maker(pipeline, 1 if alone else run.batch_size)
     about = _about(files, device)
+    taken = {held.file_name for held in there.images.values()}
     sums: dict[tuple[str, str], str] = {}
     began = time.monotonic()
     try:
@@ -161,8 +162,9 @@ def _make(
         for images in maker.batches(missing):
             for image, drawn in zip(images, maker.draw(images), strict=True):
                 data = _picture(image, drawn, about)
-                folder.write_picture(out, image.file_name, data)
-                sums[image.file_name, image.identity] = hashlib.sha256(data).hexdigest()
+                name = folder.free_name(image.file_name, taken)
+                folder.write_picture(out, name, data)
+                sums[name, image.identity] = hashlib.sha256(data).hexdigest()
                 report.made += 1
             run.progress("images", report.there + report.made, report.total)
     finally:

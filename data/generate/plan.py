@@ -12,6 +12,7 @@ from iconicity.data.generate.options import GenerateOptions
 from iconicity.data.prompts import Prompt, cell_concept, cell_text
 from iconicity.indexer.errors import InputError
 from iconicity.indexer.shards import Shard
+from iconicity.indexer.sources.metadata import FILES
 from iconicity.indexer.spec import digest_of
 
 _SLUG = re.compile(r"[^a-z0-9]+")
@@ -102,3 +103,5 @@ def _require_sound(where: str, prompt: Prompt) -> None:
             raise InputError(f"{where}: its {name} is not as a table of prompts holds it; write {found[:60]!r}")
         if not value and name != "negative":
             raise InputError(f"{where}: its {name} is empty; write one")
+    if prompt.concept in FILES:
+        raise InputError(f"{where}: its concept has the name of a list of images; write another one")

@@ -177,6 +177,19 @@ def test_what_is_there_is_told_by_its_content(whole: Path, model: Path, tmp_path
     ]
 
 
+def test_a_file_that_has_the_name_of_another_image_is_kept(whole: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "gen"
+    shutil.copytree(whole, out)
+    (one, other, *_) = (out / row["file_name"] for row in rows(out))
+    held = one.read_bytes()
+    one.rename(other)
+    report = generate(PROMPTS, str(model), out, OPTIONS)
+    assert (report.made, report.there) == (1, 11) and other.read_bytes() == held
+    assert {(r["identity"], r["sha256"]) for r in rows(out)} == {(r["identity"], r["sha256"]) for r in rows(whole)}
+    assert all(file_sha256(out / row["file_name"]) == row["sha256"] for row in rows(out))
+    assert generate(PROMPTS, str(model), out, OPTIONS).there == 12
+
+
 def test_more_prompts_and_seeds_join_what_is_there(whole: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "gen"
     first = generate(PROMPTS[:1], str(model), out, replace(OPTIONS, seeds=1))

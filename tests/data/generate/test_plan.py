@@ -66,6 +66,7 @@ def test_names_of_files_hold_plain_letters() -> None:
         (Prompt("../x", "v", "p"), "names no folder"),
         (Prompt("..", "v", "p"), "names no folder"),
         (Prompt("A", "v", "p"), "its concept is not as a table of prompts holds it; write 'a'"),
+        (Prompt("metadata.csv", "v", "p"), "its concept has the name of a list of images; write another one"),
         (Prompt("a", "", "p"), "its variant is empty; write one"),
         (Prompt("a", "v", ""), "its prompt is empty; write one"),
         (Prompt("a", "v", "\0"), "its prompt holds a NUL"),
