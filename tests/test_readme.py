@@ -45,7 +45,7 @@ NOT_RUN = {
     "iconicity app study/": "serves until it is ended; tests/scorer/app use it",
     "iconicity demo": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity demo --out demo/": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
-    "iconicity generate --prompts prompts.csv --model stabilityai/sd-turbo --seeds 50 --out gen/turbo": "downloads a model; tests/data/generate runs it with a tiny one",
+    "iconicity generate --prompts prompts.csv --model stable-diffusion-v1-5/stable-diffusion-v1-5 --seeds 50 --out gen/sd15": "downloads a model; tests/data/generate runs it with a tiny one",
     "iconicity generate --prompts variants.csv --model stabilityai/sd-turbo --out gen/turbo": "downloads a model; tests/data/generate runs it with a tiny one",
     "iconicity index build --refs refs/ --index paintings.index": HUB,
     "iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv": HUB,

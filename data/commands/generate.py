@@ -47,7 +47,7 @@ def generate_command(
 
     \b
     Example:
-      iconicity generate --prompts prompts.csv --model stabilityai/sd-turbo --seeds 50 --out gen/turbo
+      iconicity generate --prompts prompts.csv --model stable-diffusion-v1-5/stable-diffusion-v1-5 --seeds 50 --out gen/sd15
     """
     from iconicity.data.generate.generate import generate, rehearse
     from iconicity.data.prompts import read_prompts
@@ -69,9 +69,10 @@ def generate_command(
 def _say_rehearsal(found: Rehearsal, model: str, out: Path) -> None:
     more = []
     if found.seconds_an_image is not None:
-        more.append(f"about {found.to_make * found.seconds_an_image / 3600:.1f} h")
+        minutes = found.to_make * found.seconds_an_image / 60
+        more.append(f"about {max(1, round(minutes))} min" if minutes < 120 else f"about {minutes / 60:.1f} h")
     if found.bytes_an_image is not None:
-        more.append(f"{found.to_make * found.bytes_an_image / 1e6:.0f} MB")
+        more.append(f"{found.to_make * found.bytes_an_image / 1e9:.2g} GB")
     if not found.model_here:
         say_note(f"{model}: is not here and would be downloaded; images that are there were told by prompt and seed")
     echo_line(

@@ -14,7 +14,7 @@ from iconicity.indexer.shards import Shard
 
 MOST_SEEDS = 1_000_000  # names of files hold six digits
 _SIZE = re.compile(r"([1-9][0-9]{0,4})[x×]([1-9][0-9]{0,4})")
-_OWN = "the pipeline's own"
+_OWN = "that of the pipeline's class"
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
@@ -48,7 +48,9 @@ class GenerateOptions:
         "", Flag("--negative", "Negative prompt of prompts that have none.", metavar="TEXT", shown="none")
     )
     size: tuple[int, int] | None = flags(
-        None, Flag("--size", "Width and height of the images in pixels.", metavar="WxH", shown=_OWN), join=parse_size
+        None,
+        Flag("--size", "Width and height of the images in pixels.", metavar="WxH", shown="that of the model"),
+        join=parse_size,
     )
     precision: str = flags("fp32", Flag("--precision", "Number format of the model.", choices=tuple(PRECISIONS)))
     revision: str | None = flags(

@@ -63,7 +63,9 @@ def model_here(model: str, revision: str | None = None) -> ModelFiles | None:
             raise InputError(f"`revision` {revision}: {model} is a folder; revisions are of hub ids")
         return _files(folder, folder.resolve().name, None)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise ModelUnavailableError(f"{model}: no such folder, and not a hub id like stabilityai/sd-turbo; {WAYS_ON}")
+        raise ModelUnavailableError(
+            f"{model}: no such folder, and not a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5; {WAYS_ON}"
+        )
     kept = _downloaded(model, revision)
     return None if kept is None else _files(kept, model, kept.name)
 

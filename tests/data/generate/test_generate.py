@@ -340,7 +340,7 @@ def test_the_command_and_a_hostile_table(model: Path, tmp_path: Path) -> None:
         (p.concept, p.variant, p.prompt) for p in found.values()
     }
     dry = run(*words, "--seeds", "3", "--dry-run").stdout
-    assert "would make 2 of 6 images, 4 are there; about 0.0 h and 0 MB more" in dry
+    assert "would make 2 of 6 images, 4 are there; about 1 min and " in dry
 
 
 def test_what_a_picture_says_of_itself_is_checked(whole: Path, tmp_path: Path) -> None:
