@@ -104,7 +104,7 @@ def test_each_image_says_what_made_it(whole: Path, model: Path) -> None:
     assert {row["negative_prompt"] for row in rows(whole)} == {"", "wave"}
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 4])
 def test_order_and_batch_size_change_nothing(whole: Path, model: Path, tmp_path: Path, batch_size: int) -> None:
     report = generate(PROMPTS[::-1], str(model), tmp_path / "gen", OPTIONS, GenerateRun(batch_size=batch_size))
     assert files(tmp_path / "gen") == files(whole)
