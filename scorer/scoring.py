@@ -112,12 +112,14 @@ def score(
         if held is not None:
             require_same_settings(held, settings, writing.update)
         report.tau = tau = _thresholds(idx, options, held)
-        report.notices += [j.sentence for j in of_settings(settings, tau, metrics, calibration) if not j.holds]
         job = ScoringRun(idx, options, tau, held, given, run)
         if calibration is not None:
             calibration.require_for(settings, str(out))
         named = calibration.for_results() if calibration is not None else held.thresholds if held else None
         thresholds, said = thresholds_for(idx, mode, named)
+        fitted = {} if thresholds is None else thresholds.tau  # where there are any, the given ones decide nothing
+        given_ones = of_settings(settings, tau, metrics, calibration)
+        report.notices += [j.sentence for j in given_ones if not j.holds and j.metric not in fitted]
         report.notices += said + beside_given(options.tau_cra, options.tau_vr, thresholds)
         notes = list(dict.fromkeys([*(held.notes if held else ()), *([writing.note] if writing.note else ())]))
         if held is not None and not writing.prune:

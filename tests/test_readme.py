@@ -202,7 +202,7 @@ def test_commands_and_python(place: Path) -> None:
         python = python.replace("offline-copy", "offline")
     done = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "cra_low" in done.stdout
+    assert "CRA" in done.stdout
 
 
 def test_examples_of_the_help(place: Path) -> None:

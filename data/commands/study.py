@@ -16,6 +16,7 @@ import click
 
 from iconicity.indexer.command_line import say_note
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.places import place
 from iconicity.indexer.text import echo_line
 
 COLLECT, VARIANTS, GENERATE, GENERATED, RUN = TABLES = ("collect", "variants", "generate", "generated", "run")
@@ -81,6 +82,13 @@ class StudyFile:
         stage = self._stage(RUN, keys, {"out": OUT, "gen": [f"{model}={folder}" for model, folder in given.items()]})
         yield Stage(RUN, stage.command, [*stage.words, "--", refs])
 
+    def require_generated(self) -> None:
+        """Raises :class:`InputError` for a folder of :data:`GENERATED` that is not there; seen from the file's folder."""
+        for model, folder in self._keys(GENERATED).items():
+            at = place(folder)
+            if isinstance(at, Path) and not at.exists():
+                raise InputError(f"{self.path}: [{GENERATED}] {model}: {folder}: no such folder; write the right one")
+
     def _keys(self, table: str) -> dict[str, Any]:
         keys = self.tables.get(table, {})
         if not isinstance(keys, dict):
@@ -140,10 +148,11 @@ def run_study(study: StudyFile, *, dry_run: bool = False, opens: bool = False) -
     """
     stages, code = list(study.stages()), 0  # the whole file is understood before anything runs
     with chdir(study.path.resolve().parent):
-        for stage in stages:
+        study.require_generated()
+        for number, stage in enumerate(stages):
             echo_line(f"[{stage.table}]")
             if dry_run:
-                code = max(code, _rehearse(stage))
+                code = max(code, _rehearse(stage, first=not number))
                 continue
             try:
                 code = max(code, stage.run(*(["--open"] if opens and stage.table == RUN else [])))
@@ -153,12 +162,15 @@ def run_study(study: StudyFile, *, dry_run: bool = False, opens: bool = False) -
     return code
 
 
-def _rehearse(stage: Stage) -> int:
+def _rehearse(stage: Stage, first: bool) -> int:
+    """Say what a stage would do. Before those above it have run, what it reads may not be there."""
     if not any("--dry-run" in param.opts for param in stage.command.params):
         echo_line(f"would run 'iconicity {stage.command.name}'")
         return 0
     try:
         return stage.run("--dry-run")
     except InputError as e:
+        if first:
+            raise
         echo_line(f"not known before the stages above have run: {e}")
         return 0

@@ -44,6 +44,7 @@ _NAME_BYTES = 200
 _NO_COPY = "; label a copy as replica or variant first"  # a page has no options
 _MOST = 10  # skipped files that are named
 
+_AT = "Below the figure stands at which thresholds was decided, where these were fitted; else at the paper's (0.75 and 0.60)."
 # Name -> arguments of the command that makes it, and what stands below it. {out} is its file without a suffix.
 MADE: Mapping[str, tuple[Sequence[str], str]] = {
     "summary": (
@@ -54,12 +55,11 @@ MADE: Mapping[str, tuple[Sequence[str], str]] = {
     ),
     "bars": (
         ("plot", "bars", "results", "--out", "{out}.png", "--out", "{out}.pdf"),
-        "CRA, VR, VI and CRT of each model, at the paper's thresholds (0.75 and 0.60). Lines: 95 % intervals over concepts.",
+        f"The measures of each model. {_AT} Lines: 95 % intervals over concepts.",
     ),
     "recognition": (
         ("plot", "recognition", "results", "--out", "{out}.png", "--out", "{out}.pdf"),
-        "Each concept by how often it is recognised (CRA) and how much of its images is new (VI), at the paper's thresholds "
-        "(0.75 and 0.60).",
+        f"Each concept by how often it is recognised (CRA) and how much of its images is new (VI). {_AT}",
     ),
     "curves": (
         ("plot", "curves", "results", "--measure", "vr", "--out", "{out}.png", "--out", "{out}.pdf"),

@@ -69,8 +69,8 @@ def _reuses(model: Recognition) -> str:
     ends = "too few concepts for a range" if np.isnan(low) else _range(low, high)
     its = counted(model.images, "recognised image")
     return (
-        f"Of the patches of its {its} {value:.0%}".replace("%", " %")
-        + f" are found in the references ({ends}); the rest was not found in them."
+        f"In its {its} {value:.0%}".replace("%", " %")
+        + f" of the patches are found in the references, on average over the concepts ({ends}); the rest was not found."
     )
 
 

@@ -66,8 +66,10 @@ prune = true
 """
 
 
-def write(folder: Path, text: str) -> Path:
+def write(folder: Path, text: str, *images: str) -> Path:
     folder.mkdir(exist_ok=True)
+    for name in images:
+        (folder / name).mkdir(parents=True)
     (folder / "study.toml").write_text(text)
     return folder / "study.toml"
 
@@ -75,7 +77,7 @@ def write(folder: Path, text: str) -> Path:
 def test_each_stage_reads_what_the_one_before_it_writes(
     commands: dict[str, click.Command], told: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, before = write(tmp_path / "here", WHOLE), Path.cwd()
+    path, before = write(tmp_path / "here", WHOLE, "gen/esd"), Path.cwd()
     assert run_study(read_study(path, commands), opens=True) == 3  # the highest code
     assert Path.cwd() == before
     assert told == [
@@ -96,7 +98,7 @@ def test_each_stage_reads_what_the_one_before_it_writes(
 
 
 def test_folders_that_are_there_are_enough(commands: dict[str, click.Command], told: list[Any], tmp_path: Path) -> None:
-    path = write(tmp_path, '[generated]\nsd14 = "images"\n[run]\nrefs = "-paintings"\n')
+    path = write(tmp_path, '[generated]\nsd14 = "images"\n[run]\nrefs = "-paintings"\n', "images")
     assert run_study(read_study(path, commands)) == 0
     assert told == [("run", {"refs": "-paintings", "gen": ("sd14=images",), "out": "study"}, tmp_path.name)]
 
@@ -104,7 +106,7 @@ def test_folders_that_are_there_are_enough(commands: dict[str, click.Command], t
 def test_a_dry_run_asks_each_stage(
     commands: dict[str, click.Command], told: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path, WHOLE + "[generate.broken]\nfail = true\n")
+    path = write(tmp_path, WHOLE + "[generate.broken]\nfail = true\n", "gen/esd")
     run_study(read_study(path, commands), dry_run=True)
     assert [(name, given.get("dry_run")) for name, given, _ in told] == [
         (n, True) for n in ("collect", "generate", "generate", "run")
@@ -147,6 +149,20 @@ def test_files_that_are_wrong_run_nothing(
     with pytest.raises(InputError, match=WRONG[text]):
         run_study(read_study(write(tmp_path, text), commands))
     assert told == []
+
+
+def test_images_that_are_not_there(commands: dict[str, click.Command], told: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path, "[variants]\n[generated]\nsd14 = 'gone'\n")
+    for dry_run in (False, True):
+        with pytest.raises(InputError, match=r"\[generated\] sd14: gone: no such folder"):
+            run_study(read_study(path, commands), dry_run=dry_run)
+    assert told == []
+
+
+def test_what_the_first_stage_lacks_is_told(commands: dict[str, click.Command], tmp_path: Path) -> None:
+    path = write(tmp_path, "[generate.a]\nfail = true\n")
+    with pytest.raises(InputError, match="no such thing"):
+        run_study(read_study(path, commands), dry_run=True)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
