@@ -46,7 +46,7 @@ NOT_RUN = {
     "iconicity demo": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity demo --out demo/": "test_make_targets_exist_and_demo_runs runs it in a folder of its own",
     "iconicity generate --prompts prompts.csv --model stable-diffusion-v1-5/stable-diffusion-v1-5 --seeds 50 --out gen/sd15": "downloads a model; tests/data/generate runs it with a tiny one",
-    "iconicity generate --prompts variants.csv --model stabilityai/sd-turbo --out gen/turbo": "downloads a model; tests/data/generate runs it with a tiny one",
+    "iconicity generate --prompts variants.csv --model stable-diffusion-v1-5/stable-diffusion-v1-5 --out gen/sd15": "downloads a model; tests/data/generate runs it with a tiny one",
     "iconicity index build --refs refs/ --index paintings.index": HUB,
     "iconicity index build --refs refs/ --index paintings.index --prompt-csv prompts.csv": HUB,
     "iconicity plot correlates results/ --model sd14 --attributes attributes.csv --out correlates.pdf": "needs more concepts than are here; tests/scorer/say draw it",
