@@ -47,7 +47,7 @@ class Rehearsal:
         """Return the counts as one line."""
         first = f", first {self.remove[0]}" if self.remove else ""
         return (
-            f"would embed {self.embed}, copy {self.copy}, embed again {self.replace}, leave {self.unchanged} unchanged, "
+            f"would embed {self.embed} before near-duplicates are left out, copy {self.copy}, embed again {self.replace}, leave {self.unchanged} unchanged, "
             f"remove {len(self.remove)}{first}, skip {len(self.skipped)}; nothing was written"
         )
 

@@ -185,8 +185,10 @@ def require_results(directory: Path | str, mode: str | None = None) -> Results:
             f"{directory}: an index; name a results directory, made with 'iconicity score --index {typed(directory)} --out results'"
         )
     if results is None:
+        what = "holds no scores_*.parquet" if Path(directory).exists() else "no such folder"
         raise InputError(
-            f"{directory}: holds no scores_*.parquet; make results with 'iconicity score --out {typed(directory)}'"
+            f"{directory}: {what}; name a results directory or the folder of a study, or make results with "
+            f"'iconicity score --out {typed(directory)}'"
         )
     return results
 

@@ -100,7 +100,7 @@ def test_dry_runs_of_the_command_line_load_no_model(refs: Path, tmp_path: Path) 
     index = tmp_path / "i"
     done = run("index", "build", "--refs", refs, "--index", index, "--dry-run")
     assert done.stdout == (
-        f"dry run: {index}: would embed 12, copy 0, embed again 0, leave 0 unchanged, remove 0, skip 0; nothing was written\n"
+        f"dry run: {index}: would embed 12 before near-duplicates are left out, copy 0, embed again 0, leave 0 unchanged, remove 0, skip 0; nothing was written\n"
     )
     assert not index.exists()
     build_index(refs, index, toy_encoders())

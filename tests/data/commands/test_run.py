@@ -122,7 +122,7 @@ def test_the_images_are_named_once(refs: Path, gen: Path, tmp_path: Path) -> Non
 def test_a_study_is_run_again(refs: Path, two: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     told = run("run", refs, two, "--out", out, "--dry-run").stdout
-    assert "would embed 12, " in told and "no index yet" in told and not out.exists()
+    assert "would embed 12 before" in told and "no index yet" in told and not out.exists()
     first = run("run", refs, two, "--out", out)
     assert first.stdout.startswith(f"2 models: esd ({two / 'esd'}), sd14 ({two / 'sd14'})\n")
     assert "9 images embedded" in first.stdout and "18 images scored" in first.stdout
@@ -130,7 +130,7 @@ def test_a_study_is_run_again(refs: Path, two: Path, tmp_path: Path) -> None:
     assert "nothing has changed, 0 images embedded" in run("run", refs, two, "--out", out).stdout
 
     told = run("run", refs, two, "--out", out, "--dry-run").stdout
-    assert "would embed 0," in told and "would score 18 images, embed 0, remove or replace no rows" in told
+    assert "would embed 0 before" in told and "would score 18 images, embed 0, remove or replace no rows" in told
     write(refs / "delta" / "1.png", draw(900))  # the index changes: scores follow, and only new images are embedded
     make_gen(two / "new", seed=7000)
     again = run("run", refs, two, "--out", out)
@@ -226,7 +226,7 @@ def test_a_study_in_one_file(refs: Path, two: Path, tmp_path: Path) -> None:
         two / "study.toml", f'[variants]\nkinds = "original,none"\n[generated]\nsd14 = "sd14"\n[run]\nrefs = "{refs}"\n'
     )
     told = run("run", "--study", file, "--dry-run").stdout
-    assert "would run 'iconicity variants'" in told and "would embed 12, " in told and not (two / "study").exists()
+    assert "would run 'iconicity variants'" in told and "would embed 12 before" in told and not (two / "study").exists()
     done = run("run", "--study", file).stdout
     assert done.startswith("[variants]\nvariants.csv: 2 prompts: 1 original, 1 none\n[run]\n1 model: sd14 (sd14)\n")
     assert done.endswith(f"\nreport: {two / 'study' / 'report' / 'index.html'}\n")
