@@ -176,7 +176,7 @@ def test_notices_of_a_stranger(study: Study, gen: Path, tmp_path: Path, notices:
 
 def test_what_is_no_part(study: Study, gen: Path, tmp_path: Path) -> None:
     study({"m": gen}, out=tmp_path / "a")
-    with pytest.raises(InputError, match="holds no scores"):
+    with pytest.raises(InputError, match="gone: no such folder"):
         merge_results([tmp_path / "a", tmp_path / "gone"], tmp_path / "out")
     with pytest.raises(InputError, match="none of its parts"):
         merge_results([tmp_path / "a"], tmp_path / "a")

@@ -102,7 +102,7 @@ def test_compare(place: Path) -> None:
     assert "p holm" in text and "effect size" in text
     assert "k03" in run("compare", "m1", "m2", "--results", place / "o", "--table", "concepts").stdout
     assert "is it 'm1'" in run("compare", "m11", "m2", "--results", place / "o", code=1).stderr
-    assert "holds no scores" in run("compare", "m1", "m2", code=1).stderr  # results/ is the default
+    assert "results: no such folder" in run("compare", "m1", "m2", code=1).stderr  # results/ is the default
 
 
 def test_export(place: Path, tmp_path: Path) -> None:
