@@ -41,8 +41,8 @@ def check(refs: str, gen: str, out: Path) -> dict[str, Any]:
     notes = [*models.notices, *left_out_lines(left_out)]
     if len(counts) < NEEDED:
         notes.append(
-            f"{counted(len(counts), 'concept')}: from {NEEDED} on thresholds are fitted to your own references; with fewer, some "
-            "encoders bring theirs. Ranges are wide."
+            f"{counted(len(counts), 'concept')}: from {NEEDED} on thresholds are fitted to your own references; with fewer, those "
+            "that come with the program are used, which some encoders have. Ranges are wide."
         )
     return {
         "references": f"{counted(len(counts), 'concept')}, {counted(len(given.images), 'reference image')}",

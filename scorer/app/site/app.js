@@ -190,7 +190,12 @@
     let now;
     try { now = await ask("/status"); } catch (e) { tell(e); return; }
     if ($("fault").textContent === ENDED) tell(null);
-    if (first) { encoders(now); $("s-choose").open = !now.report; first = false; }
+    if (first) {
+      encoders(now);
+      $("s-choose").open = !now.report;
+      if (now.report) write($("found"), "Compared before: see below. To check folders again, open step 1.");
+      first = false;
+    }
     write($("folder"), now.folder);
     run(now);
     $("after").hidden = $("to-report").hidden = !now.report || (now.state === "running" && now.step?.stage === 3); // it is being written again
