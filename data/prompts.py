@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from iconicity.indexer.errors import InputError
 from iconicity.indexer.sources.folders import named_concept
 from iconicity.indexer.sources.metadata import NO_VALUE, clean
 from iconicity.indexer.sources.tables import Tell, not_used, read_table
+from iconicity.indexer.spec import file_sha256
 from iconicity.indexer.store.files import write_atomically
+from iconicity.indexer.store.manifest import versions
 
 CONCEPT, VARIANT, PROMPT, NEGATIVE = COLUMNS = ("concept", "variant", "prompt", "negative")
 CHANGED = "changed"  # of `iconicity variants`: which words are other ones; for people to read
@@ -73,6 +76,12 @@ def write_prompts(
     rows = zip(prompts, *more.values(), strict=True)
     lines = [csv_line([*(getattr(p, name) for name in names), *cells]) for p, *cells in rows]
     write_atomically(path, csv_line([*names, *more]) + "".join(lines))
+
+
+def write_origin(path: Path, prompts: Path, **made_with: object) -> None:
+    """Write beside a table, as ``.meta.json``, what it was made of: the table ``prompts`` with its SHA-256, and how."""
+    facts = {"prompts": prompts.name, "prompts_sha256": file_sha256(prompts), **made_with, "versions": versions()}
+    write_atomically(path.with_name(f"{path.name}.meta.json"), json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def cell_text(where: str, column: str, cell: str) -> str:

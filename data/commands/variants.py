@@ -66,7 +66,7 @@ def variants_command(
       iconicity variants --prompts prompts.csv --out variants.csv --kinds original,none
     """
     from iconicity.data.captions import Captions, caption_references
-    from iconicity.data.prompts import CHANGED, write_prompts
+    from iconicity.data.prompts import CHANGED, write_origin, write_prompts
     from iconicity.data.variants import KINDS, LITERAL, SYNONYM, make_variants, read_origins
 
     asked = list(dict.fromkeys(kind.strip() for kind in kinds.split(",")))
@@ -92,6 +92,10 @@ def variants_command(
         )
     found = make_variants(origins, asked, source, described.of if described else None, most=most, seed=seed)
     write_prompts(out, found.prompts, {CHANGED: found.changed})
+    write_origin(
+        out, prompts, kinds=asked, synonyms=None if source is None else source.label, most=most, seed=seed,
+        caption_model=caption_model,
+    )  # fmt: skip
     for note in found.notes():
         say_note(note)
     done = say_skipped(described.skipped, ()) if described else 0

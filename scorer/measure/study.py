@@ -24,6 +24,7 @@ from iconicity.scorer.measure.arrays import patch_matrix
 from iconicity.scorer.measure.calibrate.calibration import Calibration
 from iconicity.scorer.measure.judgement import Basis, Judgement, beside, decided_words, deciding, judgements
 from iconicity.scorer.measure.metrics import Bools, Float32, Ints
+from iconicity.scorer.measure.patch_encoders import what_vr_lacks, what_vr_shows
 from iconicity.scorer.results import HINTS, SCHEMA, Results, require_results
 from iconicity.scorer.text import encoders_line
 from iconicity.scorer.thresholds import Thresholds
@@ -133,6 +134,8 @@ class Study:
     def caveats(self) -> list[str]:
         """What a reader must know before the numbers: the user's notes, the verdict, and what is too little."""
         out: list[str] = [note for s in self.sources for note in s.notes] + self.verdict
+        if self.tau.get("vr") is not None:
+            out += what_vr_lacks(self.settings)
         few = [f"{m} {c}" for m, c in zip(self.models, self.concepts_of(), strict=True) if c < FEW]
         if few:
             out.append(f"indicative: fewer than {FEW} concepts ({brief(few)})")
@@ -149,7 +152,8 @@ class Study:
     def background(self) -> list[str]:
         """What the numbers rest on: encoders, where the thresholds are from, and what is not in the numbers."""
         return [
-            encoders_line(self.settings["encoders"].values()), *(j.sentence for j in self.judged.values()),
+            encoders_line(self.settings["encoders"].values()),
+            *(what_vr_shows(self.settings) if self.tau.get("vr") is not None else ()), *(j.sentence for j in self.judged.values()),
             *([] if self.named else self._beside[1]), *self._held_words(), *left_out_of(self.sources), *caveats_of([self.table]),
         ]  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,10 @@ def test_a_table_of_variants(prompts: Path, tmp_path: Path) -> None:
         "note: synonym: not made of 1 of 2 prompts: the_kiss (no word has a synonym)",
         "note: none: not made of 1 of 2 prompts: the_kiss (no creator)",
     ]
+    made_of = json.loads((tmp_path / "v.csv.meta.json").read_text())
+    assert made_of["prompts_sha256"] == hashlib.sha256(PROMPTS.encode()).hexdigest()
+    assert made_of["kinds"] == ["original", "synonym", "none"] and made_of["seed"] == 0
+    assert made_of["synonyms"] == str(tmp_path / "synonyms.csv") and made_of["caption_model"] is None
     before = out.read_bytes()
     run(*given, "--synonyms", tmp_path / "synonyms.csv")
     assert out.read_bytes() == before
