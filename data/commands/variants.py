@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from iconicity.indexer.command_line import DIRECTORY, PLACE, say_note, say_skipped, takes_run
+from iconicity.indexer.command_line import DIRECTORY, PLACE, say_note, say_skipped, takes, takes_run
 from iconicity.indexer.errors import InputError
+from iconicity.indexer.flags import Flag, flags
 from iconicity.indexer.help import command
 from iconicity.indexer.options import Run
 from iconicity.indexer.places import Place
@@ -20,7 +22,20 @@ if TYPE_CHECKING:
     from iconicity.data.synonyms import Synonyms
     from iconicity.data.variants import Origin
 
-_KINDS = "original,synonym,literal,none"
+_KINDS = ("original", "synonym", "literal", "none")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which variants are made, and how synonyms are drawn."""
+
+    kinds: Sequence[str] = flags(
+        _KINDS,
+        Flag("--kinds", "Kinds of variants to make.", default=",".join(_KINDS), metavar="A,B"),
+        join=lambda text: list(dict.fromkeys(kind.strip() for kind in text.split(","))),
+    )
+    most: int = flags(2, Flag("--most", "Most words of a prompt that become synonyms.", least=1, metavar="N"))
+    seed: int = flags(0, Flag("--seed", "Seed of the draw of words and synonyms.", least=0, metavar="N"))
 
 
 @command("variants")
@@ -33,21 +48,12 @@ _KINDS = "original,synonym,literal,none"
 @click.option(
     "--out", type=DIRECTORY, required=True, metavar="FILE", help="CSV file of all variants, for 'iconicity generate'."
 )
-@click.option("--kinds", default=_KINDS, show_default=True, metavar="A,B", help="Kinds of variants to make.")
+@takes(Draw, "draw")
 @click.option(
     "--synonyms",
     metavar="FILE|LEXICON",
     help="CSV file with the columns word, synonym and pos, or a lexicon of the package wn, such as oewn:2024.  [default: the English one that wn has]",
 )
-@click.option(
-    "--most",
-    type=click.IntRange(1),
-    default=2,
-    show_default=True,
-    metavar="N",
-    help="Most words of a prompt that become synonyms.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draw of words and synonyms.")
 @click.option(
     "--refs", type=PLACE, help="Folder with one folder of images for each concept. The first image is described."
 )
@@ -56,9 +62,8 @@ _KINDS = "original,synonym,literal,none"
 )
 @takes_run(moved=False, only=["device", "max_pixels"])
 def variants_command(
-    prompts: Path, out: Path, kinds: str, synonyms: str | None, most: int, seed: int, refs: Place | None,
-    caption_model: str | None, run: Run,
-) -> int:  # fmt: skip
+    prompts: Path, out: Path, draw: Draw, synonyms: str | None, refs: Place | None, caption_model: str | None, run: Run
+) -> int:
     """Make variants of prompts: other words, a description, with and without the creator's name.
 
     \b
@@ -69,7 +74,7 @@ def variants_command(
     from iconicity.data.prompts import CHANGED, write_origin, write_prompts
     from iconicity.data.variants import KINDS, LITERAL, SYNONYM, make_variants, read_origins
 
-    asked = list(dict.fromkeys(kind.strip() for kind in kinds.split(",")))
+    asked = draw.kinds
     if unknown := [kind for kind in asked if kind not in KINDS]:
         raise click.UsageError(f"--kinds {unknown[0]}: choose of {', '.join(KINDS)}")
     if synonyms is not None and SYNONYM not in asked:
@@ -90,18 +95,17 @@ def variants_command(
         raise click.UsageError(
             f"the kind literal needs --caption-model and --refs, or a column literal in {prompts}; leave literal out of --kinds, or name them"
         )
-    found = make_variants(origins, asked, source, described.of if described else None, most=most, seed=seed)
+    found = make_variants(origins, asked, source, described.of if described else None, most=draw.most, seed=draw.seed)
     write_prompts(out, found.prompts, {CHANGED: found.changed})
     write_origin(
-        out, prompts, kinds=asked, synonyms=None if source is None else source.label, most=most, seed=seed,
-        caption_model=caption_model,
-    )  # fmt: skip
+        out, prompts, **vars(draw), synonyms=None if source is None else source.label, caption_model=caption_model
+    )
     for note in found.notes():
         say_note(note)
     done = say_skipped(described.skipped, ()) if described else 0
     number = Counter(prompt.variant for prompt in found.prompts)
     by_kind = ", ".join(f"{number[kind]} {kind}" for kind in asked)
-    from_where = f"; synonyms of {source.label}, seed {seed}" if source is not None else ""
+    from_where = f"; synonyms of {source.label}, seed {draw.seed}" if source is not None else ""
     echo_line(f"{out}: {counted(len(found.prompts), 'prompt')}: {by_kind}{from_where}")
     return done
 
