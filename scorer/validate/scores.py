@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from iconicity.indexer.null.rates import Histogram, lowest_tau
 from iconicity.scorer.measure.metrics import Bools, Float32, Float64, Ints
@@ -26,7 +25,9 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
     a, b = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     if not (a.size and b.size) or np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
-    return float(stats.mannwhitneyu(a, b, method="asymptotic").statistic / (a.size * b.size))
+    b = np.sort(b)  # scipy's mannwhitneyu says the same in forty times the time, and is asked thousands of times
+    below, not_above = (np.searchsorted(b, a, side).sum() for side in ("left", "right"))
+    return float((below + not_above) / 2 / (a.size * b.size))
 
 
 def average_precision(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
