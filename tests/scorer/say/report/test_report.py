@@ -340,7 +340,10 @@ def test_the_command(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(params=["folder", "single file"])
 def page(browser: Any, place: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """A page that may load nothing but the report's own files, and say nothing."""
+    """A page that may load nothing but the report's own files, and say nothing.
+
+    It opens at a concept: the overview's charts take the browser two seconds, in the tests that look at it.
+    """
     address = (place / ("site/index.html" if request.param == "folder" else "one.html")).as_uri()
     own = (place / "site").as_uri() if request.param == "folder" else address
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
@@ -349,8 +352,8 @@ def page(browser: Any, place: Path, request: pytest.FixtureRequest, tmp_path: Pa
     opened.on("pageerror", lambda e: said.append(str(e)))
     opened.on("dialog", lambda d: said.append(f"dialog {d.message}"))
     opened.on("request", lambda r: None if r.url.startswith((own, "data:", "blob:")) else said.append(r.url))
-    opened.goto(address)
-    opened.wait_for_selector("table")
+    opened.goto(f"{address}#/concept/alpha")
+    opened.wait_for_selector(".card")
     yield opened
     opened.screenshot(path=tmp_path / "page.png")  # pytest keeps it a while, for whoever wants to look
     opened.close()
@@ -381,6 +384,7 @@ def models_table(page: Any) -> list[dict[str, str]]:
 def test_the_pages_say_the_thresholds_that_decide(page: Any, place: Path) -> None:
     known = data(place, "overview")
     held = read_calibration(place / "calibration.json")
+    visit(page, "#/", "table")
     for metric, reached in known["reached"].items():
         assert reached and all(tau == pytest.approx(held.taus(metric)[j], abs=1e-6) for j, tau in reached)
         said = re.search(rf" {metric.upper()} threshold: ([.0-9]+)", page.locator("p.decided").inner_text())
@@ -396,6 +400,7 @@ def test_the_pages_say_the_thresholds_that_decide(page: Any, place: Path) -> Non
 
 
 def test_sliders_change_the_table_to_the_numbers_of_the_summary(page: Any, place: Path) -> None:
+    visit(page, "#/", "table")
     assert [r["thresholds"] for r in models_table(page)] == ["given"] * 3 + ["calibrated"] * 3
     page.evaluate(
         "for (const [id, v] of [['tau-cra', 30], ['tau-vr', 55]]) { const s = document.getElementById(id); s.value = v; s.dispatchEvent(new Event('input')); }"
