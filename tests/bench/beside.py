@@ -15,6 +15,8 @@ from bench.images import sources, write_study
 from bench.report import Figure
 from iconicity.indexer.cores import cores
 
+PROGRAM = (sys.executable, "-m", "iconicity.cli")
+
 
 def bench_beside(images: Path | None, n: int, repeat: int) -> list[Figure]:
     """Build an index of n references with the offline encoders, in turn without and beside the busy processes.
@@ -43,12 +45,14 @@ def bench_beside(images: Path | None, n: int, repeat: int) -> list[Figure]:
 
 def _build(root: Path, name: str) -> tuple[float, float]:
     """Processor and wall seconds of a build."""
-    command = [sys.executable, "-m", "iconicity.cli", "index", "build", "--encoders", "offline"]
     spent, started = _children(), time.perf_counter()
-    subprocess.run(
-        [*command, "--refs", str(root / "refs"), "--index", str(root / name)], check=True, capture_output=True
-    )
+    subprocess.run([*PROGRAM, *arguments(root, name)], check=True, capture_output=True)
     return _children() - spent, time.perf_counter() - started
+
+
+def arguments(root: Path, name: str) -> list[str]:
+    """What is measured: the command line of a build."""
+    return ["index", "build", "--encoders", "offline", "--refs", str(root / "refs"), "--index", str(root / name)]
 
 
 def _children() -> float:
