@@ -1,5 +1,6 @@
 """Every test has its own cache and its own working directory."""
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((i for i, name in enumerate(LONG) if path.endswith(f"/{name}")), len(LONG))
 
     items.sort(key=turn)
+    gc.freeze()  # the libraries stay: every collection of garbage would walk through all of them, half a second long
 
 
 @pytest.fixture(autouse=True)
