@@ -32,6 +32,11 @@ score --index INDEX --gen GEN --out OUT | --prompt-csv CSV | --calibration CALIB
 score --index INDEX --gen GEN --out NEW --metric cra | --outcsv FILE | --outmeta FILE
 score --index INDEX --gen-root ROOT --out NEW
 run REFS GEN --out NEW --encoders offline | --prompt-csv CSV
+run --study CSV
+collect --titles CSV --out OUT --contact a@example.org --dry-run
+collect --sparql CSV --out OUT --contact a@example.org --dry-run
+variants --prompts CSV --out TABLE --kinds original,synonym | --synonyms CSV | --kinds literal --caption-model none --refs REFS
+generate --prompts CSV --model none --out OUT --dry-run
 summary RESULTS --draws 100 | --calibration CALIBRATION | --out TABLE
 sweep RESULTS --draws 100 --step 0.5 | --out TABLE
 calibrate RESULTS --index INDEX --draws 100 --to FILE | --same-work CSV | --related CSV | --apply CALIBRATION | --cache FOLDER | --out TABLE
