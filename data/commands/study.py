@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class StudyFile:
                 f'{self.path}: names no generated images; write a table [{GENERATE}.NAME], or [{GENERATED}] with NAME = "FOLDER"'
             )
         keys = self._keys(RUN)
+        if "gen" in keys:
+            raise InputError(f'{self.path}: [{RUN}] gen: write it as [{GENERATED}] NAME = "FOLDER"')
         refs = str(keys.pop("refs", REFS))
         stage = self._stage(RUN, keys, {"out": OUT, "gen": [f"{model}={folder}" for model, folder in given.items()]})
         yield Stage(RUN, stage.command, [*stage.words, "--", refs])
@@ -101,10 +104,10 @@ class StudyFile:
         words: list[str] = []
         for key, value in {**default, **{str(key).replace("_", "-"): value for key, value in keys.items()}}.items():
             if key not in options or key in _NOT_HERE:
-                known = ", ".join(sorted(options.keys() - _NOT_HERE))
-                raise InputError(
-                    f"{self.path}: [{table}] {key}: no option of 'iconicity {command.name}'; write one of {known}"
-                )
+                known = sorted(options.keys() - _NOT_HERE)
+                near = get_close_matches(key, known, 1)
+                way = f"did you mean {near[0]}?" if near else f"write one of {', '.join(known)}"
+                raise InputError(f"{self.path}: [{table}] {key}: no option of 'iconicity {command.name}'; {way}")
             words += _words(f"{self.path}: [{table}] {key}", options[key], value)
         return Stage(table, command, words)
 

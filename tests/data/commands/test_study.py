@@ -136,6 +136,8 @@ WRONG = {
     "[generate.a]\n[generated]\na = 'x'": r"\[generated\] a: \[generate.a\] has this name",
     "[generate.a]\nsteps = 3": r"\[generate.a\] steps: no option of 'iconicity generate'; write one of fail, model, out, prompts$",
     "[generated]\na = 'x'\n[run]\nstudy = 'study.toml'": r"\[run\] study: no option",
+    "[generated]\na = 'x'\n[run]\nencoder = 'offline'": r"\[run\] encoder: no option of 'iconicity run'; did you mean encoders\?",
+    "[generated]\na = 'x'\n[run]\ngen = 'b=y'": r"\[run\] gen: write it as \[generated\] NAME",
     "[generated]\na = 'x'\n[run]\nprune = 'yes'": r"\[run\] prune: write true or false",
     "[generated]\na = 'x'\n[run]\nencoders = []": r"\[run\] encoders: write a text",
     "[generated]\na = 'x'\n[run]\nencoders = {a = 1}": r"\[run\] encoders: write a text",
